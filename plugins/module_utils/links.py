@@ -1,0 +1,57 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values: links, addresses, policy rules and VRFs, as the kernel reports them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from .routes import Address, Prefix
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network interface. *up* is the administrative state, *carrier* whether frames would get out.
+
+    *kind* is the rtnetlink kind (``vrf``, ``veth``, empty for hardware); *vrf_table* is set for VRF devices only
+    (``IFLA_VRF_TABLE``); *master* is the ifindex of the VRF, bridge or bond the link is enslaved to.
+    """
+
+    index: int
+    name: str
+    up: bool = True
+    carrier: bool = True
+    master: Optional[int] = None
+    kind: str = ""
+    vrf_table: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class LinkAddress:
+    """An address that this machine owns on a link, with the prefix length of its subnet."""
+
+    index: int
+    address: Address
+    length: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A policy rule (ip-rule(8)) as far as VRF-lite uses it: ``iif NAME lookup TABLE``."""
+
+    family: int
+    priority: int
+    table: int
+    iif: str = ""
+    source: Optional[Prefix] = None
+
+
+@dataclass(frozen=True)
+class Vrf:
+    """A routing instance: its name, its table, and the ifindexes of the links in it."""
+
+    name: str
+    table: int
+    links: frozenset[int] = frozenset()
