@@ -1,0 +1,93 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configuration files of the daemons: read, with the machine's own table and protocol names, and check what they name."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import stat
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from .config import KERNEL_PROTOCOLS, KERNEL_TABLES, AgentConfig, ListenerConfig, Names, TlsConfig
+from .fields import ConfigError
+
+# Where iproute2 keeps rt_tables and rt_protos; the later wins (the distribution's, then the machine's own).
+IPROUTE2_DIRECTORIES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
+
+
+def load_listener(path: str) -> ListenerConfig:
+    """The listener's configuration from a JSON file; ConfigError names file and item."""
+    try:
+        config = ListenerConfig.from_dict(read_json(path), read_names())
+        check_tls(config.tls)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def load_agent(path: str) -> AgentConfig:
+    """The agent's configuration from a JSON file; ConfigError names file and item."""
+    try:
+        config = AgentConfig.from_dict(read_json(path), read_names())
+        check_tls(config.tls)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return config
+
+
+def read_json(path: str) -> Any:
+    """The document in a JSON file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}; deploy the configuration first") from None
+    except ValueError as error:
+        raise ConfigError(f"no JSON: {error}") from None
+
+
+def read_names(directories: Sequence[str] = IPROUTE2_DIRECTORIES) -> Names:
+    """Table and protocol names of this machine; the kernel's own where iproute2 has no files."""
+    return Names(
+        tables=_read_numbers("rt_tables", KERNEL_TABLES, directories),
+        protocols=_read_numbers("rt_protos", KERNEL_PROTOCOLS, directories),
+    )
+
+
+def check_tls(tls: Optional[TlsConfig]) -> None:
+    """Refuse missing files, and a key that others than its owner (or its group, to read) can touch."""
+    if tls is None:
+        return
+    for name, path in (("ca", tls.ca), ("certificate", tls.certificate), ("key", tls.key)):
+        try:
+            with open(path, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+        except OSError as error:
+            raise ConfigError(f"tls.{name}: {path} cannot be read: {error.strerror}; deploy the certificates first") from None
+        if name == "key" and stat.S_IMODE(mode) & 0o037:
+            raise ConfigError(f"tls.key: {path} has mode {stat.S_IMODE(mode):04o}; run chmod 0600 {path}")
+
+
+def _read_numbers(name: str, known: Dict[str, int] | Any, directories: Sequence[str]) -> Dict[str, int]:
+    """name -> number of iproute2's file NAME and the *.conf files of NAME.d, on top of KNOWN."""
+    numbers: Dict[str, int] = dict(known)
+    for directory in directories:
+        for path in [os.path.join(directory, name), *sorted(glob.glob(os.path.join(directory, name + ".d", "*.conf")))]:
+            try:
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    numbers.update(pair for pair in map(_number_and_name, file) if pair)
+            except OSError:
+                continue  # a machine without iproute2, or without this file, has the kernel's names
+    return numbers
+
+
+def _number_and_name(line: str) -> Tuple[str, int] | Tuple[()]:
+    """(name, number) of a line `254 main` or `0xfe main`; () of a comment or anything else."""
+    words = line.split("#", 1)[0].split()
+    try:
+        return (words[1], int(words[0], 0)) if len(words) == 2 else ()
+    except ValueError:
+        return ()

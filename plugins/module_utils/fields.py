@@ -1,0 +1,190 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading of JSON objects, one checked field at a time.
+
+Every error is a ConfigError that names the item by its path (`agents[0].port`), the value found and the way out.
+Pure: no file, no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+
+IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the text names the item and the way out."""
+
+
+def join(path: str, key: str) -> str:
+    """The path of the field KEY of the object at PATH ("" is the whole document)."""
+    return f"{path}.{key}" if path else key
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """The end of an error about an unknown WORD: the nearest known one, else all of them."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else "known here: " + ", ".join(sorted(known))
+
+
+class Fields:
+    """One JSON object at PATH; each method takes one field out of it, `done` refuses what nobody took."""
+
+    def __init__(self, data: object, path: str = "") -> None:
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"{path or 'the configuration'}: expected an object with named fields, got {show(data)}")
+        self._data: Dict[str, Any] = {str(key): value for key, value in data.items()}
+        self._path = path
+        self._known: List[str] = []
+
+    def path(self, key: str) -> str:
+        """The full path of one field of this object, for an error."""
+        return join(self._path, key)
+
+    def has(self, key: str) -> bool:
+        """Whether the field is there and not null."""
+        return self._data.get(key) is not None
+
+    def take(self, key: str, default: Any = None) -> Any:
+        """The raw value of one field; null and absent both give DEFAULT."""
+        self._known.append(key)
+        value = self._data.get(key)
+        return default if value is None else value
+
+    def required(self, key: str) -> Any:
+        """The raw value of a field that must be there."""
+        value = self.take(key)
+        if value is None:
+            raise ConfigError(f"{self.path(key)}: missing; add it")
+        return value
+
+    def done(self) -> None:
+        """Refuse fields that no method asked for."""
+        for key in self._data:
+            if key not in self._known:
+                raise ConfigError(f"{self.path(key)}: unknown field; {suggestion(key, self._known)}")
+
+    def text(self, key: str, default: Optional[str] = None) -> str:
+        """A text that is not empty; required when there is no DEFAULT."""
+        return as_text(self.required(key) if default is None else self.take(key, default), self.path(key))
+
+    def optional_text(self, key: str) -> Optional[str]:
+        """A text or None."""
+        value = self.take(key)
+        return None if value is None else as_text(value, self.path(key))
+
+    def file(self, key: str, default: Optional[str] = None) -> str:
+        """An absolute file path."""
+        value = self.text(key, default)
+        if not value.startswith("/"):
+            raise ConfigError(f"{self.path(key)}: {value!r} is a relative path; write it from the root (/...)")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false; nothing else counts as one."""
+        value = self.take(key, default)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{self.path(key)}: expected true or false, got {show(value)}")
+        return value
+
+    def integer(self, key: str, default: Optional[int], low: int, high: int) -> int:
+        """A whole number in LOW..HIGH; required when there is no DEFAULT."""
+        return as_integer(self.required(key) if default is None else self.take(key, default), self.path(key), low, high)
+
+    def number(self, key: str, default: float, low: float, high: float) -> float:
+        """A number in LOW..HIGH."""
+        value = self.take(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise ConfigError(f"{self.path(key)}: expected a number from {low:g} to {high:g}, got {show(value)}")
+        return float(value)
+
+    def choice(self, key: str, default: str, known: Sequence[str]) -> str:
+        """One of the KNOWN words."""
+        return as_choice(self.take(key, default), self.path(key), known)
+
+    def many(self, key: str, read: Callable[[object, str], T], default: Sequence[object] = ()) -> Tuple[T, ...]:
+        """A list, each item through READ(item, path); an item that is there twice is an error."""
+        value = self.take(key, list(default))
+        path = self.path(key)
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path}: expected a list, got {show(value)}; write [{show(value)}] for one item")
+        items: List[T] = []
+        for index, item in enumerate(value):
+            made = read(item, f"{path}[{index}]")
+            if made in items:
+                raise ConfigError(f"{path}[{index}]: {show(item)} is there twice; remove one")
+            items.append(made)
+        return tuple(items)
+
+    def named(self, key: str, read: Callable[[object, str], T]) -> Dict[str, T]:
+        """An object whose field names are the user's own (VRF names), each value through READ(value, path)."""
+        value = self.take(key, {})
+        path = self.path(key)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}: expected an object of names, got {show(value)}")
+        return {as_text(name, path): read(item, join(path, str(name))) for name, item in value.items()}
+
+
+def show(value: object) -> str:
+    """A value as an error shows it, bounded in length."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_text(value: object, path: str) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{path}: expected a text that is not empty, got {show(value)}")
+    return value
+
+
+def as_integer(value: object, path: str, low: int, high: int) -> int:
+    """A whole number in LOW..HIGH; a text of digits does not count."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{path}: expected a whole number from {low} to {high}, got {show(value)}")
+    return value
+
+
+def as_choice(value: object, path: str, known: Sequence[str]) -> str:
+    """One of the KNOWN words."""
+    if not isinstance(value, str) or value not in known:
+        hint = suggestion(value, known) if isinstance(value, str) else "known here: " + ", ".join(known)
+        raise ConfigError(f"{path}: unknown value {show(value)}; {hint}")
+    return value
+
+
+def as_link(value: object, path: str) -> str:
+    """A link name as the kernel takes it: 1..15 bytes, no slash, no blank."""
+    name = as_text(value, path)
+    if len(name.encode()) > 15 or "/" in name or any(char.isspace() for char in name) or name in (".", ".."):
+        raise ConfigError(f"{path}: {name!r} is no link name; the kernel takes 1 to 15 bytes without '/' or blanks")
+    return name
+
+
+def as_address(value: object, path: str) -> IPAddress:
+    """An IPv4 or IPv6 address."""
+    text = as_text(value, path)
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise ConfigError(f"{path}: {text!r} is no IP address; write one such as 192.0.2.1 or 2001:db8::1") from None
+
+
+def as_network(value: object, path: str) -> IPNetwork:
+    """A prefix in CIDR form without host bits; an address stands for itself."""
+    text = as_text(value, path)
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    try:
+        loose = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ConfigError(f"{path}: {text!r} is no prefix; write one such as 192.0.2.0/24 or 2001:db8::/32") from None
+    raise ConfigError(f"{path}: {text!r} has host bits set; write {str(loose)!r}")
