@@ -1,0 +1,137 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A network namespace of the controller as an Ansible host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: netns
+short_description: Run tasks inside a network namespace of the controller
+description:
+  - Every command of a task runs through C(ip netns exec NAMESPACE), so modules, C(raw), C(script) and become all see
+    the links, addresses and routes of that namespace, while the file system stays the controller's.
+  - Nothing needs to run inside the namespace beforehand. It is as fast as the C(ansible.builtin.local) connection and
+    can pipeline.
+author: ynl-mirror contributors (@ekho)
+version_added: "0.1.0"
+options:
+  remote_addr:
+    description:
+      - Name of the network namespace, as C(ip netns list) shows it.
+    type: str
+    default: inventory_hostname
+    vars:
+      - name: inventory_hostname
+      - name: ansible_host
+      - name: ansible_netns_host
+  ip_command:
+    description:
+      - The C(ip) program, with words in front of it where they are needed. Entering a namespace takes root, so a
+        controller that runs as somebody else sets V(sudo -n ip).
+    type: str
+    default: ip
+    env:
+      - name: ANSIBLE_NETNS_IP_COMMAND
+    ini:
+      - section: netns_connection
+        key: ip_command
+    vars:
+      - name: ansible_netns_ip_command
+  become_success_timeout:
+    description:
+      - Number of seconds to wait for become to succeed when enabled.
+      - The default is used if the configured value is less than 1.
+    type: int
+    default: 10
+    vars:
+      - name: ansible_netns_become_success_timeout
+  become_strip_preamble:
+    description:
+      - Strip internal become output preceding command execution. Disable for additional diagnostics.
+    type: bool
+    default: true
+    vars:
+      - name: ansible_netns_become_strip_preamble
+extends_documentation_fragment:
+  - connection_pipelining
+notes:
+  - The remote user is ignored, the user with which the ansible CLI was executed is used instead.
+  - Files are the controller's own. Only what C(ip netns exec) mounts from C(/etc/netns/NAMESPACE) differs.
+  - Set C(ansible_python_interpreter) to C({{ ansible_playbook_python }}) to run modules with the controller's Python.
+"""
+
+EXAMPLES = r"""
+# inventory.yml: two namespaces as two hosts
+lab:
+  vars:
+    ansible_connection: ekho.ynl_mirror.netns
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+  hosts:
+    red:
+    blue:
+      ansible_host: lab7-blue
+"""
+
+import os
+import shlex
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.connection.local import Connection as LocalConnection
+
+NETNS_DIR = "/run/netns"
+
+
+class Connection(LocalConnection):
+    """The local connection, with every command moved into a network namespace."""
+
+    transport = "ekho.ynl_mirror.netns"
+    has_pipelining = True
+
+    def _connect(self) -> Connection:
+        """Check that the namespace is there, since C(ip netns exec) fails without a word that Ansible could show."""
+        if not self._connected:
+            problem = namespace_problem(self.get_option("remote_addr"))
+            if problem:
+                raise AnsibleConnectionFailure(problem)
+        super()._connect()
+        return self
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        """Run a command line in the namespace; become is part of I(cmd) already and so runs inside, too.
+
+        Returns exit code, standard output and standard error.
+        """
+        inside = " ".join(
+            [
+                self.get_option("ip_command"),
+                "netns exec",
+                shlex.quote(self.get_option("remote_addr")),
+                "/bin/sh -c",
+                shlex.quote(cmd),
+            ]
+        )
+        return super().exec_command(inside, in_data=in_data, sudoable=sudoable)
+
+
+def namespace_problem(namespace: str, directory: str = NETNS_DIR) -> str | None:
+    """Why the namespace cannot be entered, with the way out; None when it can.
+
+    A name whose mount is gone leaves an ordinary file behind, so being there is not enough: it must live on the
+    kernel's namespace file system.
+    """
+    path = os.path.join(directory, namespace)
+    try:
+        if os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev:
+            return None
+        return f"{path} is no network namespace but a leftover file; remove it with: ip netns delete {namespace}"
+    except OSError:
+        pass
+    try:
+        known = ", ".join(sorted(os.listdir(directory)))
+    except OSError:
+        known = ""
+    return (
+        f"network namespace {namespace!r} does not exist on this controller (there are: {known or 'none'}); "
+        f"create it with: ip netns add {namespace}, or start the lab with: ansible-playbook ekho.ynl_mirror.lab_up"
+    )
