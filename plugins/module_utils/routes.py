@@ -13,7 +13,7 @@ No socket, no clock and no Ansible in here. Numbers are those of ``linux/rtnetli
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Optional
 
 AF_INET = 2
@@ -212,6 +212,18 @@ class Path:
     nexthops: tuple[NextHop, ...] = ()
     nh_id: Optional[int] = None
     extras: tuple[str, ...] = ()
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Paths are dictionary keys on the hot path: hash the fields once, not at every look-up.
+        identity = (
+            *(self.family, self.table, self.type, self.protocol, self.scope, self.tos, self.metric),
+            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras),
+        )
+        object.__setattr__(self, "_hash", hash(identity))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def oifs(self) -> frozenset[int]:

@@ -1,0 +1,343 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sockets: follow the kernel's notifications, read its tables, write routes in batches with a result for each.
+
+All calls are synchronous and short; a daemon calls them from its event loop. Protocol: netlink(7), rtnetlink(7),
+``net/netlink/af_netlink.c``. The sockets belong to the network namespace the process is in when they are opened.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Optional
+
+from . import wire, wire_links
+from .links import Link, LinkAddress, Rule
+from .routes import AF_INET, AF_INET6, Route
+
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_NETLINK_EXT_ACK = 11
+_NETLINK_GET_STRICT_CHK = 12
+_SO_RCVBUFFORCE = 33
+_SO_ATTACH_FILTER = 26
+
+RTNLGRP_LINK = 1
+RTNLGRP_IPV4_IFADDR = 5
+RTNLGRP_IPV4_ROUTE = 7
+RTNLGRP_IPV4_RULE = 8
+RTNLGRP_IPV6_IFADDR = 9
+RTNLGRP_IPV6_ROUTE = 11
+RTNLGRP_IPV6_RULE = 19
+RTNLGRP_NEXTHOP = 32
+#: Everything that can change what a route means: see docs/architecture.md.
+ALL_GROUPS = (
+    *(RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEXTHOP),
+    *(RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE),
+)
+
+_DUMP_CHUNK = 1 << 20
+_DATAGRAM = 1 << 16
+_BATCH = 1 << 16
+#: Room for the errors of one whole batch: the kernel queues them before send() returns.
+_ANSWER_BUFFER = 16 << 20
+_DUMP_TRIES = 8
+#: nlmsg_type and nlmsg_flags of an NLMSG_DONE: NLM_F_MULTI, with or without DUMP_INTR and DUMP_FILTERED.
+_DONE_MARKS = tuple(struct.pack("=HH", wire.NLMSG_DONE, 0x2 | flags) for flags in (0, 0x10, 0x20, 0x30))
+#: Header, error code and the longest extended-ack text (NETLINK_MAX_FMTMSG_LEN and some).
+_LONGEST_DONE = 256
+
+
+class KernelError(Exception):
+    """The kernel refused a request: errno, and its own words (extended ack) where it gave any."""
+
+    def __init__(self, number: int, text: str = "") -> None:
+        self.errno = number
+        self.text = text or os.strerror(number)
+        super().__init__(f"{self.text} ({errno.errorcode.get(number, number)})")
+
+
+class Overrun(Exception):
+    """Notifications were lost (ENOBUFS): what is still queued is older than the next dump. Drain, then re-read."""
+
+
+class Failure(NamedTuple):
+    """One message of a batch that the kernel refused: its index, the errno and the kernel's words."""
+
+    index: int
+    errno: int
+    text: str
+
+
+def _open() -> socket.socket:
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    except (AttributeError, OSError) as error:
+        raise KernelError(getattr(error, "errno", errno.EAFNOSUPPORT), f"no netlink socket: {error}") from None
+    sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+    try:
+        sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+    except OSError as error:
+        sock.close()
+        raise KernelError(error.errno or 0, "no strict dumps: Linux 5.0 or later is needed") from None
+    sock.bind((0, 0))
+    return sock
+
+
+def _receive_buffer(sock: socket.socket, size: int) -> int:
+    """Ask for *size* bytes of receive buffer; what was granted (the kernel books twice the number for overhead)."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)  # clamped to net.core.rmem_max
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+
+class Requests:
+    """A socket for requests: dumps and writes. *port* is its netlink address, by which its echoes are known."""
+
+    def __init__(self) -> None:
+        self._sock = _open()
+        _receive_buffer(self._sock, _ANSWER_BUFFER)
+        self.port: int = self._sock.getsockname()[0]
+        self._seq = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def __enter__(self) -> Requests:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    # -- reading
+
+    def dump(self, message: bytes) -> Iterator[bytes]:
+        """Send a dump request and yield the answer in chunks of whole messages, without the closing NLMSG_DONE.
+
+        An absent table or link is an empty answer. A dump that the kernel flags as interrupted (NLM_F_DUMP_INTR) is
+        *not* repeated here, since its parts are out already: use :meth:`dump_whole` where consistency matters.
+        KernelError when the kernel refuses.
+        """
+        for chunk, _interrupted in self._dump(message):
+            yield chunk
+
+    def dump_whole(self, message: bytes) -> list[bytes]:
+        """All chunks of a dump, repeated until the kernel did not flag it as interrupted."""
+        for _ in range(_DUMP_TRIES):
+            chunks, torn = [], False
+            for chunk, interrupted in self._dump(message):
+                chunks.append(chunk)
+                torn = torn or interrupted
+            if not torn:
+                break
+        return chunks
+
+    def _dump(self, message: bytes) -> Iterator[tuple[bytes, bool]]:
+        self._seq += 1
+        kind, flags = struct.unpack_from("=HH", message, 4)
+        self._sock.send(wire.request(kind, flags, message[wire.NLMSGHDR.size :], self._seq))
+        while True:
+            chunk = self._sock.recv(_DUMP_CHUNK)
+            end = _end_of_dump(chunk)
+            interrupted = bool(struct.unpack_from("=H", chunk, 6)[0] & wire.NLM_F_DUMP_INTR)
+            if end is None:
+                yield chunk, interrupted
+                continue
+            if end:
+                yield chunk[:end], interrupted
+            return
+
+    # -- writing
+
+    def write(self, messages: Sequence[bytes]) -> list[Failure]:
+        """Send *messages* in order, in batches; the refused ones, by index. An empty list: all were done.
+
+        Success costs no answer: only errors come back, and a no-op with NLM_F_ACK marks the end of each batch. The
+        kernel works a batch off inside send(), so the answers are there when it returns.
+        """
+        failures: list[Failure] = []
+        start = 0
+        while start < len(messages):
+            size, stop = 0, start
+            while stop < len(messages) and (stop == start or size + len(messages[stop]) <= _BATCH):
+                size += len(messages[stop])
+                stop += 1
+            failures += self._write_batch(messages[start:stop], start)
+            start = stop
+        return failures
+
+    def _write_batch(self, batch: Sequence[bytes], offset: int) -> list[Failure]:
+        self._seq += 1
+        barrier = wire.request(wire.NLMSG_NOOP, wire.NLM_F_REQUEST | wire.NLM_F_ACK, seq=self._seq)
+        self._sock.send(b"".join(batch) + barrier)
+        failures: list[Failure] = []
+        indexes: Optional[dict[bytes, int]] = None
+        while True:
+            answer = self._sock.recv(_DATAGRAM)
+            for kind, _flags, start, end in wire.messages(answer):
+                if kind != wire.NLMSG_ERROR:
+                    continue
+                ack = wire.parse_acknowledgement(answer, start, end)
+                if ack.errno == 0 and ack.request == barrier[: wire.NLMSGHDR.size]:
+                    return failures
+                if ack.errno:
+                    # The kernel echoes the whole request, which says which one it was without a sequence per message.
+                    indexes = indexes or {message: index for index, message in enumerate(batch)}
+                    failures.append(Failure(offset + indexes[ack.request], ack.errno, ack.text))
+
+    def call(self, message: bytes) -> None:
+        """Send one request; KernelError when it is refused."""
+        for failure in self.write([message]):
+            raise KernelError(failure.errno, failure.text)
+
+
+def _end_of_dump(chunk: bytes) -> Optional[int]:
+    """Where NLMSG_DONE starts in *chunk*, None when more is to come. KernelError when the dump failed."""
+    # DONE is the last message of its datagram and short: look there before walking all of it.
+    kind = struct.unpack_from("=H", chunk, 4)[0]
+    if kind not in (wire.NLMSG_DONE, wire.NLMSG_ERROR) and not _ends_in_done(chunk):
+        return None
+    for kind, _flags, start, end in wire.messages(chunk):
+        if kind == wire.NLMSG_DONE:
+            number, text = -struct.unpack_from("=i", chunk, start + 16)[0], ""
+            if end - start > 20:
+                text = next(
+                    (v.split(b"\0")[0].decode() for k, v in wire.attributes(chunk, start + 20, end) if k == 1), ""
+                )
+        elif kind == wire.NLMSG_ERROR:
+            number, text, _ = wire.parse_acknowledgement(chunk, start, end)
+        else:
+            continue
+        if number in (errno.ENOENT, errno.ENODEV):  # no such table, no such link: nothing to list
+            return start
+        if number:
+            raise KernelError(number, text)
+        return start
+    return None
+
+
+def _ends_in_done(chunk: bytes) -> bool:
+    """Whether the header of an NLMSG_DONE may stand in the last bytes; a false alarm costs one walk."""
+    behind = len(chunk) - _LONGEST_DONE
+    return any(chunk.find(mark, max(behind, 0)) >= 0 for mark in _DONE_MARKS)
+
+
+class Monitor:
+    """A socket that hears the kernel's notifications.
+
+    *granted* is the receive buffer in bytes; compare it with what was asked for and warn. *deaf_to* is the port of a
+    :class:`Requests` whose own route changes are not to be heard: a filter in the kernel drops their echo, while the
+    same change by anybody else still arrives.
+    """
+
+    def __init__(
+        self, receive_buffer: int, deaf_to: Optional[int] = None, groups: Iterable[int] = ALL_GROUPS
+    ) -> None:
+        self._sock = _open()
+        self.granted = _receive_buffer(self._sock, receive_buffer)
+        if deaf_to is not None:
+            self._attach_filter(deaf_to)
+        self._sock.setblocking(False)
+        for group in groups:
+            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def _attach_filter(self, port: int) -> None:
+        # Classic BPF: load nlmsg_pid (offset 12, read as big-endian), drop when it is the port, else take all.
+        wanted = int.from_bytes(struct.pack("=I", port), "big")
+        program = b"".join(
+            struct.pack("=HBBI", *instruction)
+            for instruction in ((0x20, 0, 0, 12), (0x15, 0, 1, wanted), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+        )
+        code = ctypes.create_string_buffer(program)
+        self._sock.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+        )
+
+    def fileno(self) -> int:
+        """The descriptor, to wait on."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def receive(self, limit: int) -> list[bytes]:
+        """Up to *limit* queued notifications, an empty list when there is none. Overrun when some were lost."""
+        out: list[bytes] = []
+        recv, add = self._sock.recv, out.append
+        try:
+            for _ in range(limit):
+                add(recv(_DATAGRAM))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            raise Overrun from None
+        return out
+
+    def drain(self) -> int:
+        """Throw away all that is queued, and count it."""
+        count = 0
+        while True:
+            try:
+                found = self.receive(4096)
+            except Overrun:
+                continue
+            if not found:
+                return count
+            count += len(found)
+
+
+# -- whole reads, for modules and start-up ----------------------------------------------------------------------------
+
+
+def read_links(requests: Requests) -> list[Link]:
+    """All links, by ifindex."""
+    chunks = requests.dump_whole(_general_dump(wire.RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)))
+    return sorted((wire_links.decode_link(m) for m in _each(chunks, wire.RTM_NEWLINK)), key=lambda link: link.index)
+
+
+def read_addresses(requests: Requests) -> list[LinkAddress]:
+    """All addresses of this machine, in the kernel's order."""
+    chunks = requests.dump_whole(_general_dump(wire.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
+    return [wire_links.decode_address(m) for m in _each(chunks, wire.RTM_NEWADDR)]
+
+
+def read_rules(requests: Requests) -> list[Rule]:
+    """All policy rules of both families, in the order of their priority."""
+    rules: list[Rule] = []
+    for family in (AF_INET, AF_INET6):
+        chunks = requests.dump_whole(_general_dump(wire.RTM_GETRULE, wire.RTMSG.pack(family, *[0] * 8)))
+        rules += [wire_links.decode_rule(m) for m in _each(chunks, wire.RTM_NEWRULE)]
+    return rules
+
+
+def read_routes(
+    requests: Requests, family: int, table: Optional[int] = None, protocol: int = 0, oif: Optional[int] = None
+) -> Iterator[Route]:
+    """The routes of one family, filtered by the kernel. In the kernel's order."""
+    reader = wire.RouteReader()
+    for chunk in requests.dump(wire.route_dump_request(family, table, protocol, oif)):
+        for message in reader.routes(chunk):
+            yield Route(wire.Prefix.from_key(family, message.key), message.path)
+
+
+def _general_dump(kind: int, payload: bytes) -> bytes:
+    return wire.request(kind, wire.NLM_F_REQUEST | wire.NLM_F_DUMP, payload)
+
+
+def _each(chunks: Iterable[bytes], wanted: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for kind, _flags, start, end in wire.messages(chunk):
+            if kind == wanted:
+                yield chunk[start:end]

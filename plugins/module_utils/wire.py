@@ -1,0 +1,436 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Route messages of rtnetlink <-> values, and the fast path that keeps a million of them affordable.
+
+Layout and numbers: ``linux/netlink.h``, ``linux/rtnetlink.h``; rtnetlink(7). Integers are in the machine's byte
+order, addresses in network order. Everything here is pure: bytes in, values out, and back.
+
+The fast path: routes of one table that leave the same way have messages that are equal but for the four or sixteen
+bytes of the destination. :class:`RouteReader` decodes such a message once, remembers it by its remaining bytes and
+answers the next ones with one dictionary look-up; :class:`RouteWriter` does the reverse.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import NamedTuple, Optional
+
+from .routes import (
+    AF_INET,
+    AF_INET6,
+    DISCARD_TYPES,
+    RTNH_F_DEAD,
+    RTNH_F_ONLINK,
+    WIDTH,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+    Route,
+)
+
+NLMSG_NOOP = 1
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+RTM_NEWLINK, RTM_DELLINK = 16, 17
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_GETLINK = 18
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
+
+NLM_F_REQUEST = 0x1
+NLM_F_MULTI = 0x2
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_DUMP = 0x300
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+
+RTM_F_CLONED = 0x200
+RTM_F_OFFLOAD = 0x4000
+RTM_F_TRAP = 0x8000
+RTM_F_OFFLOAD_FAILED = 0x20000000
+
+RTA_DST, RTA_SRC, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH = range(1, 10)
+RTA_TABLE = 15
+RTA_VIA = 18
+RTA_NEWDST = 19
+RTA_ENCAP = 22
+RTA_NH_ID = 30
+RTAX_MTU = 2
+#: Attributes that say something a :class:`Path` has no field for.
+_EXTRAS = {RTA_SRC: "source prefix", RTA_IIF: "iif", RTA_NEWDST: "newdst", RTA_ENCAP: "encap"}
+_ATTRIBUTE_TYPE = 0x3FFF
+
+NLMSGHDR = struct.Struct("=IHHII")
+RTMSG = struct.Struct("=BBBBBBBBI")
+_RTATTR = struct.Struct("=HH")
+_RTNEXTHOP = struct.Struct("=HBBi")
+_LENGTH_TYPE = struct.Struct("=IH")
+_LENGTH_TYPE_FLAGS = struct.Struct("=IHH")
+_U32 = struct.Struct("=I")
+_I32 = struct.Struct("=i")
+_BE32 = struct.Struct(">I")
+_BE64X2 = struct.Struct(">QQ")
+#: Where the route's own attributes start: behind nlmsghdr and rtmsg.
+_ATTRIBUTES = 28
+_FLAGS_AT = 24
+
+#: Templates of a reader are dropped beyond this many, so that a producer of ever-new attributes cannot fill memory.
+MAX_TEMPLATES = 65536
+
+
+class WireError(ValueError):
+    """Bytes that are no whole, well-formed netlink message."""
+
+
+class Acknowledgement(NamedTuple):
+    """An NLMSG_ERROR: errno (0 is success), the kernel's extended-ack text, and the request as echoed."""
+
+    errno: int
+    text: str
+    request: bytes
+
+
+class RouteMessage(NamedTuple):
+    """One RTM_NEWROUTE or RTM_DELROUTE: type, nlmsg_flags, rtm_flags, prefix key and path."""
+
+    type: int
+    nlflags: int
+    rtflags: int
+    key: int
+    path: Path
+
+
+def messages(buffer: bytes, start: int = 0) -> Iterator[tuple[int, int, int, int]]:
+    """Walk the messages in *buffer*: (type, nlmsg_flags, start, end) of each. WireError when one is cut short."""
+    size = len(buffer)
+    while start < size:
+        if size - start < NLMSGHDR.size:
+            raise WireError(f"{size - start} stray bytes behind the last netlink message")
+        length, kind, flags = _LENGTH_TYPE_FLAGS.unpack_from(buffer, start)
+        if length < NLMSGHDR.size or start + length > size:
+            raise WireError(f"netlink message of {length} bytes where {size - start} are left")
+        yield kind, flags, start, start + length
+        start += (length + 3) & ~3
+
+
+def attributes(buffer: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Walk rtattrs: (type without the nested and byte-order bits, payload). WireError when one is cut short."""
+    while start + _RTATTR.size <= end:
+        length, kind = _RTATTR.unpack_from(buffer, start)
+        if length < _RTATTR.size or start + length > end:
+            raise WireError(f"attribute {kind & _ATTRIBUTE_TYPE} of {length} bytes where {end - start} are left")
+        yield kind & _ATTRIBUTE_TYPE, buffer[start + _RTATTR.size : start + length]
+        start += (length + 3) & ~3
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One rtattr, padded to four bytes."""
+    return _RTATTR.pack(_RTATTR.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+def request(kind: int, flags: int, payload: bytes = b"", seq: int = 0) -> bytes:
+    """A whole netlink message around *payload*."""
+    return NLMSGHDR.pack(NLMSGHDR.size + len(payload), kind, flags, seq, 0) + payload
+
+
+def route_dump_request(
+    family: int, table: Optional[int] = None, protocol: int = 0, oif: Optional[int] = None, seq: int = 0
+) -> bytes:
+    """A dump request that the kernel filters itself (needs NETLINK_GET_STRICT_CHK on the socket)."""
+    payload = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
+    if table is not None:
+        payload += attribute(RTA_TABLE, _U32.pack(table))
+    if oif is not None:
+        payload += attribute(RTA_OIF, _U32.pack(oif))
+    return request(RTM_GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, payload, seq)
+
+
+def parse_acknowledgement(buffer: bytes, start: int, end: int) -> Acknowledgement:
+    """Read an NLMSG_ERROR, with NLMSGERR_ATTR_MSG when the socket asked for NETLINK_EXT_ACK (netlink(7))."""
+    if end - start < NLMSGHDR.size + 4 + NLMSGHDR.size:
+        raise WireError("NLMSG_ERROR is too short to name its request")
+    flags = _LENGTH_TYPE_FLAGS.unpack_from(buffer, start)[2]
+    (error,) = _I32.unpack_from(buffer, start + 16)
+    origin = start + 20
+    length = NLMSGHDR.size if flags & NLM_F_CAPPED or not error else _U32.unpack_from(buffer, origin)[0]
+    text = ""
+    if flags & NLM_F_ACK_TLVS:
+        for kind, payload in attributes(buffer, origin + ((length + 3) & ~3), end):
+            if kind == 1:
+                text = payload.split(b"\0")[0].decode(errors="replace")
+    return Acknowledgement(-error, text, buffer[origin : origin + length])
+
+
+def encode_error(message: bytes, errno: int, text: str) -> bytes:
+    """An NLMSG_ERROR with extended-ack text about *message*: how a mirror says why a route failed."""
+    body = _I32.pack(-errno) + message + bytes(-len(message) % 4) + attribute(1, text.encode()[:480] + b"\0")
+    return request(NLMSG_ERROR, NLM_F_ACK_TLVS, body)
+
+
+def encode_done() -> bytes:
+    """The NLMSG_DONE that ends a replay."""
+    return request(NLMSG_DONE, 0, _I32.pack(0))
+
+
+def with_route_flags(message: bytes, rtflags: int) -> bytes:
+    """The same route message with other rtm_flags."""
+    return message[:_FLAGS_AT] + _U32.pack(rtflags) + message[_FLAGS_AT + 4 :]
+
+
+# -- values -> bytes ------------------------------------------------------------------------------------------------
+
+
+def _gateway(family: int, gateway: Address) -> bytes:
+    if gateway.family == family:
+        return attribute(RTA_GATEWAY, gateway.packed)
+    return attribute(RTA_VIA, struct.pack("=H", gateway.family) + gateway.packed)
+
+
+def _multipath(path: Path) -> bytes:
+    hops = b""
+    for hop in path.nexthops:
+        body = b"" if hop.gateway is None else _gateway(path.family, hop.gateway)
+        flags = RTNH_F_ONLINK if hop.onlink else 0
+        hops += _RTNEXTHOP.pack(_RTNEXTHOP.size + len(body), flags, hop.weight - 1, hop.oif or 0) + body
+    return attribute(RTA_MULTIPATH, hops)
+
+
+def path_attributes(path: Path) -> bytes:
+    """All attributes of a path but table and destination, in the kernel's order."""
+    parts = []
+    if path.metric:
+        parts.append(attribute(RTA_PRIORITY, _U32.pack(path.metric)))
+    if path.mtu is not None:
+        parts.append(attribute(RTA_METRICS, attribute(RTAX_MTU, _U32.pack(path.mtu))))
+    if path.src is not None:
+        parts.append(attribute(RTA_PREFSRC, path.src.packed))
+    if path.nh_id is not None:
+        parts.append(attribute(RTA_NH_ID, _U32.pack(path.nh_id)))
+    elif len(path.nexthops) > 1:
+        parts.append(_multipath(path))
+    elif path.nexthops:
+        hop = path.nexthops[0]
+        if hop.gateway is not None:
+            parts.append(_gateway(path.family, hop.gateway))
+        if hop.oif is not None:
+            parts.append(attribute(RTA_OIF, _U32.pack(hop.oif)))
+    return b"".join(parts)
+
+
+def _rtm_flags(path: Path) -> int:
+    return RTNH_F_ONLINK if len(path.nexthops) == 1 and path.nexthops[0].onlink else 0
+
+
+class RouteWriter:
+    """Values -> messages of one kind, remembering what routes with the same path share."""
+
+    def __init__(self, kind: int, nlflags: int) -> None:
+        self._kind = kind
+        self._nlflags = nlflags
+        self._parts: dict[tuple[Path, int], tuple[bytes, bytes]] = {}
+
+    def parts(self, path: Path, length: int) -> tuple[bytes, bytes]:
+        """What stands before and behind the destination in a message for any prefix of this *length*."""
+        found = self._parts.get((path, length))
+        if found is None:
+            if len(self._parts) >= MAX_TEMPLATES:
+                self._parts.clear()
+            found = self._parts[path, length] = self._build(path, length)
+        return found
+
+    def _build(self, path: Path, length: int) -> tuple[bytes, bytes]:
+        width = WIDTH[path.family] // 8
+        tail = path_attributes(path)
+        table = attribute(RTA_TABLE, _U32.pack(path.table))
+        compat = path.table if path.table < 256 else 252  # RT_TABLE_COMPAT: the real one is in RTA_TABLE
+        rtmsg = RTMSG.pack(
+            path.family, length, 0, path.tos, compat, path.protocol, path.scope, path.type, _rtm_flags(path)
+        )
+        size = _ATTRIBUTES + len(table) + _RTATTR.size + width + len(tail)
+        header = NLMSGHDR.pack(size, self._kind, self._nlflags, 0, 0)
+        return header + rtmsg + table + _RTATTR.pack(_RTATTR.size + width, RTA_DST), tail
+
+    def message(self, key: int, path: Path) -> bytes:
+        """The message for one route, by its prefix key."""
+        head, tail = self.parts(path, key & 0xFF)
+        return head + (key >> 8).to_bytes(WIDTH[path.family] // 8, "big") + tail
+
+    def batch(self, routes: Iterable[tuple[int, Path]]) -> list[bytes]:
+        """The messages for many routes, in order."""
+        out = []
+        add = out.append
+        last: Optional[Path] = None
+        last_length = -1
+        head = tail = b""
+        width = 0
+        for key, path in routes:
+            length = key & 0xFF
+            if path is not last or length != last_length:
+                head, tail = self.parts(path, length)
+                width = WIDTH[path.family] // 8
+                last, last_length = path, length
+            add(head + (key >> 8).to_bytes(width, "big") + tail)
+        return out
+
+
+def encode_route(route: Route, kind: int, nlflags: int) -> bytes:
+    """One route message; for many of them use a :class:`RouteWriter`."""
+    return RouteWriter(kind, nlflags).message(route.prefix.key, route.path)
+
+
+# -- bytes -> values ------------------------------------------------------------------------------------------------
+
+
+def _address(family: int, payload: bytes) -> Address:
+    if len(payload) != WIDTH.get(family, 0) // 8:
+        raise WireError(f"an address of {len(payload)} bytes in family {family}")
+    return Address(family, int.from_bytes(payload, "big"))
+
+
+def _via(payload: bytes) -> Address:
+    if len(payload) < 2:
+        raise WireError("RTA_VIA is too short")
+    return _address(struct.unpack_from("=H", payload)[0], payload[2:])
+
+
+def _number(payload: bytes, what: str) -> int:
+    if len(payload) != 4:
+        raise WireError(f"{what} of {len(payload)} bytes")
+    return int(_U32.unpack(payload)[0])
+
+
+def _parse_multipath(family: int, payload: bytes) -> Iterator[NextHop]:
+    start, size = 0, len(payload)
+    while start + _RTNEXTHOP.size <= size:
+        length, flags, hops, oif = _RTNEXTHOP.unpack_from(payload, start)
+        if length < _RTNEXTHOP.size or start + length > size:
+            raise WireError(f"next hop of {length} bytes where {size - start} are left")
+        gateway = None
+        for kind, value in attributes(payload, start + _RTNEXTHOP.size, start + length):
+            if kind == RTA_GATEWAY:
+                gateway = _address(family, value)
+            elif kind == RTA_VIA:
+                gateway = _via(value)
+        if not flags & RTNH_F_DEAD:  # the kernel passes such a hop over, so it is no part of the path
+            yield NextHop(gateway, oif or None, hops + 1, bool(flags & RTNH_F_ONLINK))
+        start += (length + 3) & ~3
+
+
+def decode_route(buffer: bytes, start: int, end: int) -> tuple[Prefix, Path]:
+    """Decode one route message in full; WireError says what is wrong with it."""
+    if end - start < _ATTRIBUTES:
+        raise WireError(f"route message of {end - start} bytes")
+    family, length, src_len, tos, table, protocol, scope, kind, rtflags = RTMSG.unpack_from(buffer, start + 16)
+    if family not in WIDTH:
+        raise WireError(f"route of address family {family}")
+    if length > WIDTH[family]:
+        raise WireError(f"prefix length {length} in family {family}")
+    found = dict(attributes(buffer, start + _ATTRIBUTES, end))
+    destination = _address(family, found[RTA_DST]).value if RTA_DST in found else 0
+    if destination & ((1 << (WIDTH[family] - length)) - 1):
+        raise WireError(f"{Address(family, destination)}/{length} has host bits set")
+    extras = [name for number, name in _EXTRAS.items() if number in found]
+    if src_len and RTA_SRC not in found:
+        extras.append("source prefix")
+    if rtflags & RTM_F_CLONED:
+        extras.append("cloned")
+    path = Path(
+        family=family,
+        table=_number(found[RTA_TABLE], "RTA_TABLE") if RTA_TABLE in found else table,
+        type=kind,
+        protocol=protocol,
+        scope=scope,
+        tos=tos,
+        metric=_number(found[RTA_PRIORITY], "RTA_PRIORITY") if RTA_PRIORITY in found else 0,
+        src=_address(family, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
+        mtu=_mtu(found),
+        nexthops=() if kind in DISCARD_TYPES else _nexthops(family, found, rtflags),
+        nh_id=_number(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
+        extras=tuple(extras),
+    )
+    if rtflags & RTNH_F_DEAD and not path.nexthops and kind not in DISCARD_TYPES:
+        path = replace(path, extras=(*path.extras, "dead"))
+    return Prefix(family, destination, length), path
+
+
+def _nexthops(family: int, found: dict[int, bytes], rtflags: int) -> tuple[NextHop, ...]:
+    if RTA_MULTIPATH in found:
+        return tuple(_parse_multipath(family, found[RTA_MULTIPATH]))
+    gateway = None
+    if RTA_GATEWAY in found:
+        gateway = _address(family, found[RTA_GATEWAY])
+    elif RTA_VIA in found:
+        gateway = _via(found[RTA_VIA])
+    oif = _number(found[RTA_OIF], "RTA_OIF") if RTA_OIF in found else None
+    if gateway is None and oif is None or rtflags & RTNH_F_DEAD:
+        return ()
+    return (NextHop(gateway, oif, 1, bool(rtflags & RTNH_F_ONLINK)),)
+
+
+def _mtu(found: dict[int, bytes]) -> Optional[int]:
+    if RTA_METRICS in found:
+        for kind, value in attributes(found[RTA_METRICS], 0, len(found[RTA_METRICS])):
+            if kind == RTAX_MTU:
+                return _number(value, "RTAX_MTU")
+    return None
+
+
+class RouteReader:
+    """Messages -> values, decoding each kind of route once (see the module's docstring).
+
+    Equal paths come back as the *same* object, so ``is`` tells whether a route changed.
+    """
+
+    def __init__(self) -> None:
+        # Bytes of a message less header and destination -> its path; None: such a message has another layout.
+        self._templates: dict[bytes, Optional[Path]] = {}
+        self._paths: dict[Path, Path] = {}
+
+    def intern(self, path: Path) -> Path:
+        """The one object that stands for all paths equal to *path*."""
+        return self._paths.setdefault(path, path)
+
+    def read(self, buffer: bytes, start: int, end: int) -> tuple[int, Path]:
+        """One route message's (prefix key, path). WireError when it is malformed."""
+        # The two layouts in use: RTA_TABLE, RTA_DST, ... (the kernel, this library) and RTA_DST, ... (zebra).
+        family = buffer[start + 16]
+        at = start + (40 if buffer[start + 30] == RTA_TABLE else 32) if end - start >= 48 else end
+        behind = at + (4 if family == AF_INET else 16)
+        signature = buffer[start + 16 : at] + buffer[behind:end]
+        path = self._templates.get(signature)
+        if path is not None:
+            if family == AF_INET:
+                return int(_BE32.unpack_from(buffer, at)[0]) << 8 | buffer[start + 17], path
+            high, low = _BE64X2.unpack_from(buffer, at)
+            return int(high << 64 | low) << 8 | buffer[start + 17], path
+        prefix, path = decode_route(buffer, start, end)
+        path = self.intern(path)
+        if signature not in self._templates:
+            self._remember(signature, path, buffer, at, behind, end)
+        return prefix.key, path
+
+    def _remember(self, signature: bytes, path: Path, buffer: bytes, at: int, behind: int, end: int) -> None:
+        if len(self._templates) >= MAX_TEMPLATES:
+            self._templates.clear()
+            self._paths.clear()
+        plain = behind <= end and _RTATTR.unpack_from(buffer, at - 4) == (4 + behind - at, RTA_DST)
+        # A second RTA_DST further on would make the bytes cut out here the wrong ones.
+        plain = plain and sum(kind == RTA_DST for kind, _ in attributes(buffer, at - 4, end)) == 1
+        self._templates[signature] = path if plain else None
+
+    def routes(self, buffer: bytes) -> Iterator[RouteMessage]:
+        """All route messages in *buffer*, with their flags; other messages are passed over."""
+        for kind, nlflags, start, end in messages(buffer):
+            if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+                key, path = self.read(buffer, start, end)
+                yield RouteMessage(kind, nlflags, _U32.unpack_from(buffer, start + _FLAGS_AT)[0], key, path)

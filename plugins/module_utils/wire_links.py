@@ -1,0 +1,86 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Link, address and rule messages -> values.
+
+They are few and seldom, so pyroute2 does the decoding; only routes have a decoder of their own (wire.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from .links import Link, LinkAddress, Rule
+from .routes import AF_INET, WIDTH, Address, Prefix
+from .wire import WireError
+
+try:
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+    HAS_PYROUTE2 = True
+except ImportError:  # modules answer with the name of the missing package, daemons refuse to start
+    HAS_PYROUTE2 = False
+
+IFF_UP = 0x1
+IFF_LOWER_UP = 0x10000
+#: IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
+_NO_CARRIER = ("DOWN", "LOWERLAYERDOWN", "NOTPRESENT")
+
+
+def _decode(kind: Any, message: bytes) -> Any:
+    decoded = kind(message)
+    try:
+        decoded.decode()
+    except Exception as error:  # pyroute2 raises many kinds; whichever it is, these bytes are no such message
+        raise WireError(f"not a {kind.__name__}: {error}") from None
+    return decoded
+
+
+def decode_link(message: bytes) -> Link:
+    """One RTM_NEWLINK or RTM_DELLINK, with its header."""
+    link = _decode(ifinfmsg, message)
+    info = link.get_attr("IFLA_LINKINFO")
+    kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
+    table: Optional[int] = None
+    if kind == "vrf":
+        data = info.get_attr("IFLA_INFO_DATA")
+        table = data.get_attr("IFLA_VRF_TABLE") if data else None
+    return Link(
+        index=link["index"],
+        name=link.get_attr("IFLA_IFNAME") or "",
+        up=bool(link["flags"] & IFF_UP),
+        carrier=link.get_attr("IFLA_OPERSTATE") not in _NO_CARRIER and bool(link["flags"] & IFF_LOWER_UP),
+        master=link.get_attr("IFLA_MASTER"),
+        kind=kind,
+        vrf_table=table,
+    )
+
+
+def decode_address(message: bytes) -> LinkAddress:
+    """One RTM_NEWADDR or RTM_DELADDR, with its header."""
+    found = _decode(ifaddrmsg, message)
+    # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, where there is one, is always ours.
+    text = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
+    return LinkAddress(found["index"], Address.parse(text), found["prefixlen"])
+
+
+def decode_rule(message: bytes) -> Rule:
+    """One RTM_NEWRULE or RTM_DELRULE, with its header."""
+    found = _decode(fibmsg, message)
+    family = found["family"]
+    source = found.get_attr("FRA_SRC")
+    table = found.get_attr("FRA_TABLE")
+    return Rule(
+        family=family,
+        priority=found.get_attr("FRA_PRIORITY") or 0,
+        table=found["table"] if table is None else table,
+        iif=found.get_attr("FRA_IIFNAME") or "",
+        source=Prefix(family, Address.parse(source).value, found["src_len"]) if source and family in WIDTH else None,
+    )
+
+
+def family_of(message: bytes) -> int:
+    """The address family that an address, rule or route message speaks of."""
+    return message[16] if len(message) > 16 else AF_INET
