@@ -9,8 +9,9 @@ numbers here (Names; config_file.py reads the machine's own), so the daemons see
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any
 
 from .fields import (
     ConfigError,
@@ -62,11 +63,11 @@ class Names:
 
     def table(self, value: object, path: str) -> int:
         """A routing table by number (1..2^32-1) or name."""
-        return _number(value, path, self.tables, 1, U32, "rt_tables")
+        return _number(value, path, self.tables, "rt_tables", range(1, U32 + 1))
 
     def protocol(self, value: object, path: str) -> int:
         """A route protocol by number (0..255) or name."""
-        return _number(value, path, self.protocols, 0, 255, "rt_protos")
+        return _number(value, path, self.protocols, "rt_protos", range(256))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TlsConfig:
         fields.done()
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return {"ca": self.ca, "certificate": self.certificate, "key": self.key}
 
@@ -110,9 +111,9 @@ class HttpConfig:
         fields.done()
         return made
 
-    def to_dict(self, *, changes: bool = True) -> Dict[str, Any]:
+    def to_dict(self, *, changes: bool = True) -> dict[str, Any]:
         """The JSON object."""
-        made: Dict[str, Any] = {"address": self.address, "port": self.port}
+        made: dict[str, Any] = {"address": self.address, "port": self.port}
         return {**made, "allow_changes": self.allow_changes} if changes else made
 
 
@@ -122,17 +123,19 @@ class PeerAddress:
 
     address: str
     port: int = FPM_PORT
-    server_name: Optional[str] = None
+    server_name: str | None = None
 
     @classmethod
     def from_dict(cls, data: object, path: str) -> PeerAddress:
         """From {"address", "port", "server_name"}; the address may be a host name."""
         fields = Fields(data, path)
-        made = cls(fields.text("address"), fields.integer("port", FPM_PORT, 1, 65535), fields.optional_text("server_name"))
+        made = cls(
+            fields.text("address"), fields.integer("port", FPM_PORT, 1, 65535), fields.optional_text("server_name")
+        )
         fields.done()
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return {"address": self.address, "port": self.port, "server_name": self.server_name}
 
@@ -153,7 +156,7 @@ class ListenAddress:
         fields.done()
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return {"address": self.address, "port": self.port}
 
@@ -189,15 +192,15 @@ class Filters:
     PROTOCOLS and EXCLUDE_PROTOCOLS hold RTPROT_ numbers, TYPES RTN_ numbers, INTERFACES link names (any hop).
     """
 
-    protocols: Tuple[int, ...] = ()
-    exclude_protocols: Tuple[int, ...] = ()
-    prefixes: Tuple[PrefixRule, ...] = ()
-    exclude_prefixes: Tuple[PrefixRule, ...] = ()
-    types: Tuple[int, ...] = ()
-    interfaces: Tuple[str, ...] = ()
+    protocols: tuple[int, ...] = ()
+    exclude_protocols: tuple[int, ...] = ()
+    prefixes: tuple[PrefixRule, ...] = ()
+    exclude_prefixes: tuple[PrefixRule, ...] = ()
+    types: tuple[int, ...] = ()
+    interfaces: tuple[str, ...] = ()
 
     @classmethod
-    def from_dict(cls, data: object, path: str = "filters", names: Optional[Names] = None) -> Filters:
+    def from_dict(cls, data: object, path: str = "filters", names: Names | None = None) -> Filters:
         """From the object of the listener's `filters`."""
         names = names or Names()
         fields = Fields(data, path)
@@ -215,7 +218,7 @@ class Filters:
             raise ConfigError(f"{path}: protocol {min(both)} is both in protocols and exclude_protocols; remove one")
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object; protocols as numbers, types as names."""
         names = {number: name for name, number in ROUTE_TYPES.items()}
         return {
@@ -232,19 +235,19 @@ class Filters:
 class ListenerConfig:
     """What the listener follows and whom it tells."""
 
-    agents: Tuple[PeerAddress, ...]
-    tls: Optional[TlsConfig]
+    agents: tuple[PeerAddress, ...]
+    tls: TlsConfig | None
     plaintext: bool = False
-    tables: Tuple[int, ...] = (254,)
-    families: Tuple[str, ...] = FAMILIES
+    tables: tuple[int, ...] = (254,)
+    families: tuple[str, ...] = FAMILIES
     filters: Filters = Filters()
     receive_buffer: int = RECEIVE_BUFFER
     control_socket: str = "/run/ynl-mirror/listener.sock"
-    http: Optional[HttpConfig] = None
+    http: HttpConfig | None = None
     log_level: str = "info"
 
     @classmethod
-    def from_dict(cls, data: object, names: Optional[Names] = None) -> ListenerConfig:
+    def from_dict(cls, data: object, names: Names | None = None) -> ListenerConfig:
         """From the JSON object; ConfigError names what is wrong."""
         names = names or Names()
         fields = Fields(data)
@@ -266,7 +269,7 @@ class ListenerConfig:
         _not_empty(made.families, "families", "list ipv4, ipv6 or both")
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object; `from_dict` of it gives an equal value."""
         return {
             "tables": list(self.tables),
@@ -287,9 +290,9 @@ class VrfSpec:
     """A VRF where the kernel has no VRF device: its table, and the links that policy rules bind to it."""
 
     table: int
-    links: Tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return {"table": self.table, "links": list(self.links)}
 
@@ -300,9 +303,9 @@ class StaticRule:
 
     vrf: str
     dev: str
-    prefix: Optional[IPNetwork] = None
-    gateway: Optional[IPAddress] = None
-    via: Optional[IPAddress] = None
+    prefix: IPNetwork | None = None
+    gateway: IPAddress | None = None
+    via: IPAddress | None = None
 
     @classmethod
     def from_dict(cls, data: object, path: str) -> StaticRule:
@@ -321,7 +324,7 @@ class StaticRule:
             raise ConfigError(f"{path}: give exactly one of prefix and gateway")
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         return {
             "prefix": None if self.prefix is None else str(self.prefix),
@@ -336,26 +339,26 @@ class StaticRule:
 class AgentConfig:
     """What the agent accepts, and how it maps and installs it."""
 
-    tls: Optional[TlsConfig]
+    tls: TlsConfig | None
     plaintext: bool = False
-    listen: Tuple[ListenAddress, ...] = (ListenAddress(),)
-    hosts: Tuple[str, ...] = ()
-    host_tables: Tuple[int, ...] = (254,)
+    listen: tuple[ListenAddress, ...] = (ListenAddress(),)
+    hosts: tuple[str, ...] = ()
+    host_tables: tuple[int, ...] = (254,)
     vrfs: Mapping[str, VrfSpec] = field(default_factory=dict)
-    inference: Tuple[str, ...] = INFERENCES
-    static: Tuple[StaticRule, ...] = ()
-    imports: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
-    host_links: Tuple[str, ...] = ()
+    inference: tuple[str, ...] = INFERENCES
+    static: tuple[StaticRule, ...] = ()
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    host_links: tuple[str, ...] = ()
     protocol: int = MIRROR_PROTOCOL
-    metric: Optional[int] = None
+    metric: int | None = None
     settle_time: float = 5.0
     receive_buffer: int = RECEIVE_BUFFER
     control_socket: str = "/run/ynl-mirror/agent.sock"
-    http: Optional[HttpConfig] = None
+    http: HttpConfig | None = None
     log_level: str = "info"
 
     @classmethod
-    def from_dict(cls, data: object, names: Optional[Names] = None) -> AgentConfig:
+    def from_dict(cls, data: object, names: Names | None = None) -> AgentConfig:
         """From the JSON object; ConfigError names what is wrong."""
         names = names or Names()
         fields = Fields(data)
@@ -383,7 +386,7 @@ class AgentConfig:
         _check_agent(made)
         return made
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The JSON object; `from_dict` of it gives an equal value."""
         return {
             "listen": [address.to_dict() for address in self.listen],
@@ -412,10 +415,12 @@ def _check_agent(config: AgentConfig) -> None:
     _not_empty(config.host_tables, "host_tables", "list at least one table, such as 254 (main)")
     _not_empty(config.inference, "inference", "list at least one of " + ", ".join(INFERENCES))
     if config.protocol < 5 or config.protocol == MANUAL_PROTOCOL:
-        raise ConfigError(f"protocol: {config.protocol} is what others install under; choose a number from 5 to 255 that "
-                          f"nobody uses here and that is not {MANUAL_PROTOCOL}, such as {MIRROR_PROTOCOL}")  # fmt: skip
-    tables: Dict[int, str] = {}
-    links: Dict[str, str] = {}
+        raise ConfigError(
+            f"protocol: {config.protocol} is what others install under; choose a number from 5 to 255 that nobody uses "
+            f"here and that is not {MANUAL_PROTOCOL}, such as {MIRROR_PROTOCOL}"
+        )
+    tables: dict[int, str] = {}
+    links: dict[str, str] = {}
     for name, vrf in config.vrfs.items():
         if tables.setdefault(vrf.table, name) != name:
             raise ConfigError(f"vrfs.{name}.table: {vrf.table} is VRF {tables[vrf.table]}'s too; each needs its own")
@@ -438,8 +443,8 @@ def _check_vrf_names(config: AgentConfig) -> None:
             raise ConfigError(f"{path}: no VRF {name!r} in vrfs; {suggestion(name, known)}")
 
 
-def _transport(fields: Fields) -> Tuple[Optional[TlsConfig], bool]:
-    """(TLS files or None, whether plain TCP was asked for): exactly one of both."""
+def _transport(fields: Fields) -> tuple[TlsConfig | None, bool]:
+    """TLS files or None, and whether plain TCP was asked for: exactly one of both."""
     tls = fields.take("tls")
     plaintext = fields.flag("plaintext", False)
     if tls is None and not plaintext:
@@ -449,7 +454,7 @@ def _transport(fields: Fields) -> Tuple[Optional[TlsConfig], bool]:
     return (None if tls is None else TlsConfig.from_dict(tls, "tls")), plaintext
 
 
-def _http(fields: Fields, *, changes: bool) -> Optional[HttpConfig]:
+def _http(fields: Fields, *, changes: bool) -> HttpConfig | None:
     value = fields.take("http")
     return None if value is None else HttpConfig.from_dict(value, "http", changes=changes)
 
@@ -471,9 +476,10 @@ def _vrf(value: object, path: str, names: Names) -> VrfSpec:
     return made
 
 
-def _import_list(value: object, path: str) -> Tuple[str, ...]:
+def _import_list(value: object, path: str) -> tuple[str, ...]:
     """The VRFs that one VRF imports from; an empty list imports nothing."""
-    return Fields({"imports": value}, "").many("imports", lambda item, _where: as_text(item, path))
+    parent, _dot, name = path.rpartition(".")
+    return Fields({name: value}, parent).many(name, as_text)
 
 
 def _route_type(value: object, path: str) -> int:
@@ -488,15 +494,15 @@ def _inference(value: object, path: str) -> str:
     return as_choice(value, path, INFERENCES)
 
 
-def _not_empty(items: Tuple[object, ...], path: str, way_out: str) -> None:
+def _not_empty(items: tuple[object, ...], path: str, way_out: str) -> None:
     if not items:
         raise ConfigError(f"{path}: empty; {way_out}")
 
 
-def _number(value: object, path: str, known: Mapping[str, int], low: int, high: int, file: str) -> int:
+def _number(value: object, path: str, known: Mapping[str, int], file: str, allowed: range) -> int:
     """A number, or a name that KNOWN (iproute2's FILE) has a number for."""
     if isinstance(value, str) and not value.isdigit():
         if value not in known:
             raise ConfigError(f"{path}: no number for {value!r} in {file}; {suggestion(value, tuple(known))}")
         return known[value]
-    return as_integer(int(value) if isinstance(value, str) else value, path, low, high)
+    return as_integer(int(value) if isinstance(value, str) else value, path, allowed[0], allowed[-1])

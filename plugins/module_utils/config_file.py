@@ -1,15 +1,17 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configuration files of the daemons: read, with the machine's own table and protocol names, and check what they name."""
+"""Configuration files of the daemons: read with the machine's own table and protocol names, certificates checked."""
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import stat
-from typing import Any, Dict, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .config import KERNEL_PROTOCOLS, KERNEL_TABLES, AgentConfig, ListenerConfig, Names, TlsConfig
 from .fields import ConfigError
@@ -57,7 +59,7 @@ def read_names(directories: Sequence[str] = IPROUTE2_DIRECTORIES) -> Names:
     )
 
 
-def check_tls(tls: Optional[TlsConfig]) -> None:
+def check_tls(tls: TlsConfig | None) -> None:
     """Refuse missing files, and a key that others than its owner (or its group, to read) can touch."""
     if tls is None:
         return
@@ -66,26 +68,26 @@ def check_tls(tls: Optional[TlsConfig]) -> None:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
         except OSError as error:
-            raise ConfigError(f"tls.{name}: {path} cannot be read: {error.strerror}; deploy the certificates first") from None
+            raise ConfigError(
+                f"tls.{name}: {path} cannot be read: {error.strerror}; deploy the certificates first"
+            ) from None
         if name == "key" and stat.S_IMODE(mode) & 0o037:
             raise ConfigError(f"tls.key: {path} has mode {stat.S_IMODE(mode):04o}; run chmod 0600 {path}")
 
 
-def _read_numbers(name: str, known: Dict[str, int] | Any, directories: Sequence[str]) -> Dict[str, int]:
-    """name -> number of iproute2's file NAME and the *.conf files of NAME.d, on top of KNOWN."""
-    numbers: Dict[str, int] = dict(known)
+def _read_numbers(name: str, known: Mapping[str, int], directories: Sequence[str]) -> dict[str, int]:
+    """Names and numbers of iproute2's file NAME and of the *.conf files of NAME.d, on top of KNOWN."""
+    numbers = dict(known)
     for directory in directories:
         for path in [os.path.join(directory, name), *sorted(glob.glob(os.path.join(directory, name + ".d", "*.conf")))]:
-            try:
-                with open(path, encoding="utf-8", errors="replace") as file:
-                    numbers.update(pair for pair in map(_number_and_name, file) if pair)
-            except OSError:
-                continue  # a machine without iproute2, or without this file, has the kernel's names
+            # a machine without iproute2, or without this file, has the kernel's names
+            with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+                numbers.update(pair for pair in map(_number_and_name, file) if pair)
     return numbers
 
 
-def _number_and_name(line: str) -> Tuple[str, int] | Tuple[()]:
-    """(name, number) of a line `254 main` or `0xfe main`; () of a comment or anything else."""
+def _number_and_name(line: str) -> tuple[str, int] | tuple[()]:
+    """Name and number of a line `254 main` or `0xfe main`; () of a comment or anything else."""
     words = line.split("#", 1)[0].split()
     try:
         return (words[1], int(words[0], 0)) if len(words) == 2 else ()

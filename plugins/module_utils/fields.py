@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, TypeVar, Union
 
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -39,9 +40,9 @@ class Fields:
     def __init__(self, data: object, path: str = "") -> None:
         if not isinstance(data, Mapping):
             raise ConfigError(f"{path or 'the configuration'}: expected an object with named fields, got {show(data)}")
-        self._data: Dict[str, Any] = {str(key): value for key, value in data.items()}
+        self._data: dict[str, Any] = {str(key): value for key, value in data.items()}
         self._path = path
-        self._known: List[str] = []
+        self._known: list[str] = []
 
     def path(self, key: str) -> str:
         """The full path of one field of this object, for an error."""
@@ -70,16 +71,16 @@ class Fields:
             if key not in self._known:
                 raise ConfigError(f"{self.path(key)}: unknown field; {suggestion(key, self._known)}")
 
-    def text(self, key: str, default: Optional[str] = None) -> str:
+    def text(self, key: str, default: str | None = None) -> str:
         """A text that is not empty; required when there is no DEFAULT."""
         return as_text(self.required(key) if default is None else self.take(key, default), self.path(key))
 
-    def optional_text(self, key: str) -> Optional[str]:
+    def optional_text(self, key: str) -> str | None:
         """A text or None."""
         value = self.take(key)
         return None if value is None else as_text(value, self.path(key))
 
-    def file(self, key: str, default: Optional[str] = None) -> str:
+    def file(self, key: str, default: str | None = None) -> str:
         """An absolute file path."""
         value = self.text(key, default)
         if not value.startswith("/"):
@@ -93,7 +94,7 @@ class Fields:
             raise ConfigError(f"{self.path(key)}: expected true or false, got {show(value)}")
         return value
 
-    def integer(self, key: str, default: Optional[int], low: int, high: int) -> int:
+    def integer(self, key: str, default: int | None, low: int, high: int) -> int:
         """A whole number in LOW..HIGH; required when there is no DEFAULT."""
         return as_integer(self.required(key) if default is None else self.take(key, default), self.path(key), low, high)
 
@@ -108,13 +109,13 @@ class Fields:
         """One of the KNOWN words."""
         return as_choice(self.take(key, default), self.path(key), known)
 
-    def many(self, key: str, read: Callable[[object, str], T], default: Sequence[object] = ()) -> Tuple[T, ...]:
+    def many(self, key: str, read: Callable[[object, str], T], default: Sequence[object] = ()) -> tuple[T, ...]:
         """A list, each item through READ(item, path); an item that is there twice is an error."""
         value = self.take(key, list(default))
         path = self.path(key)
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{path}: expected a list, got {show(value)}; write [{show(value)}] for one item")
-        items: List[T] = []
+        items: list[T] = []
         for index, item in enumerate(value):
             made = read(item, f"{path}[{index}]")
             if made in items:
@@ -122,7 +123,7 @@ class Fields:
             items.append(made)
         return tuple(items)
 
-    def named(self, key: str, read: Callable[[object, str], T]) -> Dict[str, T]:
+    def named(self, key: str, read: Callable[[object, str], T]) -> dict[str, T]:
         """An object whose field names are the user's own (VRF names), each value through READ(value, path)."""
         value = self.take(key, {})
         path = self.path(key)
