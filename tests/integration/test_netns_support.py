@@ -17,7 +17,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.netns import CommandError
 
 
 def _links() -> list[str]:
-    return sorted(name for _, name in socket.if_nameindex())
+    return sorted(name for _index, name in socket.if_nameindex())
 
 
 def _fail() -> NoReturn:
@@ -25,7 +25,7 @@ def _fail() -> NoReturn:
 
 
 def test_pair_is_joined_for_both_families(namespaces: NamespaceFactory) -> None:
-    left, _ = namespaces.pair()
+    left, _right = namespaces.pair()
     left.run("ping", "-c", "1", "-W", "2", "192.0.2.2")
     left.run("ping", "-c", "1", "-W", "2", "fd00:db8::2")
 

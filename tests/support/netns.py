@@ -120,7 +120,7 @@ class Namespace:
         os.close(writer)
         with open(reader, "rb") as pipe:
             data = pipe.read()
-        _, status = os.waitpid(child, 0)
+        _pid, status = os.waitpid(child, 0)
         if not data:
             code = os.waitstatus_to_exitcode(status)
             raise AssertionError(f"child in {self.name} ended with {code} (-14: took over {seconds} s)")

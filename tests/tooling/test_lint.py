@@ -1,0 +1,39 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Style, types, licences, documentation and change log: the checks that read the files and run nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.tools import run_tool
+
+
+def test_ruff_check() -> None:
+    run_tool("ruff", "check", "--output-format=concise", ".")
+
+
+def test_ruff_format() -> None:
+    run_tool("ruff", "format", "--check", ".")
+
+
+def test_mypy_strict() -> None:
+    run_tool("mypy")
+
+
+def test_reuse_every_file_tells_its_licence() -> None:
+    run_tool("reuse", "lint")
+
+
+def test_antsibull_docs() -> None:
+    run_tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", ".")
+
+
+def test_antsibull_changelog() -> None:
+    run_tool("antsibull-changelog", "lint")
+
+
+@pytest.mark.timeout(330)
+def test_ansible_lint_production() -> None:
+    run_tool("ansible-lint", "--offline", "--profile", "production", "--strict")
