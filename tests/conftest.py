@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,37 @@ sys.path.insert(0, str(COLLECTIONS))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory  # noqa: E402
+
+# What is quick and says most comes first; whatever is not named here comes last.
+ORDER = ("unit", "tooling/test_lint.py", "integration", "tooling")
+
+
+def _position(item: pytest.Item) -> int:
+    place = item.path.relative_to(CHECKOUT / "tests").as_posix()
+    return next((number for number, prefix in enumerate(ORDER) if place.startswith(prefix)), len(ORDER))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests in ORDER; within one group the order stays as collected."""
+    items.sort(key=_position)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each folder of tests and for each tool: how many tests, how they ended, how many seconds."""
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    seconds: Counter[str] = Counter()
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            path, _sep, test = report.nodeid.removeprefix("tests/").partition("::")
+            group = f"{path.partition('/')[0]}: {test}" if path.startswith("tooling/") else path.rpartition("/")[0]
+            outcomes[group][outcome] += 1
+            seconds[group] += report.duration
+    if not outcomes:
+        return
+    terminalreporter.section("what ran")
+    for group, counts in outcomes.items():
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"{group:56} {told:28} {seconds[group]:7.1f} s")
 
 
 @pytest.fixture(scope="session")
