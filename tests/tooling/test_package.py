@@ -1,0 +1,78 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collection as users get it: built, installed in another place, documented there, and showing the demo there."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, checkout_files, run_tool
+
+# galaxy.yml becomes MANIFEST.json; both JSON files are made by the build.
+NOT_PACKED = {".gitignore", "galaxy.yml"}
+MADE = {"MANIFEST.json", "FILES.json"}
+PLUGINS = sorted(
+    (folder, path.stem)
+    for folder in ("modules", "filter", "connection")
+    for pattern in ("*.py", "*.yml")
+    for path in (CHECKOUT / "plugins" / folder).glob(pattern)
+)
+ROLES = sorted(path.name for path in (CHECKOUT / "roles").glob("*"))
+
+
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout, built as the README tells."""
+    target = tmp_path_factory.mktemp("built")
+    run_tool("ansible-galaxy", "collection", "build", "--output-path", str(target))
+    (built,) = target.glob("ekho-ynl_mirror-*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder away from the checkout, with the collection installed in its ``collections``."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    path = str(folder / "collections")
+    # --offline: the one dependency must be satisfied by what requirements.txt installs.
+    env = {"ANSIBLE_COLLECTIONS_PATH": path}
+    run_tool("ansible-galaxy", "collection", "install", "--offline", "-p", path, str(tarball), cwd=folder, env=env)
+    return folder
+
+
+def _run_there(elsewhere: Path, *command: str, seconds: float = 60.0) -> str:
+    env = {"ANSIBLE_COLLECTIONS_PATH": str(elsewhere / "collections")}
+    return run_tool(*command, cwd=elsewhere, env=env, seconds=seconds)
+
+
+def test_tarball_holds_the_project_and_nothing_else(tarball: Path) -> None:
+    with tarfile.open(tarball) as archive:
+        packed = {member.name for member in archive if not member.isdir()}
+    assert packed - MADE == {str(path) for path in checkout_files()} - NOT_PACKED
+
+
+@pytest.mark.parametrize(("folder", "name"), PLUGINS, ids="-".join)
+def test_plugin_is_documented(elsewhere: Path, folder: str, name: str) -> None:
+    kind = folder.removesuffix("s")
+    fqcn = f"ekho.ynl_mirror.{name}"
+    output = _run_there(elsewhere, "ansible-doc", "--json", "--type", kind, fqcn)
+    told = json.loads(output[output.index("{") :])[fqcn]
+    assert told["doc"]["short_description"]
+    assert told["doc"]["filename"].startswith(str(elsewhere))
+    if kind != "connection":
+        assert told["examples"]
+        assert told["return"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_role_is_documented(elsewhere: Path, name: str) -> None:
+    fqcn = f"ekho.ynl_mirror.{name}"
+    output = _run_there(elsewhere, "ansible-doc", "--json", "--type", "role", fqcn)
+    entry = json.loads(output[output.index("{") :])[fqcn]["entry_points"]["main"]
+    assert entry["short_description"]
+    assert entry["options"]
