@@ -1,0 +1,133 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep a replica equal to the kernel: subscribe first, then dump, then apply what queued up; re-read where asked.
+
+Order matters and is all in here. Notifications that wait in the socket while a dump runs are older or newer than
+any part of it, and applying them afterwards in order ends in the right state, because the last word about every
+route comes last. After an overrun that no longer holds - what is queued is older than what was lost - so the
+queue is thrown away before the dump.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from . import kernel, wire
+from .replica import Replica
+from .rib import Reread
+
+_LOG = logging.getLogger(__name__)
+
+#: Notifications taken in before others get a turn on the event loop.
+_BURST = 512
+#: Dump chunks (of about 600 routes) taken in before others get a turn.
+_CHUNKS = 4
+#: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
+_SETTLE = 0.02
+
+
+class Follower:
+    """Follows the kernel on *monitor* and reads it on *requests*; calls *on_change* whenever the replica moved."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        monitor: kernel.Monitor,
+        requests: kernel.Requests,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._replica = replica
+        self._monitor = monitor
+        self._requests = requests
+        self._on_change = on_change
+        self.overruns = 0
+        self.rereads = 0
+        self.notifications = 0
+
+    async def load(self) -> None:
+        """Read everything. The monitor's socket must be subscribed already."""
+        self._read_view()
+        self._replica.rib.ask()
+        await self._reread()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._monitor.fileno(), readable.set)
+        try:
+            while True:
+                await readable.wait()
+                if await self._turn():
+                    readable.clear()
+        finally:
+            loop.remove_reader(self._monitor.fileno())
+
+    async def _turn(self) -> bool:
+        """One turn; whether the socket was found empty."""
+        try:
+            batch = self._monitor.receive(_BURST)
+        except kernel.Overrun:
+            await self._recover()
+            return False
+        self.notifications += len(batch)
+        apply = self._replica.apply
+        for buffer in batch:
+            try:
+                apply(buffer)
+            except wire.WireError as error:
+                _LOG.warning("a notification that cannot be read, so everything is read again: %s", error)
+                self._replica.rib.ask()
+        if batch:
+            self._on_change()
+        if len(batch) == _BURST:
+            await asyncio.sleep(0)
+            return False
+        if self._replica.rib.rereads:
+            await asyncio.sleep(_SETTLE)
+            await self._catch_up()
+            await self._reread()
+            self._on_change()
+        return True
+
+    async def _catch_up(self) -> None:
+        """Apply what arrived while the flock settled, so that one re-read covers it."""
+        try:
+            for buffer in self._monitor.receive(_BURST):
+                self.notifications += 1
+                self._replica.apply(buffer)
+        except kernel.Overrun:
+            await self._recover()
+
+    async def _recover(self) -> None:
+        self.overruns += 1
+        lost = self._monitor.drain()
+        _LOG.warning("the receive buffer overran: %d queued notifications dropped, everything is read again", lost)
+        await self.load()
+        self._on_change()
+
+    def _read_view(self) -> None:
+        self._replica.load(
+            kernel.read_links(self._requests),
+            kernel.read_addresses(self._requests),
+            kernel.read_rules(self._requests),
+        )
+
+    async def _reread(self) -> None:
+        rib = self._replica.rib
+        while rib.rereads:
+            for scope in rib.take_rereads():
+                self.rereads += 1
+                await self._read(scope)
+
+    async def _read(self, scope: Reread) -> None:
+        reading = self._replica.rib.reading(scope)
+        message = wire.route_dump_request(scope.family, scope.table, oif=scope.oif)
+        for number, chunk in enumerate(self._requests.dump(message)):
+            reading.feed(chunk)
+            if number % _CHUNKS == 0:
+                await asyncio.sleep(0)
+        reading.finish()

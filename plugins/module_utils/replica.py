@@ -1,0 +1,101 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sans-IO replica of all that decides where packets go: routes, links, addresses and rules, kept consistent.
+
+Routes are the :class:`~.rib.Rib`'s business. This file knows which *other* events change routes without a word, and
+asks for the affected routes to be read again. One replica hears one socket, so that events keep their order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Optional
+
+from . import wire, wire_links
+from .links import Link, LinkAddress, Rule
+from .rib import Rib
+
+
+@dataclass
+class Replica:
+    """The state of one network namespace as the kernel told it. *view_changed* is set by anything but routes."""
+
+    rib: Rib
+    links: dict[int, Link] = field(default_factory=dict)
+    addresses: set[LinkAddress] = field(default_factory=set)
+    rules: list[Rule] = field(default_factory=list)
+    view_changed: bool = False
+
+    def apply(self, buffer: bytes) -> None:
+        """Take in one notification."""
+        kind: int = struct.unpack_from("=H", buffer, 4)[0]
+        if kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
+            self.rib.apply(buffer)
+            return
+        for kind, _flags, start, end in wire.messages(buffer):
+            message = buffer[start:end]
+            if kind in (wire.RTM_NEWLINK, wire.RTM_DELLINK):
+                self._link(kind == wire.RTM_NEWLINK, message)
+            elif kind in (wire.RTM_NEWADDR, wire.RTM_DELADDR):
+                self._address(kind == wire.RTM_NEWADDR, wire_links.decode_address(message))
+            elif kind in (wire.RTM_NEWRULE, wire.RTM_DELRULE):
+                self._rule(kind == wire.RTM_NEWRULE, wire_links.decode_rule(message))
+            elif kind in (wire.RTM_NEWNEXTHOP, wire.RTM_DELNEXTHOP):
+                # A group that loses a member, or an object that goes with its link, changes or takes IPv4 routes
+                # without a route event (net/ipv4/nexthop.c); which ones only a dump says.
+                if self.rib.uses_nexthop_objects:
+                    self.rib.ask()
+
+    def load(self, links: Iterable[Link], addresses: Iterable[LinkAddress], rules: Iterable[Rule]) -> None:
+        """Replace links, addresses and rules by what was read."""
+        found = {link.index: link for link in links}
+        if (found, set(addresses), list(rules)) != (self.links, self.addresses, self.rules):
+            self.view_changed = True
+        self.links, self.addresses, self.rules = found, set(addresses), list(rules)
+
+    def _link(self, exists: bool, message: bytes) -> None:
+        # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.
+        if message[16] != 0:
+            return
+        link = wire_links.decode_link(message)
+        old = self.links.get(link.index)
+        if exists:
+            self.links[link.index] = link
+        else:
+            self.links.pop(link.index, None)
+        if exists and old == link:
+            return
+        self.view_changed = True
+        if not exists:
+            self.addresses = {address for address in self.addresses if address.index != link.index}
+        if old is None or not exists or _routing_state(old) != _routing_state(link):
+            # Down, up, carrier, another VRF, gone: IPv4 routes of the link vanish or revive silently.
+            self.rib.ask(link.index)
+
+    def _address(self, exists: bool, address: LinkAddress) -> None:
+        known = address in self.addresses
+        if exists:
+            self.addresses.add(address)
+        else:
+            self.addresses.discard(address)
+        if known != exists:
+            self.view_changed = True
+        if not exists:
+            # The last IPv4 address of a link takes all its IPv4 routes along, in any table (fib_disable_ip).
+            self.rib.ask(address.index)
+
+    def _rule(self, exists: bool, rule: Rule) -> None:
+        if exists and rule not in self.rules:
+            self.rules = sorted([*self.rules, rule], key=lambda r: r.priority)
+        elif not exists and rule in self.rules:
+            self.rules = [known for known in self.rules if known != rule]
+        else:
+            return
+        self.view_changed = True
+
+
+def _routing_state(link: Link) -> tuple[bool, bool, Optional[int]]:
+    return link.up, link.carrier, link.master

@@ -1,0 +1,316 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sans-IO replica of the kernel's routing tables: messages in, changed prefixes and re-read requests out.
+
+The kernel's notifications are ambiguous in places (which of several entries did REPLACE change?) and silent in others
+(a link that goes down takes IPv4 routes along without a word). The replica never guesses: where an event does not
+say enough it asks for a :class:`Reread`, and the caller, who has the socket, feeds it a fresh dump of that scope.
+
+What an entry looks like decides the memory of a million routes: a prefix with one path, the usual case, is one
+integer key and a reference to a shared :class:`~.routes.Path`; several paths are a tuple in the kernel's order
+(``net/ipv4/fib_trie.c``: tos descending, then metric ascending; ``net/ipv6/ip6_fib.c``: metric ascending).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, Optional, Union
+
+from . import wire
+from .routes import AF_INET, AF_INET6, NextHop, Path
+
+Entry = Union[Path, tuple[Path, ...]]
+TableKey = tuple[int, int]  # (family, table number)
+
+
+class Reread(NamedTuple):
+    """A scope to dump again: a table, or only its routes that leave by one link."""
+
+    family: int
+    table: int
+    oif: Optional[int] = None
+
+
+def paths_of(entry: Optional[Entry]) -> tuple[Path, ...]:
+    """All paths of an entry, in the kernel's order."""
+    if entry is None:
+        return ()
+    return entry if isinstance(entry, tuple) else (entry,)
+
+
+def winner(entry: Optional[Entry]) -> Optional[Path]:
+    """The path by which the kernel sends a packet without DS field; None when there is none.
+
+    Routes for one tos only and routes whose every hop is dead are passed over, as fib_table_lookup() does.
+    """
+    for path in paths_of(entry):
+        if not path.tos and "dead" not in path.extras:
+            return path
+    return None
+
+
+class Rib:
+    """Replica of the tables in *follow* (all tables when it is None).
+
+    *accept* decides which paths belong to it; the messages about others are handed to *rejected*. Changed prefixes
+    collect in :attr:`changed` while :attr:`recording` is set: by table, the keys whose winner is another now.
+    """
+
+    def __init__(
+        self,
+        follow: Optional[Iterable[int]] = None,
+        accept: Optional[Callable[[Path], bool]] = None,
+        rejected: Optional[Callable[[wire.RouteMessage], None]] = None,
+    ) -> None:
+        self.follow: Optional[set[int]] = None if follow is None else set(follow)
+        self.tables: dict[TableKey, dict[int, Entry]] = {}
+        self.changed: dict[TableKey, set[int]] = {}
+        self.rereads: dict[Reread, None] = {}  # a set that keeps its order
+        self.recording = False
+        self.reader = wire.RouteReader()
+        self.uses_nexthop_objects = False
+        self._accept = accept
+        self._rejected = rejected
+
+    def follows(self, table: int) -> bool:
+        """Whether routes of this table are kept."""
+        return self.follow is None or table in self.follow
+
+    def take_changed(self) -> dict[TableKey, set[int]]:
+        """The changed prefixes since the last call."""
+        changed, self.changed = self.changed, {}
+        return changed
+
+    def take_rereads(self) -> list[Reread]:
+        """The re-reads asked for since the last call; a whole table swallows the narrower ones of that table."""
+        wanted, self.rereads = self.rereads, {}
+        whole = {(scope.family, scope.table) for scope in wanted if scope.oif is None}
+        return [s for s in wanted if s.oif is None or (s.family, s.table) not in whole]
+
+    def ask(self, oif: Optional[int] = None) -> None:
+        """Ask for every followed table again, or for its routes that leave by one link."""
+        for family, table in self._scopes():
+            self.rereads[Reread(family, table, oif)] = None
+
+    def _scopes(self) -> Iterator[TableKey]:
+        if self.follow is None:
+            yield from list(self.tables)
+        else:
+            for family in (AF_INET, AF_INET6):
+                for table in sorted(self.follow):
+                    yield family, table
+
+    # -- notifications
+
+    def apply(self, buffer: bytes) -> None:
+        """Take in the route messages of one notification."""
+        for message in self.reader.routes(buffer):
+            self.apply_message(message)
+
+    def apply_message(self, message: wire.RouteMessage) -> None:
+        """Take in one route message."""
+        kind, nlflags, _rtflags, key, path = message
+        if not self.follows(path.table) or "cloned" in path.extras:
+            return
+        if self._accept is not None and not self._accept(path):
+            if self._rejected is not None:
+                self._rejected(message)
+            return
+        scope = (path.family, path.table)
+        table = self.tables.get(scope)
+        if table is None:
+            table = self.tables[scope] = {}
+        old = table.get(key)
+        if kind == wire.RTM_NEWROUTE:
+            if path.nh_id is not None:
+                self.uses_nexthop_objects = True
+            if old is None:
+                new: Optional[Entry] = path
+            elif old is path:
+                return
+            else:
+                new = inserted(old, path, nlflags)
+        else:
+            new = removed(old, path)
+        if new is AMBIGUOUS:
+            self.rereads[Reread(path.family, path.table)] = None
+            return
+        if new == ():
+            new = None
+        if new is None:
+            table.pop(key, None)
+        else:
+            table[key] = new
+        if self.recording and winner(old) != winner(new):
+            self.changed.setdefault(scope, set()).add(key)
+
+    # -- dumps
+
+    def reading(self, scope: Reread) -> Reading:
+        """Start to take in a fresh dump of *scope*."""
+        return Reading(self, scope)
+
+
+#: What :func:`inserted` and :func:`removed` answer when the event alone does not tell the outcome.
+AMBIGUOUS: tuple[Path, ...] = (Path(family=0),)
+
+
+def _alike(paths: Iterable[Path], path: Path) -> list[Path]:
+    return [p for p in paths if p.tos == path.tos and p.metric == path.metric]
+
+
+def _order(path: Path) -> tuple[int, int]:
+    return -path.tos, path.metric
+
+
+def _entry(paths: list[Path]) -> Entry:
+    return paths[0] if len(paths) == 1 else tuple(paths)
+
+
+def inserted(old: Entry, path: Path, nlflags: int) -> Entry:
+    """The entry after an RTM_NEWROUTE for a prefix that has one already, or AMBIGUOUS.
+
+    Safe to repeat: a notification that a later dump already contains changes nothing.
+    """
+    paths = list(paths_of(old))
+    alike = _alike(paths, path)
+    if nlflags & wire.NLM_F_REPLACE and alike:
+        if len(alike) > 1:
+            return AMBIGUOUS
+        paths[paths.index(alike[0])] = path
+        return _entry(paths)
+    if path in alike:
+        return old
+    if path.family == AF_INET6:
+        return _inserted_ipv6(paths, alike, path)
+    if not alike:
+        at = next((i for i, p in enumerate(paths) if _order(p) > _order(path)), len(paths))
+    elif nlflags & wire.NLM_F_APPEND:
+        at = paths.index(alike[-1]) + 1
+    else:
+        at = paths.index(alike[0])
+    paths.insert(at, path)
+    return _entry(paths)
+
+
+def _is_ecmp(path: Path) -> bool:
+    """Whether IPv6 would merge the path with others of its metric (rt6_qualify_for_ecmp)."""
+    return path.nh_id is None and bool(path.nexthops) and all(hop.gateway is not None for hop in path.nexthops)
+
+
+def _inserted_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry:
+    siblings = [p for p in alike if _is_ecmp(p)]
+    if _is_ecmp(path) and siblings:
+        # The message carries the whole hop list; one that does not contain the known hops is older than they are.
+        if len(siblings) > 1 or not _hops(siblings[0]) <= _hops(path):
+            return AMBIGUOUS
+        paths[paths.index(siblings[0])] = path
+        return _entry(paths)
+    at = next((i for i, p in enumerate(paths) if p.metric > path.metric), len(paths))
+    paths.insert(at, path)
+    return _entry(paths)
+
+
+def _hops(path: Path) -> set[tuple[object, object]]:
+    return {(hop.gateway, hop.oif) for hop in path.nexthops}
+
+
+def removed(old: Optional[Entry], path: Path) -> Optional[Entry]:
+    """The entry after an RTM_DELROUTE: None when nothing is left, AMBIGUOUS when the event fits no path known."""
+    paths = list(paths_of(old))
+    if path in paths:
+        paths.remove(path)
+        return _entry(paths) if paths else None
+    alike = _alike(paths, path)
+    if not alike:
+        return old
+    if path.family == AF_INET6:
+        return _removed_ipv6(paths, alike, path)
+    return AMBIGUOUS
+
+
+def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Optional[Entry]:
+    gone = _hops(path)
+    holders = [p for p in alike if gone and gone <= _hops(p)]
+    if len(holders) != 1:
+        return AMBIGUOUS
+    left: list[NextHop] = [hop for hop in holders[0].nexthops if (hop.gateway, hop.oif) not in gone]
+    at = paths.index(holders[0])
+    paths[at : at + 1] = [holders[0].with_nexthops(*left)] if left else []
+    return _entry(paths) if paths else None
+
+
+class Reading:
+    """A dump on its way into the replica: feed it every chunk, then finish. Nothing changes before."""
+
+    def __init__(self, rib: Rib, scope: Reread) -> None:
+        self._rib = rib
+        self._scope = scope
+        self._found: dict[int, Entry] = {}
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in a chunk of whole messages."""
+        rib, found = self._rib, self._found
+        accept, table = rib._accept, self._scope.table
+        for _kind, _nlflags, _rtflags, key, path in rib.reader.routes(chunk):
+            if path.table != table or accept is not None and not accept(path) or "cloned" in path.extras:
+                continue
+            if path.nh_id is not None:
+                rib.uses_nexthop_objects = True
+            old = found.get(key)
+            found[key] = path if old is None else (*paths_of(old), path)
+
+    def finish(self) -> None:
+        """Make the replica equal to the dump, within the scope."""
+        rib, scope = self._rib, (self._scope.family, self._scope.table)
+        old = rib.tables.get(scope, {})
+        if self._scope.oif is None:
+            rib.tables[scope] = self._found
+            if rib.recording:
+                self._compare(old, self._found)
+        else:
+            self._merge(old, self._scope.oif)
+
+    def _compare(self, old: dict[int, Entry], new: dict[int, Entry]) -> None:
+        changed = {key for key in old if key not in new}
+        for key, entry in new.items():
+            before = old.get(key)
+            if before is not entry and winner(before) != winner(entry):
+                changed.add(key)
+        self._tell(changed)
+
+    def _merge(self, table: dict[int, Entry], oif: int) -> None:
+        """Replace the entries that leave by one link; where other paths stand beside them, ask for the whole table."""
+        known: dict[int, bool] = {}  # by identity: a table holds few different paths
+        affected = []
+        for key, entry in table.items():
+            uses = known.get(id(entry))
+            if uses is None:
+                uses = known[id(entry)] = any(oif in path.oifs for path in paths_of(entry))
+            if uses:
+                affected.append(key)
+        affected += [key for key in self._found if key not in table]
+        changed = set()
+        for key in affected:
+            before, after = table.get(key), self._found.get(key)
+            if any(oif not in path.oifs for path in paths_of(before)):
+                self._rib.rereads[self._scope._replace(oif=None)] = None
+                continue
+            if after is None:
+                del table[key]
+            else:
+                table[key] = after
+            if winner(before) != winner(after):
+                changed.add(key)
+        for key in self._found.keys() - set(affected):
+            # The entry is known without this link: another path stands beside the new one, in an order to be read.
+            if table[key] != self._found[key]:
+                self._rib.rereads[self._scope._replace(oif=None)] = None
+        self._rib.tables[self._scope.family, self._scope.table] = table
+        self._tell(changed)
+
+    def _tell(self, changed: set[int]) -> None:
+        if changed and self._rib.recording:
+            scope = (self._scope.family, self._scope.table)
+            self._rib.changed.setdefault(scope, set()).update(changed)
