@@ -1,0 +1,413 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping: (a host's route, the DPU's view) -> the routes to install on the DPU, or why there are none. Pure.
+
+A host route says "packets for P go to gateway G". On the DPU, G is one of its own addresses; the link that owns it is
+in VRF S, and what S's table knows about P is the exit that the packet takes once the host has sent it back down. So
+every *other* VRF may send it there at once. Three inferences find exit and source VRF, in the order the user sets:
+
+``nexthop``
+    As above: longest match in S's table among routes the mirror did not install.
+``prefix``
+    The proof of concept's rule: a DPU route to the very same prefix gives exit and source VRF.
+``static``
+    The user's own rules.
+
+No exit: a link that leads back to the producing host (its packets would loop), a host route without a gateway. More
+than one answer, an unknown gateway or a link that is down leave the route unmapped: it keeps climbing to the host,
+which is slower and always right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Optional
+
+from .links import Link, LinkAddress, Rule, Vrf
+from .lpm import Lpm
+from .rib import Rib, TableKey, winner
+from .routes import (
+    AF_INET,
+    AF_INET6,
+    IPV6_DEFAULT_METRIC,
+    PROTO_MIRROR,
+    ROUTE_TYPE_NAMES,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_UNICAST,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+    protocol_name,
+)
+
+INFERENCES = ("nexthop", "prefix", "static")
+_RESERVED_TABLES = frozenset((0, 253, 254, 255))
+
+
+class MappingRule(NamedTuple):
+    """A user's rule: host routes within *prefix*, or through *gateway*, leave by *dev* (and *via*) in VRF *vrf*."""
+
+    vrf: str
+    dev: str
+    prefix: Optional[Prefix] = None
+    gateway: Optional[Address] = None
+    via: Optional[Address] = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the user decides: order of inferences, own rules, import policy, links to the host, owner and metric.
+
+    *imports* names for a VRF the source VRFs it takes routes from; a VRF it does not name takes all others'.
+    """
+
+    inference: tuple[str, ...] = INFERENCES
+    static: tuple[MappingRule, ...] = ()
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    host_links: tuple[str, ...] = ()
+    protocol: int = PROTO_MIRROR
+    metric: Optional[int] = None
+
+    def metric_for(self, family: int) -> int:
+        """The metric of mirrored routes, as the kernel will report it."""
+        if self.metric:
+            return self.metric
+        return IPV6_DEFAULT_METRIC if family == AF_INET6 else 0
+
+
+@dataclass
+class View:
+    """What the DPU knows about itself: VRFs, links, addresses, and its own routes by VRF table."""
+
+    vrfs: tuple[Vrf, ...] = ()
+    links: Mapping[int, Link] = field(default_factory=dict)
+    owners: Mapping[Address, tuple[int, ...]] = field(default_factory=dict)
+    tables: dict[TableKey, Lpm] = field(default_factory=dict)
+
+    def vrf_of_link(self, index: int) -> Optional[Vrf]:
+        """The VRF that a link is in."""
+        return next((vrf for vrf in self.vrfs if index in vrf.links), None)
+
+    def vrf_named(self, name: str) -> Optional[Vrf]:
+        """The VRF of that name."""
+        return next((vrf for vrf in self.vrfs if vrf.name == name), None)
+
+    def link_name(self, index: Optional[int]) -> str:
+        """The name of a link, or ``if7`` when there is no such link."""
+        link = self.links.get(index) if index is not None else None
+        return link.name if link else f"if{index}"
+
+    def lpm(self, family: int, table: int) -> Lpm:
+        """The VRF's own routes of one family."""
+        found = self.tables.get((family, table))
+        if found is None:
+            found = self.tables[family, table] = Lpm(family)
+        return found
+
+
+def discover_vrfs(
+    links: Mapping[int, Link], rules: Iterable[Rule], named: Mapping[str, tuple[int, tuple[str, ...]]]
+) -> tuple[Vrf, ...]:
+    """The VRFs of this machine: those the user *named* (name -> (table, link names)), otherwise the VRF devices.
+
+    Where a named VRF lists no links, they are those that a policy rule ``iif LINK lookup TABLE`` binds to its table.
+    """
+    if not named:
+        return tuple(
+            Vrf(link.name, link.vrf_table, frozenset(i for i, other in links.items() if other.master == link.index))
+            for link in sorted(links.values(), key=lambda link: link.index)
+            if link.vrf_table is not None
+        )
+    by_name = {link.name: index for index, link in links.items()}
+    found = []
+    for name, (table, wanted) in named.items():
+        members = wanted or {rule.iif for rule in rules if rule.iif and rule.table == table}
+        found.append(Vrf(name, table, frozenset(by_name[link] for link in members if link in by_name)))
+    return tuple(found)
+
+
+def address_owners(addresses: Iterable[LinkAddress]) -> dict[Address, tuple[int, ...]]:
+    """Which links own each address (a link-local one may be on several)."""
+    owners: dict[Address, tuple[int, ...]] = {}
+    for item in addresses:
+        owners[item.address] = (*owners.get(item.address, ()), item.index)
+    return owners
+
+
+def own_routes(rib: Rib, vrfs: Iterable[Vrf]) -> dict[TableKey, Lpm]:
+    """The look-up tables of the VRFs, from a replica that holds no mirrored route."""
+    tables: dict[TableKey, Lpm] = {}
+    for vrf in vrfs:
+        for family in (AF_INET, AF_INET6):
+            lpm = tables[family, vrf.table] = Lpm(family)
+            for key, entry in rib.tables.get((family, vrf.table), {}).items():
+                path = winner(entry)
+                if path is not None:
+                    lpm.set(key, path)
+    return tables
+
+
+class Exit(NamedTuple):
+    """One way out of the DPU, and the VRF whose table knows it."""
+
+    vrf: Vrf
+    hops: tuple[NextHop, ...]
+
+
+class Outcome(NamedTuple):
+    """What becomes of a host route: DPU paths by table, or none and the *reason*."""
+
+    targets: Mapping[int, Path]
+    reason: Optional[str] = None
+
+
+class _NoExit(Exception):
+    """An inference found nothing; the text says why."""
+
+
+Note = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+class Mapper:
+    """Maps host routes against one state of the view. Make a new one when the view changes.
+
+    *host_links* are the links that lead back to the host: those the user named, and those that own an address the
+    host uses as gateway. They are learnt as paths are seen, so :attr:`learnt` is set when one is new: what was mapped
+    before may be wrong then and has to be mapped again, with the same mapper.
+    """
+
+    def __init__(self, view: View, policy: Policy, gateways: Optional[set[Address]] = None) -> None:
+        self.view = view
+        self.policy = policy
+        self.gateways: set[Address] = set() if gateways is None else gateways
+        self.learnt = False
+        self.host_links = {index for index, link in view.links.items() if link.name in policy.host_links}
+        for gateway in self.gateways:
+            self.host_links.update(view.owners.get(gateway, ()))
+        self._simple: dict[Path, Optional[tuple[Vrf, Lpm]]] = {}
+        self._outcomes: dict[tuple[Path, int, int], Outcome] = {}
+        self._paths: dict[Path, Path] = {}
+
+    def map(self, key: int, path: Path) -> Outcome:
+        """What becomes of the host route with this prefix key and path. Equal paths come back as one object."""
+        # The fast path: one gateway that belongs to one link, and a plain match for the destination. Routes that share
+        # path and match share the outcome.
+        if path in self._simple:
+            simple = self._simple[path]
+        else:
+            simple = self._simple[path] = self._prepare(path)
+        if simple is None:
+            return self.trace(key, path)
+        lpm = simple[1]
+        match = lpm.covering(key)
+        if match is None or lpm.inside(key):
+            return self.trace(key, path)
+        memo = (path, match[0], id(match[1]))
+        outcome = self._outcomes.get(memo)
+        if outcome is None:
+            outcome = self._outcomes[memo] = self.trace(key, path)
+        return outcome
+
+    def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
+        """The same without short cuts, telling each step to *note*."""
+        self._learn(path)
+        try:
+            exits = [self._exit(key, path, hop, note) for hop in self._host_hops(path)]
+            return Outcome(self._targets(path.family, exits, path.nexthops, note))
+        except _NoExit as reason:
+            note(f"not mirrored: {reason}")
+            return Outcome({}, str(reason))
+
+    # -- the host's side
+
+    def _learn(self, path: Path) -> None:
+        for hop in path.nexthops:
+            if hop.gateway is not None and hop.gateway not in self.gateways:
+                self.gateways.add(hop.gateway)
+                new = set(self.view.owners.get(hop.gateway, ())) - self.host_links
+                if new:
+                    self.host_links |= new
+                    self._outcomes.clear()
+                    self.learnt = True
+
+    def _prepare(self, path: Path) -> Optional[tuple[Vrf, Lpm]]:
+        """The source VRF and its routes when ``nexthop`` alone decides, None when the long way must be taken."""
+        self._learn(path)
+        if self.policy.inference[:1] != ("nexthop",) or len(path.nexthops) != 1:
+            return None
+        try:
+            vrf = self._source_vrf(next(iter(self._host_hops(path))), _silent)
+        except _NoExit:
+            return None
+        return vrf, self.view.lpm(path.family, vrf.table)
+
+    def _host_hops(self, path: Path) -> tuple[NextHop, ...]:
+        if path.type != RTN_UNICAST:
+            raise _NoExit(f"type {ROUTE_TYPE_NAMES.get(path.type, path.type)} has no exit")
+        if path.extras:
+            raise _NoExit(f"the DPU cannot express {', '.join(path.extras)}")
+        if path.tos:
+            raise _NoExit(f"for tos {path.tos:#x} only, which is not mirrored")
+        if not path.nexthops:
+            raise _NoExit(f"nexthop object {path.nh_id} came without its next hops" if path.nh_id else "no next hop")
+        if any(hop.gateway is None for hop in path.nexthops):
+            raise _NoExit("connected on the host: no gateway")
+        return path.nexthops
+
+    # -- the exit
+
+    def _exit(self, key: int, path: Path, hop: NextHop, note: Note) -> Exit:
+        reasons = []
+        for name in self.policy.inference:
+            try:
+                exit_ = _INFER[name](self, key, path, hop, note)
+                self._check(exit_)
+            except _NoExit as reason:
+                note(f"{name}: {reason}")
+                reasons.append(f"{name}: {reason}")
+                continue
+            note(f"{name}: exit {self._show(exit_.hops)}, known in vrf {exit_.vrf.name}")
+            return exit_
+        raise _NoExit("; ".join(reasons))
+
+    def _source_vrf(self, hop: NextHop, note: Note) -> Vrf:
+        assert hop.gateway is not None
+        owners = self.view.owners.get(hop.gateway, ())
+        if not owners:
+            raise _NoExit(f"gateway {hop.gateway} is no address of the DPU")
+        if len(owners) > 1:
+            names = ", ".join(self.view.link_name(index) for index in owners)
+            raise _NoExit(f"gateway {hop.gateway} is an address of several links: {names}")
+        vrf = self.view.vrf_of_link(owners[0])
+        name = self.view.link_name(owners[0])
+        if vrf is None:
+            raise _NoExit(f"gateway {hop.gateway} is on {name}, which is in no VRF")
+        note(f"nexthop: gateway {hop.gateway} is on {name} in vrf {vrf.name} (table {vrf.table})")
+        return vrf
+
+    def _by_nexthop(self, key: int, path: Path, hop: NextHop, note: Note) -> Exit:
+        vrf = self._source_vrf(hop, note)
+        lpm = self.view.lpm(path.family, vrf.table)
+        match = lpm.covering(key)
+        prefix = Prefix.from_key(path.family, key)
+        if match is None:
+            raise _NoExit(f"vrf {vrf.name} has no route to {prefix}")
+        found = Prefix.from_key(path.family, match[0])
+        note(f"nexthop: vrf {vrf.name} reaches {prefix} by {self._describe(found, match[1])}")
+        for other, inner in lpm.inside(key):
+            if inner.type == RTN_UNICAST and self._hops(inner) != self._hops(match[1]):
+                part = Prefix.from_key(path.family, other)
+                raise _NoExit(f"ambiguous: vrf {vrf.name} sends a part, {part}, another way than {found}")
+        return Exit(vrf, self._usable(found, match[1], vrf))
+
+    def _by_prefix(self, key: int, path: Path, _hop: NextHop, note: Note) -> Exit:
+        prefix = Prefix.from_key(path.family, key)
+        found = []
+        for vrf in self.view.vrfs:
+            own = self.view.lpm(path.family, vrf.table).exact(key)
+            if own is not None and own.type == RTN_UNICAST:
+                note(f"prefix: vrf {vrf.name} has {self._describe(prefix, own)}")
+                found.append((vrf, own))
+        if not found:
+            raise _NoExit(f"no VRF has a route of its own to {prefix}")
+        if len(found) > 1:
+            raise _NoExit(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _ in found)}")
+        return Exit(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
+
+    def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Exit:
+        prefix = Prefix.from_key(path.family, key)
+        for rule in self.policy.static:
+            if rule.prefix is not None and rule.prefix.covers(prefix) or rule.gateway == hop.gateway:
+                vrf = self.view.vrf_named(rule.vrf)
+                if vrf is None:
+                    raise _NoExit(f"the rule names vrf {rule.vrf}, which does not exist")
+                index = next((i for i, link in self.view.links.items() if link.name == rule.dev), None)
+                if index is None:
+                    raise _NoExit(f"the rule names link {rule.dev}, which does not exist")
+                return Exit(vrf, (NextHop(rule.via, index),))
+        raise _NoExit("no rule matches")
+
+    def _hops(self, own: Path) -> tuple[NextHop, ...]:
+        return own.nexthops
+
+    def _usable(self, prefix: Prefix, own: Path, vrf: Vrf) -> tuple[NextHop, ...]:
+        if own.type != RTN_UNICAST:
+            raise _NoExit(f"vrf {vrf.name} says {ROUTE_TYPE_NAMES.get(own.type, own.type)} for {prefix}")
+        if own.extras or not own.nexthops:
+            raise _NoExit(f"the route of vrf {vrf.name} to {prefix} has no plain next hop")
+        return own.nexthops
+
+    def _check(self, exit_: Exit) -> None:
+        for hop in exit_.hops:
+            link = self.view.links.get(hop.oif) if hop.oif is not None else None
+            if link is None:
+                raise _NoExit("its exit link does not exist")
+            if not link.up or not link.carrier:
+                raise _NoExit(f"the exit link {link.name} is down")
+            if link.index in self.host_links:
+                raise _NoExit(f"the exit {link.name} leads back to the host")
+
+    # -- the DPU's side
+
+    def _targets(
+        self, family: int, exits: list[Exit], host_hops: tuple[NextHop, ...], note: Note
+    ) -> Mapping[int, Path]:
+        sources = {exit_.vrf.name for exit_ in exits}
+        hops: dict[NextHop, int] = {}
+        for exit_, host_hop in zip(exits, host_hops):
+            for hop in exit_.hops:
+                # A gateway of another VRF is resolved by its link alone, which needs onlink (fib_check_nh_v4_gw).
+                plain = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
+                hops[plain] = min(256, hops.get(plain, 0) + hop.weight * host_hop.weight)
+        importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources)]
+        if not importers:
+            raise _NoExit(f"no other VRF imports from vrf {', '.join(sorted(sources))}")
+        note(f"installed in vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
+        single = len(hops) == 1
+        nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())
+        return {vrf.table: self._intern(self._dpu_path(family, vrf.table, nexthops)) for vrf in importers}
+
+    def _imports(self, vrf: Vrf, sources: set[str]) -> bool:
+        if vrf.name in sources or vrf.table in _RESERVED_TABLES:
+            return False
+        return sources <= set(self.policy.imports.get(vrf.name, sources))
+
+    def _dpu_path(self, family: int, table: int, nexthops: tuple[NextHop, ...]) -> Path:
+        connected = family == AF_INET and all(hop.gateway is None for hop in nexthops)
+        return Path(
+            family=family,
+            table=table,
+            protocol=self.policy.protocol,
+            scope=RT_SCOPE_LINK if connected else RT_SCOPE_UNIVERSE,
+            metric=self.policy.metric_for(family),
+            nexthops=nexthops,
+        )
+
+    def _intern(self, path: Path) -> Path:
+        return self._paths.setdefault(path, path)
+
+    # -- words
+
+    def _show(self, hops: Iterable[NextHop]) -> str:
+        return ", ".join(
+            (f"via {hop.gateway} " if hop.gateway else "") + f"dev {self.view.link_name(hop.oif)}" for hop in hops
+        )
+
+    def _describe(self, prefix: Prefix, path: Path) -> str:
+        kind = "" if path.type == RTN_UNICAST else f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} "
+        return f"{kind}{prefix} {self._show(path.nexthops)} proto {protocol_name(path.protocol)}"
+
+
+_INFER: dict[str, Callable[[Mapper, int, Path, NextHop, Note], Exit]] = {
+    "nexthop": Mapper._by_nexthop,
+    "prefix": Mapper._by_prefix,
+    "static": Mapper._by_static,
+}
