@@ -27,7 +27,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, ContextManager, Protocol
+from typing import Any, Callable, Protocol
 from urllib.parse import parse_qsl
 
 from .config import HttpConfig
@@ -77,7 +77,7 @@ class Daemon(Protocol):
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
         """(name, help, "counter" or "gauge", labels, value) of each."""
 
-    def subscribe(self) -> ContextManager[asyncio.Queue[dict[str, Any]]]:
+    def subscribe(self) -> contextlib.AbstractContextManager[asyncio.Queue[dict[str, Any]]]:
         """A queue of changes for as long as the block lasts."""
 
 
@@ -204,8 +204,8 @@ class Api:
 
     async def _watch(self, request: Request) -> None:
         request.arguments()
-        gone = asyncio.ensure_future(_disconnected(request.receive))
-        closing = asyncio.ensure_future(self._closing.wait())
+        gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request.receive))
+        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
         try:
             with self._daemon.subscribe() as queue:
                 await _start(request.send, 200, "application/x-ndjson")
@@ -265,19 +265,17 @@ def _metrics_app(daemon: Daemon) -> Callable[[Scope, Receive, Send], Awaitable[N
 
     # auto_describe would call collect() now, when the daemon is only being made
     registry = prometheus.CollectorRegistry(auto_describe=False)
-    registry.register(Collector())  # type: ignore[arg-type]  # collect() is all that it needs
+    registry.register(Collector())
     prometheus.ProcessCollector(registry=registry)
     app: Callable[[Scope, Receive, Send], Awaitable[None]] = prometheus.make_asgi_app(registry)
     return app
 
 
-async def _next_lines(
-    queue: asyncio.Queue[dict[str, Any]], gone: asyncio.Future[None], closing: asyncio.Future[bool]
-) -> bytes:
-    """Wait for a change, and take those that came with it; b"" when the client or the daemon leaves."""
-    getter = asyncio.ensure_future(queue.get())
+async def _next_lines(queue: asyncio.Queue[dict[str, Any]], *leaving: asyncio.Future[Any]) -> bytes:
+    """Wait for a change, and take those that came with it; b"" when one of LEAVING is done first."""
+    getter: asyncio.Future[Any] = asyncio.ensure_future(queue.get())
     try:
-        await asyncio.wait({getter, gone, closing}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({getter, *leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not getter.done():
             return b""
         lines = bytearray(_line(getter.result()))
@@ -336,7 +334,7 @@ def _json_list(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 async def _body(receive: Receive) -> bytes:
     """The body of a request, bounded."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -345,7 +343,7 @@ async def _body(receive: Receive) -> bytes:
         if len(body) > BODY_BYTES:
             raise ApiError(413, f"the body has over {BODY_BYTES} bytes; post one route at a time")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -94,7 +94,7 @@ async def serve_asgi(app: Any, sock: socket.socket) -> AsyncIterator[None]:
     server = _make_server(app)
     task = asyncio.ensure_future(server.serve(sockets=[sock]))
     try:
-        while not server.started and not task.done():
+        while not server.started and not task.done():  # noqa: ASYNC110  # uvicorn offers nothing to wait for
             await asyncio.sleep(0.005)
         if task.done():
             task.result()
