@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
+pytestmark = pytest.mark.controller
 ANSIBLE = Path(sys.executable).with_name("ansible")
 
 
