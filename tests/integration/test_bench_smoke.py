@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.controller  # the benchmark runs on a developer's Python
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 NETNS = Path("/run/netns")
 PEERS = ("bird", "ip-batch")

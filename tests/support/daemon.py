@@ -94,13 +94,14 @@ class Served:
         self.daemon = daemon
         self.addresses: list[tuple[str, int]] = []
         self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
+        self._stop: asyncio.Event  # made in the loop: Python 3.9 binds it to the loop of the thread that makes it
         self._up = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(control_socket, http))
 
     def _run(self, control_socket: str, http: HttpConfig | None) -> None:
         async def main() -> None:
+            self._stop = asyncio.Event()
             async with serve(self.daemon, control_socket, http) as self.addresses:
                 self._up.set()
                 await self._stop.wait()
