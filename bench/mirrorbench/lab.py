@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 from mirrorbench import rtnl, workload
@@ -41,8 +43,8 @@ class Lab:
 
     def __init__(self, routes: int) -> None:
         """Prepare a lab whose VRF a covers ``routes`` bulk prefixes."""
-        stem = f"{NAME_PREFIX}{os.getpid()}"
-        self.host, self.dpu = f"{stem}-host", f"{stem}-dpu"
+        self.name = f"{NAME_PREFIX}{os.getpid()}"
+        self.host, self.dpu = f"{self.name}-host", f"{self.name}-dpu"
         self._routes = routes
 
     def __enter__(self) -> Lab:
@@ -70,6 +72,10 @@ class Lab:
         """Delete both namespaces, however far they came."""
         for namespace in (self.host, self.dpu):
             _delete(namespace)
+
+    def folder(self) -> tempfile.TemporaryDirectory[str]:
+        """Return a new temporary folder, named so that the next run finds it if this one is killed."""
+        return tempfile.TemporaryDirectory(prefix=f"{self.name}-")
 
     @property
     def own_subnets(self) -> set[bytes]:
@@ -116,14 +122,15 @@ class Lab:
 
 
 def remove_leftovers() -> list[str]:
-    """Delete the namespaces of benchmark runs whose process is gone; returns their names."""
-    gone = []
-    for path in sorted(NETNS_FOLDER.glob(f"{NAME_PREFIX}*")):
-        owner = path.name.removeprefix(NAME_PREFIX).split("-")[0]
-        if not Path(f"/proc/{owner}").exists():
+    """Delete the namespaces and temporary folders of benchmark runs whose process is gone; returns their paths."""
+    found = [*NETNS_FOLDER.glob(f"{NAME_PREFIX}*"), *Path(tempfile.gettempdir()).glob(f"{NAME_PREFIX}*")]
+    gone = [path for path in found if not Path("/proc", path.name.removeprefix(NAME_PREFIX).split("-")[0]).exists()]
+    for path in gone:
+        if path.parent == NETNS_FOLDER:
             _delete(path.name)
-            gone.append(path.name)
-    return gone
+        else:
+            shutil.rmtree(path)
+    return [str(path) for path in gone]
 
 
 def _far(leave: workload.Exit) -> str:

@@ -14,7 +14,6 @@ import gc
 import os
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,7 +87,7 @@ def burst(plan: Plan, make: MakeMirror) -> Values:
 
 def ip_batch(plan: Plan) -> Values:
     """`ip -batch` writes the mapped routes straight into the target table: the naive tool, told all the answers."""
-    with Lab(plan.routes) as lab, tempfile.TemporaryDirectory(prefix="ynlbench-") as name:
+    with Lab(plan.routes) as lab, lab.folder() as name:
         folder = Path(name)
         with (folder / "routes").open("w", encoding="ascii") as file:
             for destination in workload.destinations(plan.routes):
@@ -116,7 +115,7 @@ def ip_batch(plan: Plan) -> Values:
 @contextlib.contextmanager
 def _lab(plan: Plan, make: MakeMirror) -> Iterator[tuple[Lab, Mirror, rtnl.TableCounter]]:
     """Build a lab and a mirror that is not started; stop and remove everything at the end, whatever happened."""
-    with Lab(plan.routes) as lab, tempfile.TemporaryDirectory(prefix="ynlbench-") as folder, _counter(lab) as counter:
+    with Lab(plan.routes) as lab, lab.folder() as folder, _counter(lab) as counter:
         mirror = make(lab, Path(folder), plan.routes)
         try:
             yield lab, mirror, counter

@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -119,19 +120,19 @@ def test_interrupted_run_leaves_nothing() -> None:
     for number, status in ((signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)):
         command = [sys.executable, str(BENCH / "run.py"), "--routes", "100000", "--peers", "bird"]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        own = f"ynlbench-{child.pid}-*"
+        own, folders = f"ynlbench-{child.pid}-*", Path(tempfile.gettempdir())
         end = time.monotonic() + 20
-        while len(list(NETNS.glob(own))) < 2:
+        while not list(folders.glob(f"{own}/*.log")):
             assert time.monotonic() < end
             time.sleep(0.01)
-        time.sleep(0.3)
         child.send_signal(number)
         child.communicate(timeout=30)
         assert child.returncode == status
         if number == signal.SIGKILL:
             assert list(NETNS.glob(own))
+            assert list(folders.glob(own))
             assert "left behind" in run("--routes", "1000", "--peers", "ip-batch").stderr
-        assert not list(NETNS.glob(own))
+        assert not [*NETNS.glob(own), *folders.glob(own)]
 
 
 def test_wrong_calls_name_the_item() -> None:
