@@ -15,11 +15,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Optional
+from dataclasses import dataclass
 
 from . import wire, wire_links
 from .links import Link, LinkAddress, Rule
-from .routes import AF_INET, AF_INET6, Route
+from .routes import AF_INET, AF_INET6, Prefix, Route
 
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
@@ -67,7 +67,8 @@ class Overrun(Exception):
     """Notifications were lost (ENOBUFS): what is still queued is older than the next dump. Drain, then re-read."""
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True)
+class Failure:
     """One message of a batch that the kernel refused: its index, the errno and the kernel's words."""
 
     index: int
@@ -132,7 +133,7 @@ class Requests:
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         """All chunks of a dump, repeated until the kernel did not flag it as interrupted."""
-        for _ in range(_DUMP_TRIES):
+        for _try in range(_DUMP_TRIES):
             chunks, torn = [], False
             for chunk, interrupted in self._dump(message):
                 chunks.append(chunk)
@@ -180,7 +181,7 @@ class Requests:
         barrier = wire.request(wire.NLMSG_NOOP, wire.NLM_F_REQUEST | wire.NLM_F_ACK, seq=self._seq)
         self._sock.send(b"".join(batch) + barrier)
         failures: list[Failure] = []
-        indexes: Optional[dict[bytes, int]] = None
+        indexes: dict[bytes, int] | None = None
         while True:
             answer = self._sock.recv(_DATAGRAM)
             for kind, _flags, start, end in wire.messages(answer):
@@ -200,7 +201,7 @@ class Requests:
             raise KernelError(failure.errno, failure.text)
 
 
-def _end_of_dump(chunk: bytes) -> Optional[int]:
+def _end_of_dump(chunk: bytes) -> int | None:
     """Where NLMSG_DONE starts in *chunk*, None when more is to come. KernelError when the dump failed."""
     # DONE is the last message of its datagram and short: look there before walking all of it.
     kind = struct.unpack_from("=H", chunk, 4)[0]
@@ -214,7 +215,7 @@ def _end_of_dump(chunk: bytes) -> Optional[int]:
                     (v.split(b"\0")[0].decode() for k, v in wire.attributes(chunk, start + 20, end) if k == 1), ""
                 )
         elif kind == wire.NLMSG_ERROR:
-            number, text, _ = wire.parse_acknowledgement(chunk, start, end)
+            number, text, _offset = wire.parse_acknowledgement(chunk, start, end)
         else:
             continue
         if number in (errno.ENOENT, errno.ENODEV):  # no such table, no such link: nothing to list
@@ -239,9 +240,7 @@ class Monitor:
     same change by anybody else still arrives.
     """
 
-    def __init__(
-        self, receive_buffer: int, deaf_to: Optional[int] = None, groups: Iterable[int] = ALL_GROUPS
-    ) -> None:
+    def __init__(self, receive_buffer: int, deaf_to: int | None = None, groups: Iterable[int] = ALL_GROUPS) -> None:
         self._sock = _open()
         self.granted = _receive_buffer(self._sock, receive_buffer)
         if deaf_to is not None:
@@ -275,7 +274,7 @@ class Monitor:
         out: list[bytes] = []
         recv, add = self._sock.recv, out.append
         try:
-            for _ in range(limit):
+            for _count in range(limit):
                 add(recv(_DATAGRAM))
         except BlockingIOError:
             pass
@@ -323,13 +322,13 @@ def read_rules(requests: Requests) -> list[Rule]:
 
 
 def read_routes(
-    requests: Requests, family: int, table: Optional[int] = None, protocol: int = 0, oif: Optional[int] = None
+    requests: Requests, family: int, table: int | None = None, protocol: int = 0, oif: int | None = None
 ) -> Iterator[Route]:
     """The routes of one family, filtered by the kernel. In the kernel's order."""
     reader = wire.RouteReader()
     for chunk in requests.dump(wire.route_dump_request(family, table, protocol, oif)):
         for message in reader.routes(chunk):
-            yield Route(wire.Prefix.from_key(family, message.key), message.path)
+            yield Route(Prefix.from_key(family, message.key), message.path)
 
 
 def _general_dump(kind: int, payload: bytes) -> bytes:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from .routes import Address, Prefix
 
@@ -23,9 +22,9 @@ class Link:
     name: str
     up: bool = True
     carrier: bool = True
-    master: Optional[int] = None
+    master: int | None = None
     kind: str = ""
-    vrf_table: Optional[int] = None
+    vrf_table: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Rule:
     priority: int
     table: int
     iif: str = ""
-    source: Optional[Prefix] = None
+    source: Prefix | None = None
 
 
 @dataclass(frozen=True)

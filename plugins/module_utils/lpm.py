@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Optional
 
 from .routes import WIDTH, Path, Prefix
 
@@ -19,7 +18,7 @@ class Lpm:
         self._width = WIDTH[family]
         self._levels: dict[int, dict[int, Path]] = {}
         self._lengths: list[int] = []  # longest first
-        self._sorted: Optional[list[int]] = None  # keys in order, made when somebody asks what is inside a prefix
+        self._sorted: list[int] | None = None  # keys in order, made when somebody asks what is inside a prefix
 
     def __len__(self) -> int:
         return sum(len(level) for level in self._levels.values())
@@ -46,13 +45,13 @@ class Lpm:
             self._lengths.remove(length)
         self._sorted = None
 
-    def exact(self, key: int) -> Optional[Path]:
+    def exact(self, key: int) -> Path | None:
         """The route to exactly this prefix."""
         length = key & 0xFF
         level = self._levels.get(length)
         return None if level is None else level.get((key >> 8) >> (self._width - length))
 
-    def covering(self, key: int) -> Optional[tuple[int, Path]]:
+    def covering(self, key: int) -> tuple[int, Path] | None:
         """The longest route that covers the whole prefix: (its prefix key, its path)."""
         value, length, width = key >> 8, key & 0xFF, self._width
         for candidate in self._lengths:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Optional
 
 from . import wire, wire_links
 from .links import Link, LinkAddress, Rule
@@ -97,5 +96,5 @@ class Replica:
         self.view_changed = True
 
 
-def _routing_state(link: Link) -> tuple[bool, bool, Optional[int]]:
+def _routing_state(link: Link) -> tuple[bool, bool, int | None]:
     return link.up, link.carrier, link.master

@@ -15,7 +15,7 @@ integer key and a reference to a shared :class:`~.routes.Path`; several paths ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Union
 
 from . import wire
 from .routes import AF_INET, AF_INET6, NextHop, Path
@@ -29,17 +29,17 @@ class Reread(NamedTuple):
 
     family: int
     table: int
-    oif: Optional[int] = None
+    oif: int | None = None
 
 
-def paths_of(entry: Optional[Entry]) -> tuple[Path, ...]:
+def paths_of(entry: Entry | None) -> tuple[Path, ...]:
     """All paths of an entry, in the kernel's order."""
     if entry is None:
         return ()
     return entry if isinstance(entry, tuple) else (entry,)
 
 
-def winner(entry: Optional[Entry]) -> Optional[Path]:
+def winner(entry: Entry | None) -> Path | None:
     """The path by which the kernel sends a packet without DS field; None when there is none.
 
     Routes for one tos only and routes whose every hop is dead are passed over, as fib_table_lookup() does.
@@ -59,11 +59,11 @@ class Rib:
 
     def __init__(
         self,
-        follow: Optional[Iterable[int]] = None,
-        accept: Optional[Callable[[Path], bool]] = None,
-        rejected: Optional[Callable[[wire.RouteMessage], None]] = None,
+        follow: Iterable[int] | None = None,
+        accept: Callable[[Path], bool] | None = None,
+        rejected: Callable[[wire.RouteMessage], None] | None = None,
     ) -> None:
-        self.follow: Optional[set[int]] = None if follow is None else set(follow)
+        self.follow: set[int] | None = None if follow is None else set(follow)
         self.tables: dict[TableKey, dict[int, Entry]] = {}
         self.changed: dict[TableKey, set[int]] = {}
         self.rereads: dict[Reread, None] = {}  # a set that keeps its order
@@ -88,7 +88,7 @@ class Rib:
         whole = {(scope.family, scope.table) for scope in wanted if scope.oif is None}
         return [s for s in wanted if s.oif is None or (s.family, s.table) not in whole]
 
-    def ask(self, oif: Optional[int] = None) -> None:
+    def ask(self, oif: int | None = None) -> None:
         """Ask for every followed table again, or for its routes that leave by one link."""
         for family, table in self._scopes():
             self.rereads[Reread(family, table, oif)] = None
@@ -126,7 +126,7 @@ class Rib:
             if path.nh_id is not None:
                 self.uses_nexthop_objects = True
             if old is None:
-                new: Optional[Entry] = path
+                new: Entry | None = path
             elif old is path:
                 return
             else:
@@ -216,7 +216,7 @@ def _hops(path: Path) -> set[tuple[object, object]]:
     return {(hop.gateway, hop.oif) for hop in path.nexthops}
 
 
-def removed(old: Optional[Entry], path: Path) -> Optional[Entry]:
+def removed(old: Entry | None, path: Path) -> Entry | None:
     """The entry after an RTM_DELROUTE: None when nothing is left, AMBIGUOUS when the event fits no path known."""
     paths = list(paths_of(old))
     if path in paths:
@@ -230,7 +230,7 @@ def removed(old: Optional[Entry], path: Path) -> Optional[Entry]:
     return AMBIGUOUS
 
 
-def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Optional[Entry]:
+def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry | None:
     gone = _hops(path)
     holders = [p for p in alike if gone and gone <= _hops(p)]
     if len(holders) != 1:
@@ -254,7 +254,7 @@ class Reading:
         rib, found = self._rib, self._found
         accept, table = rib._accept, self._scope.table
         for _kind, _nlflags, _rtflags, key, path in rib.reader.routes(chunk):
-            if path.table != table or accept is not None and not accept(path) or "cloned" in path.extras:
+            if path.table != table or (accept is not None and not accept(path)) or "cloned" in path.extras:
                 continue
             if path.nh_id is not None:
                 rib.uses_nexthop_objects = True

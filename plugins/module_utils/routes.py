@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 AF_INET = 2
 AF_INET6 = 10
@@ -137,7 +137,7 @@ class Prefix(NamedTuple):
     length: int
 
     @classmethod
-    def parse(cls, text: str, family: Optional[int] = None) -> Prefix:
+    def parse(cls, text: str, family: int | None = None) -> Prefix:
         """Read ``10.0.0.0/8``, ``fd00::1`` (a host prefix) or ``default`` (which needs *family*; IPv4 if none).
 
         ValueError names the text and, when host bits are set, the prefix that was probably meant.
@@ -185,8 +185,8 @@ class NextHop:
     The gateway's family may differ from the route's (RTA_VIA, RFC 8950).
     """
 
-    gateway: Optional[Address] = None
-    oif: Optional[int] = None
+    gateway: Address | None = None
+    oif: int | None = None
     weight: int = 1
     onlink: bool = False
 
@@ -207,10 +207,10 @@ class Path:
     scope: int = RT_SCOPE_UNIVERSE
     tos: int = 0
     metric: int = 0
-    src: Optional[Address] = None
-    mtu: Optional[int] = None
+    src: Address | None = None
+    mtu: int | None = None
     nexthops: tuple[NextHop, ...] = ()
-    nh_id: Optional[int] = None
+    nh_id: int | None = None
     extras: tuple[str, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False)
 

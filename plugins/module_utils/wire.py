@@ -16,11 +16,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from .routes import (
     AF_INET,
-    AF_INET6,
     DISCARD_TYPES,
     RTNH_F_DEAD,
     RTNH_F_ONLINK,
@@ -144,7 +143,7 @@ def request(kind: int, flags: int, payload: bytes = b"", seq: int = 0) -> bytes:
 
 
 def route_dump_request(
-    family: int, table: Optional[int] = None, protocol: int = 0, oif: Optional[int] = None, seq: int = 0
+    family: int, table: int | None = None, protocol: int = 0, oif: int | None = None, seq: int = 0
 ) -> bytes:
     """A dump request that the kernel filters itself (needs NETLINK_GET_STRICT_CHK on the socket)."""
     payload = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
@@ -267,9 +266,9 @@ class RouteWriter:
 
     def batch(self, routes: Iterable[tuple[int, Path]]) -> list[bytes]:
         """The messages for many routes, in order."""
-        out = []
+        out: list[bytes] = []
         add = out.append
-        last: Optional[Path] = None
+        last: Path | None = None
         last_length = -1
         head = tail = b""
         width = 0
@@ -372,12 +371,12 @@ def _nexthops(family: int, found: dict[int, bytes], rtflags: int) -> tuple[NextH
     elif RTA_VIA in found:
         gateway = _via(found[RTA_VIA])
     oif = _number(found[RTA_OIF], "RTA_OIF") if RTA_OIF in found else None
-    if gateway is None and oif is None or rtflags & RTNH_F_DEAD:
+    if (gateway is None and oif is None) or rtflags & RTNH_F_DEAD:
         return ()
     return (NextHop(gateway, oif, 1, bool(rtflags & RTNH_F_ONLINK)),)
 
 
-def _mtu(found: dict[int, bytes]) -> Optional[int]:
+def _mtu(found: dict[int, bytes]) -> int | None:
     if RTA_METRICS in found:
         for kind, value in attributes(found[RTA_METRICS], 0, len(found[RTA_METRICS])):
             if kind == RTAX_MTU:
@@ -393,7 +392,7 @@ class RouteReader:
 
     def __init__(self) -> None:
         # Bytes of a message less header and destination -> its path; None: such a message has another layout.
-        self._templates: dict[bytes, Optional[Path]] = {}
+        self._templates: dict[bytes, Path | None] = {}
         self._paths: dict[Path, Path] = {}
 
     def intern(self, path: Path) -> Path:
@@ -425,7 +424,7 @@ class RouteReader:
             self._paths.clear()
         plain = behind <= end and _RTATTR.unpack_from(buffer, at - 4) == (4 + behind - at, RTA_DST)
         # A second RTA_DST further on would make the bytes cut out here the wrong ones.
-        plain = plain and sum(kind == RTA_DST for kind, _ in attributes(buffer, at - 4, end)) == 1
+        plain = plain and sum(kind == RTA_DST for kind, _value in attributes(buffer, at - 4, end)) == 1
         self._templates[signature] = path if plain else None
 
     def routes(self, buffer: bytes) -> Iterator[RouteMessage]:

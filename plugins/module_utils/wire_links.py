@@ -8,7 +8,7 @@ They are few and seldom, so pyroute2 does the decoding; only routes have a decod
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from .links import Link, LinkAddress, Rule
 from .routes import AF_INET, WIDTH, Address, Prefix
@@ -43,7 +43,7 @@ def decode_link(message: bytes) -> Link:
     link = _decode(ifinfmsg, message)
     info = link.get_attr("IFLA_LINKINFO")
     kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
-    table: Optional[int] = None
+    table: int | None = None
     if kind == "vrf":
         data = info.get_attr("IFLA_INFO_DATA")
         table = data.get_attr("IFLA_VRF_TABLE") if data else None
