@@ -9,7 +9,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -69,7 +69,7 @@ class ControlClient:
         with self._request("POST", path, {}, json.dumps(body)) as response:
             return _json(response)
 
-    def lines(self, path: str, **query: str | None) -> Iterator[dict[str, Any]]:
+    def lines(self, path: str, **query: str | None) -> Generator[dict[str, Any], None, None]:
         """The objects of an NDJSON answer as they come."""
         with self._request("GET", path, query, None) as response:
             if response.status != 200:

@@ -62,7 +62,8 @@ class Fields:
         """The raw value of a field that must be there."""
         value = self.take(key)
         if value is None:
-            raise ConfigError(f"{self.path(key)}: missing; add it")
+            near = difflib.get_close_matches(key, [name for name in self._data if name not in self._known], n=1)
+            raise ConfigError(f"{self.path(key)}: missing; {f'spell {near[0]!r} so' if near else 'add it'}")
         return value
 
     def done(self) -> None:

@@ -158,7 +158,7 @@ def test_the_agent_serves_the_seeds_paths(path: str) -> None:
         assert [route["rta-dst"] for route in client.get("/route")] == ["10.0.0.0", "11.0.0.0"]
         client.post("/route/del", POSTED)
         assert [route["rta-dst"] for route in client.get("/route")] == ["11.0.0.0"]
-        with pytest.raises(Refused, match="no route to 10.0.0.0 of protocol 122"):
+        with pytest.raises(Refused, match=r"no route to 10\.0\.0\.0 of protocol 122"):
             client.post("/route/del", POSTED)
         with pytest.raises(Refused, match="rtm-dst-len: missing"):
             client.post("/route/add", {"rta-dst": "10.0.0.0"})
