@@ -322,10 +322,15 @@ def read_rules(requests: Requests) -> list[Rule]:
 
 
 def read_routes(
-    requests: Requests, family: int, table: int | None = None, protocol: int = 0, oif: int | None = None
+    requests: Requests,
+    family: int,
+    table: int | None = None,
+    protocol: int = 0,
+    oif: int | None = None,
+    dead_hops: bool = False,
 ) -> Iterator[Route]:
-    """The routes of one family, filtered by the kernel. In the kernel's order."""
-    reader = wire.RouteReader()
+    """The routes of one family, filtered by the kernel. In the kernel's order. *dead_hops*: see wire.decode_route."""
+    reader = wire.RouteReader(dead_hops)
     for chunk in requests.dump(wire.route_dump_request(family, table, protocol, oif)):
         for message in reader.routes(chunk):
             yield Route(Prefix.from_key(family, message.key), message.path)

@@ -308,7 +308,7 @@ def _number(payload: bytes, what: str) -> int:
     return int(_U32.unpack(payload)[0])
 
 
-def _parse_multipath(family: int, payload: bytes) -> Iterator[NextHop]:
+def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> Iterator[NextHop]:
     start, size = 0, len(payload)
     while start + _RTNEXTHOP.size <= size:
         length, flags, hops, oif = _RTNEXTHOP.unpack_from(payload, start)
@@ -320,13 +320,17 @@ def _parse_multipath(family: int, payload: bytes) -> Iterator[NextHop]:
                 gateway = _address(family, value)
             elif kind == RTA_VIA:
                 gateway = _via(value)
-        if not flags & RTNH_F_DEAD:  # the kernel passes such a hop over, so it is no part of the path
+        if dead_hops or not flags & RTNH_F_DEAD:
             yield NextHop(gateway, oif or None, hops + 1, bool(flags & RTNH_F_ONLINK))
         start += (length + 3) & ~3
 
 
-def decode_route(buffer: bytes, start: int, end: int) -> tuple[Prefix, Path]:
-    """Decode one route message in full; WireError says what is wrong with it."""
+def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -> tuple[Prefix, Path]:
+    """Decode one route message in full; WireError says what is wrong with it.
+
+    The kernel passes over a hop whose link is down (RTNH_F_DEAD), so it is no part of the path, unless *dead_hops*
+    asks for the route as it was configured.
+    """
     if end - start < _ATTRIBUTES:
         raise WireError(f"route message of {end - start} bytes")
     family, length, src_len, tos, table, protocol, scope, kind, rtflags = RTMSG.unpack_from(buffer, start + 16)
@@ -353,7 +357,7 @@ def decode_route(buffer: bytes, start: int, end: int) -> tuple[Prefix, Path]:
         metric=_number(found[RTA_PRIORITY], "RTA_PRIORITY") if RTA_PRIORITY in found else 0,
         src=_address(family, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
         mtu=_mtu(found),
-        nexthops=() if kind in DISCARD_TYPES else _nexthops(family, found, rtflags),
+        nexthops=() if kind in DISCARD_TYPES else _nexthops(family, found, rtflags, dead_hops),
         nh_id=_number(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
         extras=tuple(extras),
     )
@@ -362,9 +366,9 @@ def decode_route(buffer: bytes, start: int, end: int) -> tuple[Prefix, Path]:
     return Prefix(family, destination, length), path
 
 
-def _nexthops(family: int, found: dict[int, bytes], rtflags: int) -> tuple[NextHop, ...]:
+def _nexthops(family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool) -> tuple[NextHop, ...]:
     if RTA_MULTIPATH in found:
-        return tuple(_parse_multipath(family, found[RTA_MULTIPATH]))
+        return tuple(_parse_multipath(family, found[RTA_MULTIPATH], dead_hops))
     gateway = None
     if RTA_GATEWAY in found:
         gateway = _address(family, found[RTA_GATEWAY])
@@ -390,7 +394,8 @@ class RouteReader:
     Equal paths come back as the *same* object, so ``is`` tells whether a route changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dead_hops: bool = False) -> None:
+        self._dead_hops = dead_hops
         # Bytes of a message less header and destination -> its path; None: such a message has another layout.
         self._templates: dict[bytes, Path | None] = {}
         self._paths: dict[Path, Path] = {}
@@ -412,7 +417,7 @@ class RouteReader:
                 return int(_BE32.unpack_from(buffer, at)[0]) << 8 | buffer[start + 17], path
             high, low = _BE64X2.unpack_from(buffer, at)
             return int(high << 64 | low) << 8 | buffer[start + 17], path
-        prefix, path = decode_route(buffer, start, end)
+        prefix, path = decode_route(buffer, start, end, self._dead_hops)
         path = self.intern(path)
         if signature not in self._templates:
             self._remember(signature, path, buffer, at, behind, end)
