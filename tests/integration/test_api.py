@@ -106,7 +106,7 @@ def test_a_long_list_of_routes_is_streamed_while_others_are_served(path: str) ->
         started = time.monotonic()
         assert client.health() is not None
         assert time.monotonic() - started < 1.0
-        assert sum(1 for _ in lines) == 50_001
+        assert sum(1 for _line in lines) == 50_001
 
 
 def test_watch_streams_changes_until_the_client_leaves(path: str) -> None:

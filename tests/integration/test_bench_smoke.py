@@ -88,7 +88,7 @@ def test_counter_agrees_with_a_dump() -> None:
     with Lab(PLAN.routes) as lab, rtnl.open_socket(lab.dpu) as dpu:
         counter = rtnl.TableCounter(lab.dpu, TARGET_TABLE)
         own = counter.count()
-        (leave, index), _ = lab.exit_indexes.items()
+        (leave, index), _other = lab.exit_indexes.items()
         template = rtnl.Template.of(rtnl.RTM_NEWROUTE, leave.gateway, index, table=TARGET_TABLE)
         rtnl.write(dpu, template.batches(workload.destinations(PLAN.routes, "bit-reversed")))
         assert own == 2, "VRF b's own: its subnet and its default route"
