@@ -22,6 +22,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 COLLECTIONS = CHECKOUT / ".cache" / "collections"
 
@@ -39,8 +41,6 @@ _link_checkout()
 sys.path.insert(0, str(COLLECTIONS))
 # For every ansible command that a test starts.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
-
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory  # noqa: E402
 
 # What is quick and says most comes first; whatever is not named here comes last.
 ORDER = ("unit", "tooling/test_lint.py", "integration", "tooling")
@@ -88,6 +88,8 @@ def _root() -> None:
 @pytest.fixture
 def namespaces(_root: None) -> Iterator[NamespaceFactory]:
     """Call it for a fresh network namespace (loopback up); every one is deleted after the test, whatever happened."""
+    from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
+
     factory = NamespaceFactory()
     try:
         yield factory

@@ -124,10 +124,12 @@ class Namespace:
         if not data:
             code = os.waitstatus_to_exitcode(status)
             raise AssertionError(f"child in {self.name} ended with {code} (-14: took over {seconds} s)")
-        ok, value = pickle.loads(data)
-        if not ok:
-            raise AssertionError(f"in {self.name}:\n{value}")
-        return value  # type: ignore[no-any-return]
+        result: T
+        error: str | None
+        result, error = pickle.loads(data)
+        if error is not None:
+            raise AssertionError(f"in {self.name}:\n{error}")
+        return result
 
     def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a long-running command inside; whatever still runs when the namespace goes is ended with it."""
@@ -198,9 +200,9 @@ def _child(namespace: Namespace, writer: int, function: Callable[[], object], se
         fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
         _setns(fd)
         try:
-            data = pickle.dumps((True, function()))
+            data = pickle.dumps((function(), None))
         except BaseException:
-            data = pickle.dumps((False, traceback.format_exc()))
+            data = pickle.dumps((None, traceback.format_exc()))
         with open(writer, "wb") as pipe:
             pipe.write(data)
     finally:
