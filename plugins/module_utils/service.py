@@ -1,0 +1,215 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings a daemon, as a service of this machine, into the state asked for: program, configuration, process.
+
+What is there is compared first, so a second call changes nothing, and a check changes nothing at all. The daemon is
+started again exactly when it does not run, or was started with another program or configuration than the one wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import deploy
+from .client import ControlClient, NotReachable, Refused
+from .managers import VERBS, Manager, Service, ServiceError, running_digest
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The service, its program and its configuration (the daemon's JSON object)."""
+
+    service: Service
+    program: deploy.Program
+    config: Mapping[str, Any]
+
+    @property
+    def config_text(self) -> str:
+        """The configuration file."""
+        return json.dumps(self.config, indent=2) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """Twelve digits that change with anything that asks for a restart."""
+        parts = (self.program.digest, self.program.launcher, self.config_text, str(self.service.user))
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+@dataclass
+class Outcome:
+    """What was done, or in a check would be."""
+
+    actions: list[str] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was to do."""
+        return bool(self.actions)
+
+    def note_file(self, path: str, text: str | None) -> bool:
+        """Compare a file with its wanted text (None: it is to go), note a difference, and say whether there is one."""
+        before = _read(path)
+        if before == text:
+            return False
+        self.actions.append(f"{'remove' if text is None else 'write'} {path}")
+        self.diff.append(
+            {"before_header": path, "after_header": path, "before": before or "", "after": text or ""},
+        )
+        return True
+
+
+def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bool) -> Outcome:
+    """Program and configuration in place, and the daemon started with them; does not wait for it to be ready."""
+    outcome = Outcome()
+    service = wanted.service
+    if not check:  # a play that is only checked has not created its user
+        _check_user(service)
+    missing = [path for path in _directories(service, manager) if not os.path.isdir(path)]
+    outcome.actions.extend(f"make {path}" for path in missing)
+    if not deploy.is_deployed(wanted.program, service.lib_dir, service.bin_dir):
+        outcome.actions.append(f"deploy {service.lib_dir} ({wanted.program.digest})")
+    outcome.note_file(service.config_file, wanted.config_text)
+    definition = manager.definition(wanted.digest)
+    if definition is not None:
+        outcome.note_file(*definition)
+    start = restart or running_digest(manager) != wanted.digest
+    if start:
+        outcome.actions.append(f"start the {service.name}")
+    if outcome.changed and not check:
+        _make_directories(service, manager)
+        deploy.deploy(wanted.program, service.lib_dir, service.bin_dir)
+        deploy.write_file(service.config_file, wanted.config_text, 0o644)
+        if start or definition is not None:
+            manager.start(wanted.digest)
+    return outcome
+
+
+def ensure_stopped(service: Service, manager: Manager, *, check: bool) -> Outcome:
+    """The daemon ended; program and configuration stay."""
+    outcome = Outcome()
+    if manager.pid() is not None:
+        outcome.actions.append(f"stop the {service.name}")
+        if not check:
+            manager.stop()
+    return outcome
+
+
+def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome:
+    """The daemon ended and all its files gone; the program stays for as long as the other daemon needs it."""
+    outcome = ensure_stopped(service, manager, check=check)
+    outcome.note_file(service.config_file, None)
+    files = [path for path in [*manager.leftovers(), service.control_socket] if os.path.lexists(path)]
+    outcome.actions.extend(f"remove {path}" for path in files)
+    alone = not any(os.path.exists(os.path.join(service.config_dir, f"{name}.json")) for name in _others(service))
+    if alone and deploy.is_present(service.lib_dir, service.bin_dir):
+        outcome.actions.append(f"remove {service.lib_dir} and {_launcher(service)}")
+    if check or not outcome.changed:
+        return outcome
+    manager.stop()
+    for path in [service.config_file, *files]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    manager.forget()
+    if alone:
+        deploy.remove(service.lib_dir, service.bin_dir)
+    for directory in (service.config_dir, service.state_dir, service.runtime_dir, service.log_dir):
+        deploy.remove_empty(directory)
+    return outcome
+
+
+def wait_ready(service: Service, manager: Manager, seconds: float) -> None:
+    """Return once the daemon says that it is ready; ServiceError with the end of its log when it does not in time."""
+    deadline = time.monotonic() + seconds
+    client = ControlClient(service.control_socket, seconds=5.0)
+    health: dict[str, Any] | None = None
+    while time.monotonic() < deadline:
+        health = client.health()
+        if health is not None and health.get("ready"):
+            return
+        if manager.has_failed():
+            raise ServiceError(f"the {service.name} ended at its start. {_log_end(manager)}")
+        time.sleep(POLL_SECONDS)
+    said = "does not answer" if health is None else "answers that it is not ready"
+    raise ServiceError(
+        f"the {service.name} {said} after {seconds:g} s (option timeout). It goes on trying. {_log_end(manager)}"
+    )
+
+
+def describe(service: Service, manager: Manager) -> dict[str, Any]:
+    """What the module returns about the service now; `status` is None when the daemon does not answer."""
+    status: dict[str, Any] | None = None
+    pid = manager.pid()
+    if pid is not None:
+        with contextlib.suppress(NotReachable, Refused):
+            status = ControlClient(service.control_socket, seconds=5.0).get("/status")
+    return {
+        "status": status,
+        "service": {
+            "name": service.name,
+            "manager": manager.name,
+            "running": pid is not None,
+            "pid": pid,
+            "digest": running_digest(manager),
+            "config_file": service.config_file,
+            "control_socket": service.control_socket,
+            "command": _launcher(service),
+            "log_file": getattr(manager, "log_file", None),
+        },
+    }
+
+
+def _directories(service: Service, manager: Manager) -> list[str]:
+    made = [service.config_dir, service.runtime_dir]
+    return [*made, service.state_dir, service.log_dir] if manager.name == "supervised" else made
+
+
+def _make_directories(service: Service, manager: Manager) -> None:
+    """All directories; the sockets' one belongs to the daemon's user, who has to write there."""
+    for path in _directories(service, manager):
+        if not os.path.isdir(path):
+            os.makedirs(path)
+            os.chmod(path, 0o755)  # noqa: S103  # whatever the umask: the daemon's own user has to get there
+    if service.user is not None:
+        account = pwd.getpwnam(service.user)
+        os.chown(service.runtime_dir, account.pw_uid, account.pw_gid)
+
+
+def _check_user(service: Service) -> None:
+    if service.user is not None:
+        try:
+            pwd.getpwnam(service.user)
+        except KeyError:
+            raise ServiceError(f"user: there is no {service.user!r} here; create it, or leave the option out") from None
+
+
+def _log_end(manager: Manager) -> str:
+    log = manager.log()
+    return f"The end of its log:\n{log}" if log else "It has logged nothing."
+
+
+def _launcher(service: Service) -> str:
+    return os.path.join(service.bin_dir, deploy.COMMAND)
+
+
+def _others(service: Service) -> list[str]:
+    return [name for name in VERBS if name != service.name]
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
