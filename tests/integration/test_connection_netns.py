@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
 pytestmark = pytest.mark.controller
+pytestmark = pytest.mark.controller
+
 ANSIBLE = Path(sys.executable).with_name("ansible")
 
 

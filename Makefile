@@ -1,0 +1,54 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Thin over ansible-playbook: each lab target is a playbook of the collection. LAB=name works on a lab of that name, and
+# ARGS are further arguments, for example: make demo LAB=second ARGS=-v
+
+MAKEFLAGS += --no-print-directory
+LAB ?= ekho
+ARGS ?=
+PLAY = scripts/play
+OPTIONS = -e ekho_lab_name=$(LAB) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab mirror kernel unkernel verify lab-down test bench clean
+
+help: ## Show this list
+	@echo 'make TARGET [LAB=name] [ARGS="..."]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Make this checkout ready: packages, .venv (the other targets do this by themselves)
+	@scripts/setup
+
+demo: setup ## The whole story in one go: four hops become two, and four again; leaves nothing
+	@$(PLAY) demo $(OPTIONS)
+
+lab: setup ## Bring the lab up (or repair it): two end hosts, the DPU with two VRFs, the host
+	@$(PLAY) lab_up $(OPTIONS)
+
+mirror: setup ## Deploy and start agent and listener in the lab
+	@$(PLAY) mirror $(OPTIONS)
+
+kernel: setup ## Deploy the kernel routes on ekho-host, for the mirror to offload
+	@$(PLAY) kernel_routes $(OPTIONS)
+
+unkernel: setup ## Withdraw the kernel routes
+	@$(PLAY) kernel_routes -e kernel_routes_state=absent $(OPTIONS)
+
+verify: setup ## Traceroute between the end hosts, both ways and both families (HOPS=2: check the number of hops)
+	@$(PLAY) verify $(if $(HOPS),-e expected_hops=$(HOPS)) $(OPTIONS)
+
+lab-down: setup ## Take the lab down with everything that runs in it
+	@$(PLAY) lab_down $(OPTIONS)
+
+test: ## All tests, with all the set-up
+	@scripts/setup test
+	@tests/run $(ARGS)
+
+bench: ## Measure against other mirrors: a million routes, takes some minutes
+	@scripts/setup test
+	@.venv/bin/python bench/run.py $(ARGS)
+
+clean: ## Remove what the targets made in this checkout (not a running lab: make lab-down)
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output

@@ -1,0 +1,113 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Output for people who watch: what was changed, what the play has to say, and all of what went wrong."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: story
+type: stdout
+short_description: Shows only what changed, what a play tells, and failures
+description:
+  - Prints one line per change, and the messages of C(ansible.builtin.debug) as plain text.
+  - Tasks that change nothing are silent. Failures look as they do with the default callback.
+  - With C(-v) everything looks as it does with the default callback.
+  - The lab's C(make) targets use it; set E(ANSIBLE_STDOUT_CALLBACK=ekho.ynl_mirror.story) to use it elsewhere.
+author: ynl-mirror contributors (@ekho)
+version_added: "0.1.0"
+extends_documentation_fragment:
+  - default_callback
+  - result_format_callback
+"""
+
+from typing import Any
+
+from ansible.constants import COLOR_CHANGED, COLOR_HIGHLIGHT
+from ansible.plugins.callback.default import CallbackModule as DefaultCallback
+
+DEBUG = ("debug", "ansible.builtin.debug", "ansible.legacy.debug")
+
+
+class CallbackModule(DefaultCallback):
+    """The default callback, less everything that went as it should without changing anything."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "stdout"
+    CALLBACK_NAME = "ekho.ynl_mirror.story"
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        """A play's name is a headline."""
+        if self._display.verbosity:
+            super().v2_playbook_on_play_start(play)
+            return
+        self._play = play
+        self._display.display(f"\n== {play.get_name().strip()}", color=COLOR_HIGHLIGHT)
+
+    def _task_start(self, task: Any, prefix: str | None = None) -> None:
+        """No banner yet: a failure prints it when there is one."""
+        if self._display.verbosity:
+            super()._task_start(task, prefix)
+            return
+        if prefix is not None:
+            self._task_type_cache[task._uuid] = prefix
+        self._last_task_name = task.get_name().strip()
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        """Which files a play consists of is of no interest to who watches."""
+        if self._display.verbosity:
+            super().v2_playbook_on_include(included_file)
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        """A message, a change, or nothing to tell."""
+        if self._display.verbosity:
+            super().v2_runner_on_ok(result)
+        elif result._task.action in DEBUG:
+            self._tell(result._result)
+        else:
+            self._handle_warnings(result._result)
+            if result._result.get("changed"):
+                self._tell_change(result)
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        """Items tell messages only; their changes are told once, by the task."""
+        if self._display.verbosity:
+            super().v2_runner_item_on_ok(result)
+        elif result._task.action in DEBUG:
+            self._tell(result._result)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        """Nothing was done."""
+        if self._display.verbosity:
+            super().v2_runner_on_skipped(result)
+
+    def v2_runner_item_on_skipped(self, result: Any) -> None:
+        """Nothing was done."""
+        if self._display.verbosity:
+            super().v2_runner_item_on_skipped(result)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        """The table of hosts is for runs that failed; otherwise the end of the story is enough."""
+        sums = [stats.summarize(host) for host in stats.processed]
+        if self._display.verbosity or any(one["failures"] or one["unreachable"] for one in sums):
+            super().v2_playbook_on_stats(stats)
+            return
+        done, changed = sum(one["ok"] for one in sums), sum(one["changed"] for one in sums)
+        hosts = "1 host" if len(sums) == 1 else f"{len(sums)} hosts"
+        self._display.display(f"\n{done} steps on {hosts} went well, {changed or 'none'} changed something")
+
+    def _tell(self, result: dict[str, Any]) -> None:
+        message = result.get("msg")
+        if message is None:  # debug of a variable, or a loop of messages, which its items have told
+            for key, value in result.items():
+                if not key.startswith(("_", "ansible_")) and key not in ("changed", "failed", "msg", "results"):
+                    self._display.display(f"   {key}: {value}")
+            return
+        lines = message if isinstance(message, list) else str(message).splitlines()
+        for line in lines:
+            self._display.display(f"   {line}".rstrip())
+
+    def _tell_change(self, result: Any) -> None:
+        _role, colon, task = (self._last_task_name or result._task.get_name()).rpartition(" : ")
+        name = task if colon else self._last_task_name
+        self._display.display(f" * {result._host.get_name()}: {name}", color=COLOR_CHANGED)
