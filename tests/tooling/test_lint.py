@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, checkout_files, run_tool
 
 
 def test_ruff_check() -> None:
@@ -20,6 +22,20 @@ def test_ruff_format() -> None:
 
 def test_mypy_strict() -> None:
     run_tool("mypy")
+
+
+def test_shellcheck() -> None:
+    scripts = [str(path) for path in checkout_files() if _is_shell_script(CHECKOUT / path)]
+    assert "tests/run" in scripts
+    run_tool("shellcheck", *scripts)
+
+
+def _is_shell_script(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(80)
+    return first.startswith(b"#!") and first.rstrip().endswith((b"/sh", b"/bash", b" bash", b" sh"))
 
 
 def test_reuse_every_file_tells_its_licence() -> None:
