@@ -50,6 +50,7 @@ class Follower:
     async def load(self) -> None:
         """Read everything. The monitor's socket must be subscribed already."""
         self._read_view()
+        self._on_change()  # which tables to read may depend on it
         self._replica.rib.ask()
         await self._reread()
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from .links import Link, LinkAddress, Rule, Vrf
 from .lpm import Lpm
@@ -53,9 +53,9 @@ class MappingRule(NamedTuple):
 
     vrf: str
     dev: str
-    prefix: Optional[Prefix] = None
-    gateway: Optional[Address] = None
-    via: Optional[Address] = None
+    prefix: Prefix | None = None
+    gateway: Address | None = None
+    via: Address | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Policy:
     imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     host_links: tuple[str, ...] = ()
     protocol: int = PROTO_MIRROR
-    metric: Optional[int] = None
+    metric: int | None = None
 
     def metric_for(self, family: int) -> int:
         """The metric of mirrored routes, as the kernel will report it."""
@@ -88,15 +88,15 @@ class View:
     owners: Mapping[Address, tuple[int, ...]] = field(default_factory=dict)
     tables: dict[TableKey, Lpm] = field(default_factory=dict)
 
-    def vrf_of_link(self, index: int) -> Optional[Vrf]:
+    def vrf_of_link(self, index: int) -> Vrf | None:
         """The VRF that a link is in."""
         return next((vrf for vrf in self.vrfs if index in vrf.links), None)
 
-    def vrf_named(self, name: str) -> Optional[Vrf]:
+    def vrf_named(self, name: str) -> Vrf | None:
         """The VRF of that name."""
         return next((vrf for vrf in self.vrfs if vrf.name == name), None)
 
-    def link_name(self, index: Optional[int]) -> str:
+    def link_name(self, index: int | None) -> str:
         """The name of a link, or ``if7`` when there is no such link."""
         link = self.links.get(index) if index is not None else None
         return link.name if link else f"if{index}"
@@ -162,7 +162,7 @@ class Outcome(NamedTuple):
     """What becomes of a host route: DPU paths by table, or none and the *reason*."""
 
     targets: Mapping[int, Path]
-    reason: Optional[str] = None
+    reason: str | None = None
 
 
 class _NoExit(Exception):
@@ -176,6 +176,14 @@ def _silent(_text: str) -> None:
     pass
 
 
+class _Simple:
+    """What routes with one path share: where to look their destinations up, and the outcome for each match there."""
+
+    def __init__(self, lpm: Lpm | None) -> None:
+        self.lpm = lpm
+        self.outcomes: dict[int, Outcome] = {}
+
+
 class Mapper:
     """Maps host routes against one state of the view. Make a new one when the view changes.
 
@@ -184,7 +192,7 @@ class Mapper:
     before may be wrong then and has to be mapped again, with the same mapper.
     """
 
-    def __init__(self, view: View, policy: Policy, gateways: Optional[set[Address]] = None) -> None:
+    def __init__(self, view: View, policy: Policy, gateways: set[Address] | None = None) -> None:
         self.view = view
         self.policy = policy
         self.gateways: set[Address] = set() if gateways is None else gateways
@@ -192,28 +200,26 @@ class Mapper:
         self.host_links = {index for index, link in view.links.items() if link.name in policy.host_links}
         for gateway in self.gateways:
             self.host_links.update(view.owners.get(gateway, ()))
-        self._simple: dict[Path, Optional[tuple[Vrf, Lpm]]] = {}
-        self._outcomes: dict[tuple[Path, int, int], Outcome] = {}
+        self._simple: dict[Path, _Simple] = {}
         self._paths: dict[Path, Path] = {}
 
     def map(self, key: int, path: Path) -> Outcome:
         """What becomes of the host route with this prefix key and path. Equal paths come back as one object."""
         # The fast path: one gateway that belongs to one link, and a plain match for the destination. Routes that share
         # path and match share the outcome.
-        if path in self._simple:
-            simple = self._simple[path]
-        else:
-            simple = self._simple[path] = self._prepare(path)
+        simple = self._simple.get(path)
         if simple is None:
+            simple = self._simple[path] = _Simple(self._prepare(path))
+        lpm = simple.lpm
+        if lpm is None:
             return self.trace(key, path)
-        lpm = simple[1]
         match = lpm.covering(key)
         if match is None or lpm.inside(key):
             return self.trace(key, path)
-        memo = (path, match[0], id(match[1]))
-        outcome = self._outcomes.get(memo)
+        outcome = simple.outcomes.get(match[0])
         if outcome is None:
-            outcome = self._outcomes[memo] = self.trace(key, path)
+            outcome = self.trace(key, path)
+            simple.outcomes[match[0]] = outcome
         return outcome
 
     def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
@@ -235,11 +241,12 @@ class Mapper:
                 new = set(self.view.owners.get(hop.gateway, ())) - self.host_links
                 if new:
                     self.host_links |= new
-                    self._outcomes.clear()
+                    for simple in self._simple.values():
+                        simple.outcomes.clear()
                     self.learnt = True
 
-    def _prepare(self, path: Path) -> Optional[tuple[Vrf, Lpm]]:
-        """The source VRF and its routes when ``nexthop`` alone decides, None when the long way must be taken."""
+    def _prepare(self, path: Path) -> Lpm | None:
+        """The source VRF's routes when ``nexthop`` alone decides, None when the long way must be taken."""
         self._learn(path)
         if self.policy.inference[:1] != ("nexthop",) or len(path.nexthops) != 1:
             return None
@@ -247,7 +254,7 @@ class Mapper:
             vrf = self._source_vrf(next(iter(self._host_hops(path))), _silent)
         except _NoExit:
             return None
-        return vrf, self.view.lpm(path.family, vrf.table)
+        return self.view.lpm(path.family, vrf.table)
 
     def _host_hops(self, path: Path) -> tuple[NextHop, ...]:
         if path.type != RTN_UNICAST:
@@ -325,7 +332,7 @@ class Mapper:
     def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Exit:
         prefix = Prefix.from_key(path.family, key)
         for rule in self.policy.static:
-            if rule.prefix is not None and rule.prefix.covers(prefix) or rule.gateway == hop.gateway:
+            if (rule.prefix is not None and rule.prefix.covers(prefix)) or rule.gateway == hop.gateway:
                 vrf = self.view.vrf_named(rule.vrf)
                 if vrf is None:
                     raise _NoExit(f"the rule names vrf {rule.vrf}, which does not exist")

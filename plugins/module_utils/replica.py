@@ -42,11 +42,10 @@ class Replica:
                 self._address(kind == wire.RTM_NEWADDR, wire_links.decode_address(message))
             elif kind in (wire.RTM_NEWRULE, wire.RTM_DELRULE):
                 self._rule(kind == wire.RTM_NEWRULE, wire_links.decode_rule(message))
-            elif kind in (wire.RTM_NEWNEXTHOP, wire.RTM_DELNEXTHOP):
+            elif kind in (wire.RTM_NEWNEXTHOP, wire.RTM_DELNEXTHOP) and self.rib.uses_nexthop_objects:
                 # A group that loses a member, or an object that goes with its link, changes or takes IPv4 routes
                 # without a route event (net/ipv4/nexthop.c); which ones only a dump says.
-                if self.rib.uses_nexthop_objects:
-                    self.rib.ask()
+                self.rib.ask()
 
     def load(self, links: Iterable[Link], addresses: Iterable[LinkAddress], rules: Iterable[Rule]) -> None:
         """Replace links, addresses and rules by what was read."""

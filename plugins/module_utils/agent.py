@@ -1,0 +1,448 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent: an FPM server that maps what the host routes onto the DPU's VRFs and keeps it installed there.
+
+It follows its own kernel for the truth about links, VRFs, addresses and routes, and maps again whatever a change there
+touches. Three tasks share one event loop and, where they write, one lock: the connection to the host, the follower of
+the kernel, and the remapper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Coroutine, Iterable, Iterator
+from typing import Any
+
+from . import daemon, kernel, wire
+from .api import ApiError
+from .config import AgentConfig, StaticRule
+from .follower import Follower
+from .fpm import identities, server_context
+from .host_session import HostSession, serve
+from .links import Vrf
+from .listener import describe_path
+from .mapping import Mapper, MappingRule, Policy, View, address_owners, discover_vrfs, own_routes
+from .mirror import Mirror
+from .replica import Replica
+from .rib import Reread, Rib, TableKey
+from .routes import (
+    AF_INET,
+    AF_INET6,
+    FAMILY_NAMES,
+    PROTO_MANUAL,
+    RT_TABLE_MAIN,
+    Address,
+    Path,
+    Prefix,
+    protocol_name,
+    table_name,
+)
+from .session import keep_alive
+from .version import VERSION
+from .ynl import from_ynl, to_ynl
+
+_LOG = logging.getLogger("ynl_mirror.agent")
+_FAMILIES = (AF_INET, AF_INET6)
+#: Seconds to wait for the rest of a flock of changes before mapping again.
+_SETTLE = 0.02
+#: Routes mapped before others get a turn on the event loop.
+_SLICE = 2048
+#: Seconds between attempts to install what the kernel refused.
+_RETRY = 10.0
+
+
+class Agent:
+    """The DPU's side of the mirror."""
+
+    name = "agent"
+
+    def __init__(self, config: AgentConfig) -> None:
+        self._config = config
+        self._started = daemon.now()
+        self._policy = _policy(config)
+        self._context = server_context(config.tls) if config.tls else None
+        if config.plaintext:
+            _LOG.warning("plaintext: routes travel unencrypted and anybody who can connect may change the VRFs")
+        self.rib = Rib((), accept=lambda path: path.protocol != config.protocol, rejected=self._by_somebody_else)
+        self.rib.recording = True
+        self._replica = Replica(self.rib)
+        self._requests = kernel.Requests()
+        self._manual = kernel.Requests()
+        self._monitor = kernel.Monitor(config.receive_buffer, deaf_to=self._requests.port)
+        if self._monitor.granted < config.receive_buffer:
+            _LOG.warning(
+                "the receive buffer is clamped to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
+                *(self._monitor.granted, config.receive_buffer),
+            )
+        # The follower dumps on a socket of its own: a dump spans turns of the event loop, and writes go on meanwhile.
+        self._follower = Follower(self._replica, self._monitor, kernel.Requests(), self._on_change)
+        self._view = View()
+        self._gateways: set[Address] = set()
+        mapper = Mapper(self._view, self._policy, self._gateways)
+        self.mirror = Mirror(self._requests, mapper, config.host_tables, self.rib)
+        self.watchers = daemon.Watchers()
+        self.subscribe = self.watchers.subscribe
+        self._lock = asyncio.Lock()
+        self._work_to_do = asyncio.Event()
+        self._audit_due = self._remap_all = False
+        self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
+        self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
+        self.started = asyncio.Event()
+        self.remaps = self.audits = 0
+
+    # -- tasks
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """The daemon's tasks."""
+        return [self._follow()]
+
+    async def _follow(self) -> None:
+        await self._follower.load()
+        await self._audit()
+        self._rebuild_view()
+        # What was found installed is compared with the host's wishes at the end of its replay, not now.
+        for keys in self._dirty.values():
+            keys.clear()
+        self._work_to_do.clear()
+        servers = [await self._listen(listen.address, listen.port) for listen in self._config.listen]
+        self.started.set()
+        _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
+        tasks = [asyncio.ensure_future(work) for work in (self._follower.run(), self._remapper(), self._retrier())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for server in servers:
+                server.close()
+            tasks += [task for _, task in self._sessions.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
+        try:
+            server = await asyncio.start_server(self._connected, address, port, ssl=self._context, limit=1 << 18)
+        except OSError as error:
+            raise daemon.Stop(f"cannot listen on {address} port {port}: {error.strerror or error}") from None
+        _LOG.info("FPM on %s port %d%s", address, port, "" if self._context else " (plaintext)")
+        return server
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")[0]
+        name = self._admit(writer.get_extra_info("ssl_object"), peer)
+        if name is None:
+            writer.transport.abort()
+            return
+        keep_alive(writer)
+        old = self._sessions.get(name)
+        if old is not None:
+            # The same host anew: the connection before is half open at best.
+            old[1].cancel()
+            await asyncio.gather(old[1], return_exceptions=True)
+        _LOG.info("%s: connected from %s", name, peer)
+        session = HostSession(name, self.mirror, self._config.host_tables, self._config.settle_time, self._lock)
+        task = asyncio.ensure_future(serve(session, reader, writer))
+        self._sessions[name] = (session, task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            task.cancel()
+        finally:
+            if self._sessions.get(name) == (session, task):
+                del self._sessions[name]
+
+    def _admit(self, tls: ssl.SSLObject | None, peer: str) -> str | None:
+        """The name of a peer that may produce routes, None (and a word in the log) when it may not."""
+        names = identities(tls.getpeercert() or {}) if tls is not None else [peer]
+        allowed = [name for name in names if not self._config.hosts or name in self._config.hosts]
+        if not allowed:
+            _LOG.warning("%s: refused: %s is not among hosts", peer, ", ".join(names) or "a certificate without a name")
+            return None
+        others = [name for name in self._sessions if name not in names]
+        if others:
+            _LOG.warning("%s: refused: the host %s is connected, and one DPU mirrors one host", allowed[0], others[0])
+            return None
+        return allowed[0]
+
+    # -- the DPU's own kernel
+
+    def _on_change(self) -> None:
+        """The replica moved."""
+        changed = self.rib.take_changed()
+        if self._replica.view_changed:
+            self._replica.view_changed = False
+            self._follow_vrfs()
+            # Links and addresses that go take mirrored routes along without a word.
+            self._audit_due = self._remap_all = True
+        if changed:
+            self._remap_all = True
+        if self._remap_all or any(self._dirty.values()):
+            self._work_to_do.set()
+
+    def _follow_vrfs(self) -> None:
+        vrfs = self._vrfs()
+        tables = {vrf.table for vrf in vrfs}
+        known = self.rib.follow or set()
+        self.rib.follow = tables
+        for table in known - tables:
+            for family in _FAMILIES:
+                self.rib.tables.pop((family, table), None)
+        for table in tables - known:
+            for family in _FAMILIES:
+                self.rib.rereads[Reread(family, table)] = None
+
+    def _vrfs(self) -> tuple[Vrf, ...]:
+        named = {name: (spec.table, spec.links) for name, spec in self._config.vrfs.items()}
+        return discover_vrfs(self._replica.links, self._replica.rules, named)
+
+    def _by_somebody_else(self, message: wire.RouteMessage) -> None:
+        """A route under the mirror's protocol number changed, and not by the mirror: put it right."""
+        scope = (message.path.family, message.path.table)
+        if message.type == wire.RTM_DELROUTE:
+            self.mirror.lost(scope, message.key)
+        else:
+            self.mirror.appeared(scope, message.key, message.path)
+        self._dirty[message.path.family].add(message.key)
+
+    def _rebuild_view(self) -> None:
+        """Look at links, addresses, VRFs and own routes afresh."""
+        vrfs = self._vrfs()
+        self._view = View(
+            vrfs, self._replica.links, address_owners(self._replica.addresses), own_routes(self.rib, vrfs)
+        )
+        self.mirror.mapper = Mapper(self._view, self._policy, self._gateways)
+
+    async def _remapper(self) -> None:
+        """Map again what a change on the DPU touched."""
+        while True:
+            await self._work_to_do.wait()
+            await asyncio.sleep(_SETTLE)
+            self._work_to_do.clear()
+            if self._audit_due or self.mirror.in_doubt:
+                await self._audit()
+            if self._remap_all:
+                self._remap_all = False
+                self.remaps += 1
+                self._rebuild_view()
+                await self._sync_all()
+            else:
+                for family in _FAMILIES:
+                    keys, self._dirty[family] = self._dirty[family], set()
+                    await self._sync(family, list(keys))
+
+    async def _retrier(self) -> None:
+        """Try again what the kernel refused, now and then; and map again when a link to the host was learnt late."""
+        while True:
+            await asyncio.sleep(_RETRY)
+            for family in _FAMILIES:
+                refused = self.mirror.refused[family]
+                await self._sync(family, [key for key, why in refused.items() if why.state == "failed"])
+            if self.mirror.in_doubt:
+                self._work_to_do.set()
+
+    async def _sync_all(self) -> None:
+        for family in _FAMILIES:
+            keys = self.mirror.host_keys(family)
+            if self._replay_complete():
+                keys += self.mirror.stale_keys(family)
+            self._dirty[family] = set()
+            await self._sync(family, keys)
+
+    def _replay_complete(self) -> bool:
+        """Whether what is installed but not wanted is known to be stale."""
+        return any(session.replayed for session, _ in self._sessions.values())
+
+    async def _sync(self, family: int, keys: list[int]) -> None:
+        for start in range(0, len(keys), _SLICE):
+            async with self._lock:
+                self.mirror.sync(family, keys[start : start + _SLICE])
+            self._check_learnt()
+            await asyncio.sleep(0)
+
+    def _check_learnt(self) -> None:
+        if self.mirror.mapper.learnt:
+            self.mirror.mapper.learnt = False
+            self._remap_all = True
+            self._work_to_do.set()
+
+    async def _audit(self) -> None:
+        """Read back every route under the mirror's protocol number; what is not as believed is mapped again."""
+        self._audit_due = self.mirror.in_doubt = False
+        self.audits += 1
+        async with self._lock:
+            for family in _FAMILIES:
+                found: dict[TableKey, dict[int, Path]] = {}
+                request = wire.route_dump_request(family, protocol=self._config.protocol)
+                for number, chunk in enumerate(self._requests.dump(request)):
+                    for message in self.rib.reader.routes(chunk):
+                        scope = (family, message.path.table)
+                        found.setdefault(scope, {})[message.key] = message.path
+                    if number % 8 == 0:
+                        await asyncio.sleep(0)
+                for scope in {*found, *(s for s in self.mirror.installed if s[0] == family)}:
+                    self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
+
+    def reload(self) -> None:
+        """SIGHUP: certificates are read again for the connections to come."""
+        _LOG.info("SIGHUP: certificates are read again")
+        if self._config.tls and self._context:
+            self._context.load_cert_chain(self._config.tls.certificate, self._config.tls.key)
+
+    # -- what api.py asks
+
+    def ready(self) -> bool:
+        """Whether own tables are read and the FPM port is open."""
+        return self.started.is_set()
+
+    def _counts(self) -> dict[str, int]:
+        host = sum(map(len, self.mirror.host.values()))
+        refused = [refusal.state for family in _FAMILIES for refusal in self.mirror.refused[family].values()]
+        failed, unmapped = refused.count("failed"), refused.count("unmapped")
+        return {"installed": max(0, host - failed - unmapped), "failed": failed, "unmapped": unmapped}
+
+    def status(self) -> dict[str, Any]:
+        """How the agent is."""
+        return {
+            "name": self.name,
+            "version": VERSION,
+            "uptime": round(daemon.now() - self._started, 1),
+            "ready": self.ready(),
+            "vrfs": [
+                {
+                    "vrf": vrf.name,
+                    "table": vrf.table,
+                    "links": sorted(self._view.link_name(index) for index in vrf.links),
+                    "mirrored": sum(len(self.mirror.installed.get((f, vrf.table), {})) for f in _FAMILIES),
+                }
+                for vrf in self._view.vrfs
+            ],
+            "hosts": [session.status() for session, _ in self._sessions.values()],
+            "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
+            "host_routes": sum(map(len, self.mirror.host.values())),
+            **self._counts(),
+            "notifications": self._follower.notifications,
+            "overruns": self._follower.overruns,
+            "remaps": self.remaps,
+            "audits": self.audits,
+            "receive_buffer": self._monitor.granted,
+        }
+
+    def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
+        """What /metrics shows."""
+        yield "ynl_mirror_hosts_connected", "Connected producers", "gauge", {}, len(self._sessions)
+        for state, count in self._counts().items():
+            yield "ynl_mirror_routes", "The host's routes by state", "gauge", {"state": state}, count
+        for vrf in self._view.vrfs:
+            for family in _FAMILIES:
+                labels = {"vrf": vrf.name, "family": FAMILY_NAMES[family]}
+                count = len(self.mirror.installed.get((family, vrf.table), {}))
+                yield "ynl_mirror_vrf_routes", "Mirrored routes in a VRF", "gauge", labels, count
+        for kind in ("added", "replaced", "deleted"):
+            labels = {"operation": kind}
+            yield "ynl_mirror_writes", "Routes written", "counter", labels, getattr(self.mirror, kind)
+        yield "ynl_mirror_write_failures", "Writes that the kernel refused", "counter", {}, self.mirror.failures
+        yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, self._follower.notifications
+        yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, self._follower.overruns
+        yield "ynl_mirror_remaps", "Times that everything was mapped again", "counter", {}, self.remaps
+        yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.audits
+
+    def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
+        """All routes of the host, with what became of each."""
+        wanted = None if prefix is None else Prefix.parse(prefix)
+        for family in _FAMILIES:
+            keys = self.mirror.host_keys(family) if wanted is None else [wanted.key] if wanted.family == family else []
+            for key in keys:
+                path = self.mirror.wanted(family, key)
+                if path is not None:
+                    found = self._route(family, key, path)
+                    if state is None or found["state"] == state:
+                        yield found
+
+    def _route(self, family: int, key: int, path: Path) -> dict[str, Any]:
+        state, reason = self.mirror.state(family, key)
+        return {
+            "prefix": str(Prefix.from_key(family, key)),
+            "host": describe_path(path, {}),
+            "state": state,
+            "reason": reason,
+            "installed": [self._describe_installed(path) for path in self.mirror.where(family, key)],
+        }
+
+    def _describe_installed(self, path: Path) -> dict[str, Any]:
+        names = {index: link.name for index, link in self._replica.links.items()}
+        vrf = next((vrf.name for vrf in self._view.vrfs if vrf.table == path.table), None)
+        return {"vrf": vrf, "table": table_name(path.table), **describe_path(path, names)}
+
+    def explain(self, prefix: str) -> dict[str, Any]:
+        """Each step of the inference for one prefix."""
+        wanted = Prefix.parse(prefix)
+        path = self.mirror.wanted(wanted.family, wanted.key)
+        if path is None:
+            reason = f"the host has no route to exactly {wanted}"
+            return {"prefix": str(wanted), "state": None, "reason": reason, "steps": [reason], "routes": []}
+        gateways = ", ".join(str(hop.gateway) for hop in path.nexthops if hop.gateway is not None)
+        steps = [f"the host routes {wanted} via {gateways or 'no gateway'} proto {protocol_name(path.protocol)}"]
+        self.mirror.mapper.trace(wanted.key, path, steps.append)
+        route = self._route(wanted.family, wanted.key, path)
+        if route["state"] == "failed":
+            steps.append(f"the kernel refused: {route['reason']}")
+        return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
+
+    def kernel_routes(self) -> Iterable[dict[str, Any]]:
+        """The routes of the DPU's kernel: main table and VRFs, in YNL names."""
+        with kernel.Requests() as requests:
+            for family in _FAMILIES:
+                for table in dict.fromkeys((RT_TABLE_MAIN, *(vrf.table for vrf in self._view.vrfs))):
+                    for route in kernel.read_routes(requests, family, table):
+                        yield to_ynl(route)
+
+    def manual_add(self, route: dict[str, Any]) -> None:
+        """Install one route of the user's own (protocol 122)."""
+        flags = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
+        self._manual_call(route, wire.RTM_NEWROUTE, flags)
+
+    def manual_del(self, route: dict[str, Any]) -> None:
+        """Remove one route of the user's own."""
+        self._manual_call(route, wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
+
+    def _manual_call(self, route: dict[str, Any], kind: int, flags: int) -> None:
+        value = from_ynl(route, PROTO_MANUAL)
+        try:
+            self._manual.call(wire.encode_route(value, kind, flags))
+        except kernel.KernelError as error:
+            raise ApiError(409, f"{value.prefix} table {value.path.table}: the kernel says: {error}") from None
+
+
+def _show_vrf(vrf: Vrf, view: View) -> str:
+    links = ", ".join(sorted(view.link_name(index) for index in vrf.links))
+    return f"{vrf.name} (table {vrf.table}: {links or 'no links'})"
+
+
+def _policy(config: AgentConfig) -> Policy:
+    return Policy(
+        inference=config.inference,
+        static=tuple(_rule(rule) for rule in config.static),
+        imports=config.imports,
+        host_links=config.host_links,
+        protocol=config.protocol,
+        metric=config.metric,
+    )
+
+
+def _rule(rule: StaticRule) -> MappingRule:
+    return MappingRule(
+        vrf=rule.vrf,
+        dev=rule.dev,
+        prefix=None if rule.prefix is None else Prefix.parse(str(rule.prefix)),
+        gateway=None if rule.gateway is None else Address.parse(str(rule.gateway)),
+        via=None if rule.via is None else Address.parse(str(rule.via)),
+    )
+
+
+def run(config: AgentConfig) -> int:
+    """Run the agent until it is told to stop; its exit code."""
+    return daemon.run(lambda: Agent(config), config.control_socket, config.http, config.log_level)

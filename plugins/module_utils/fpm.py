@@ -1,0 +1,125 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Forwarding Plane Manager's wire format, and TLS around it.
+
+A stream of frames, each a four-byte header - version 1, message type 1 (netlink), length in network order *including
+the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure; the TLS contexts read files.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from .config import TlsConfig
+
+_HEADER = struct.Struct(">BBH")
+_VERSION = 1
+_NETLINK = 1
+#: Netlink bytes in one frame of ours: well below the 65,531 that the length field allows, above any single message.
+_PAYLOAD = 32768
+
+
+class FpmError(ValueError):
+    """The peer does not speak FPM."""
+
+
+def frames(messages: Iterable[bytes]) -> Iterator[bytes]:
+    """Pack whole netlink messages (each padded to four bytes) into as few frames as reasonable."""
+    batch: list[bytes] = []
+    size = 0
+    for message in messages:
+        if batch and size + len(message) > _PAYLOAD:
+            yield _frame(batch, size)
+            batch, size = [], 0
+        batch.append(message)
+        size += len(message)
+    if batch:
+        yield _frame(batch, size)
+
+
+def _frame(batch: list[bytes], size: int) -> bytes:
+    return _HEADER.pack(_VERSION, _NETLINK, size + _HEADER.size) + b"".join(batch)
+
+
+class Deframer:
+    """Bytes of the stream in, payloads of whole frames out."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the payload of every frame that is complete now. FpmError when the stream is something else."""
+        buffer = self._rest + data if self._rest else data
+        start, size = 0, len(buffer)
+        while size - start >= _HEADER.size:
+            version, kind, length = _HEADER.unpack_from(buffer, start)
+            if version != _VERSION or kind != _NETLINK or length < _HEADER.size:
+                self._rest = b""
+                raise FpmError(f"not an FPM frame: version {version}, type {kind}, length {length}")
+            if size - start < length:
+                break
+            # Set before the yield: the caller may stop in between.
+            self._rest = b""
+            yield buffer[start + _HEADER.size : start + length]
+            start += length
+        self._rest = buffer[start:]
+
+
+class TlsError(Exception):
+    """The TLS files cannot be used; the text names the file and the way out."""
+
+
+def server_context(tls: TlsConfig) -> ssl.SSLContext:
+    """TLS 1.3 for the agent: it shows its certificate and demands one of the same CA."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return _load(context, tls)
+
+
+def client_context(tls: TlsConfig, check_hostname: bool) -> ssl.SSLContext:
+    """TLS 1.3 for the listener; *check_hostname* when the agent's identity is configured."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = check_hostname
+    return _load(context, tls)
+
+
+def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    mode = _mode(tls.key)
+    if mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH):
+        raise TlsError(f"the key {tls.key} is open to others (mode {mode:04o}); chmod 0600 it")
+    _mode(tls.certificate), _mode(tls.ca)
+    try:
+        context.load_verify_locations(tls.ca)
+    except (ssl.SSLError, OSError) as error:
+        raise TlsError(f"{tls.ca} is no CA certificate in PEM form: {error}") from None
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise TlsError(f"{tls.certificate} and {tls.key} are no certificate and its key: {error}") from None
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted, and a daemon has nobody to ask for the passphrase")
+
+
+def _mode(path: str) -> int:
+    try:
+        return stat.S_IMODE(os.stat(path).st_mode)
+    except OSError as error:
+        raise TlsError(f"{path}: {error.strerror}") from None
+
+
+def identities(certificate: dict[str, Any]) -> list[str]:
+    """The names a peer's verified certificate gives it: DNS and IP alternative names, then the common names."""
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
+    for attributes in certificate.get("subject", ()):
+        names += [value for kind, value in attributes if kind == "commonName" and value not in names]
+    return names

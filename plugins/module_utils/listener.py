@@ -1,0 +1,236 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The listener: the host's routes, one winner per prefix, to every agent, and what each agent made of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from . import daemon, kernel
+from .config import ListenerConfig
+from .follower import Follower
+from .replica import Replica
+from .rib import Rib, TableKey, paths_of, winner
+from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, protocol_name, table_name
+from .selection import Selection
+from .session import Session
+from .version import VERSION
+
+_LOG = logging.getLogger("ynl_mirror.listener")
+
+
+class Listener:
+    """Follows the host's kernel and keeps one :class:`~.session.Session` per agent fed."""
+
+    name = "listener"
+
+    def __init__(self, config: ListenerConfig) -> None:
+        self._config = config
+        self._started = daemon.now()
+        families = {FAMILIES[name] for name in config.families}
+        accept = None if len(families) == len(FAMILIES) else lambda path: path.family in families
+        self.rib = Rib(config.tables, accept)
+        self._replica = Replica(self.rib)
+        self._monitor = kernel.Monitor(config.receive_buffer)
+        if self._monitor.granted < config.receive_buffer:
+            _LOG.warning(
+                "the receive buffer is clamped to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
+                *(self._monitor.granted, config.receive_buffer),
+            )
+        self._follower = Follower(self._replica, self._monitor, kernel.Requests(), self._on_change)
+        self.selection = self._select()
+        self.watchers = daemon.Watchers()
+        self.subscribe = self.watchers.subscribe
+        self._sessions = [Session(self, agent, config.tls) for agent in config.agents]
+        if config.plaintext:
+            _LOG.warning("plaintext: routes travel unencrypted and nobody's identity is checked")
+        self.started = asyncio.Event()
+
+    # -- following
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """The daemon's tasks."""
+        return [self._follow()]
+
+    async def _follow(self) -> None:
+        await self._follower.load()
+        self._replica.view_changed = False
+        self.selection = self._select()
+        self.rib.recording = True
+        self.started.set()
+        sessions = [asyncio.ensure_future(session.run()) for session in self._sessions]
+        try:
+            await self._follower.run()
+        finally:
+            for session in sessions:
+                session.cancel()
+            await asyncio.gather(*sessions, return_exceptions=True)
+
+    def _select(self) -> Selection:
+        return Selection(self._config.filters, self._replica.links, self.rib.reader)
+
+    def _on_change(self) -> None:
+        changed = self.rib.take_changed()
+        if self._replica.view_changed:
+            self._replica.view_changed = False
+            self.selection = self._select()
+            if self._config.filters.interfaces and self.started.is_set():
+                # A name may mean another link now, for routes that did not change themselves.
+                for scope, table in self.rib.tables.items():
+                    changed.setdefault(scope, set()).update(table)
+        if not changed:
+            return
+        for session in self._sessions:
+            session.mark(changed)
+        if self.watchers:
+            self._publish(changed)
+
+    def _publish(self, changed: dict[TableKey, set[int]]) -> None:
+        for (family, table), keys in changed.items():
+            for key in keys:
+                best = winner(self.rib.tables.get((family, table), {}).get(key))
+                event = {"event": "delete" if best is None else "update", "prefix": str(Prefix.from_key(family, key))}
+                event["table"] = table_name(table)
+                if best is not None:
+                    event.update(self.describe_path(best))
+                self.watchers.publish(event)
+
+    def reload(self) -> None:
+        """SIGHUP: connect anew, with the certificates as they are now."""
+        _LOG.info("SIGHUP: certificates are read again and all sessions connect anew")
+        for session in self._sessions:
+            session.restart()
+
+    # -- what api.py asks
+
+    def ready(self) -> bool:
+        """Whether the first dump is in."""
+        return self.started.is_set()
+
+    def status(self) -> dict[str, Any]:
+        """How the listener is."""
+        return {
+            "name": self.name,
+            "version": VERSION,
+            "uptime": round(daemon.now() - self._started, 1),
+            "ready": self.ready(),
+            "tables": [table_name(table) for table in self._config.tables],
+            "routes": sum(len(table) for table in self.rib.tables.values()),
+            "notifications": self._follower.notifications,
+            "overruns": self._follower.overruns,
+            "rereads": self._follower.rereads,
+            "receive_buffer": self._monitor.granted,
+            "agents": [session.status() for session in self._sessions],
+        }
+
+    def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
+        """What /metrics shows."""
+        for (family, table), entries in self.rib.tables.items():
+            labels = {"family": FAMILY_NAMES[family], "table": table_name(table)}
+            yield "ynl_mirror_host_routes", "Prefixes in the followed tables", "gauge", labels, len(entries)
+        follower = self._follower
+        yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, follower.notifications
+        yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, follower.overruns
+        yield "ynl_mirror_rereads", "Kernel dumps after the first", "counter", {}, follower.rereads
+        for session in self._sessions:
+            status = session.status()
+            labels = {"agent": status["agent"]}
+            yield "ynl_mirror_agent_up", "Whether the agent is connected", "gauge", labels, float(session.connected)
+            for state in ("pending", "offloaded", "failed"):
+                text = "Routes by what the agent made of them"
+                yield "ynl_mirror_agent_routes", text, "gauge", {**labels, "state": state}, status[state]
+
+    def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
+        """All routes of the followed tables, with what became of each."""
+        wanted = None if prefix is None else Prefix.parse(prefix)
+        for (family, table), entries in list(self.rib.tables.items()):
+            keys = list(entries) if wanted is None else [wanted.key] if wanted.family == family else []
+            for key in keys:
+                best = winner(entries.get(key))
+                if best is not None:
+                    found = self._route(family, table, key, best)
+                    if state is None or found["state"] == state:
+                        yield found
+
+    def _route(self, family: int, table: int, key: int, best: Path) -> dict[str, Any]:
+        reason = self.selection.reason(family, key, best)
+        state = "unmapped" if reason else "pending"
+        by_agent = {}
+        if reason is None:
+            for session in self._sessions:
+                by_agent[session.name] = dict(zip(("state", "reason"), session.state_of((family, table), key)))
+            # The worst of them is the route's.
+            order = ("failed", "pending", "offloaded")
+            worst = min(by_agent.values(), key=lambda item: order.index(item["state"] or ""), default=None)
+            if worst is not None:
+                state, reason = worst["state"] or "", worst["reason"]
+        out: dict[str, Any] = {"prefix": str(Prefix.from_key(family, key)), "table": table_name(table)}
+        out.update(self.describe_path(best))
+        out.update(state=state, reason=reason, agents=by_agent)
+        return out
+
+    def describe_path(self, path: Path) -> dict[str, Any]:
+        """A path in words, with the names of links."""
+        return describe_path(path, {index: link.name for index, link in self._replica.links.items()})
+
+    def explain(self, prefix: str) -> dict[str, Any]:
+        """Each step from the kernel's table to the agents."""
+        wanted = Prefix.parse(prefix)
+        steps, routes = [], []
+        for (family, table), entries in self.rib.tables.items():
+            if family != wanted.family or wanted.key not in entries:
+                continue
+            for number, path in enumerate(paths_of(entries[wanted.key]), 1):
+                words = describe_path(path, {index: link.name for index, link in self._replica.links.items()})
+                steps.append(f"table {table_name(table)}, path {number}: {_words(words)}")
+            best = winner(entries[wanted.key])
+            if best is None:
+                steps.append("no path that the kernel would use for every packet")
+                continue
+            route = self._route(family, table, wanted.key, best)
+            routes.append(route)
+            steps.append(f"the kernel uses: {_words(route)}")
+            steps.append(route["reason"] if not route["agents"] and route["reason"] else "the filters let it pass")
+            for name, told in route["agents"].items():
+                steps.append(f"agent {name}: {told['state']}" + (f", {told['reason']}" if told["reason"] else ""))
+        if not routes:
+            steps = steps or [f"no followed table has a route to exactly {wanted}"]
+        first = routes[0] if routes else {"state": None, "reason": steps[-1]}
+        return {
+            "prefix": str(wanted),
+            "state": first["state"],
+            "reason": first["reason"],
+            "steps": steps,
+            "routes": routes,
+        }
+
+
+def describe_path(path: Path, names: dict[int, str]) -> dict[str, Any]:
+    """A path as a JSON object for people: next hops, owner, metric."""
+    hops = []
+    for hop in path.nexthops:
+        item: dict[str, Any] = {}
+        if hop.gateway is not None:
+            item["gateway"] = str(hop.gateway)
+        if hop.oif is not None:
+            item["dev"] = names.get(hop.oif, f"if{hop.oif}")
+        if len(path.nexthops) > 1:
+            item["weight"] = hop.weight
+        hops.append(item)
+    return {"nexthops": hops, "protocol": protocol_name(path.protocol), "metric": path.metric}
+
+
+def _words(route: dict[str, Any]) -> str:
+    hops = ", ".join(
+        " ".join(f"{k} {v}" for k, v in hop.items()).replace("gateway", "via") for hop in route["nexthops"]
+    )
+    return f"{hops or 'no next hop'} proto {route['protocol']} metric {route['metric']}"
+
+
+def run(config: ListenerConfig) -> int:
+    """Run the listener until it is told to stop; its exit code."""
+    return daemon.run(lambda: Listener(config), config.control_socket, config.http, config.log_level)

@@ -1,0 +1,210 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's heart: what the host wants, what is installed, and the few kernel writes between the two.
+
+Four states of a route, each with its reason: pending (a batch is under way), installed, failed (the kernel said no)
+and unmapped (the mapping found no exit). The mirror changes nothing but routes of its own protocol number: new ones
+go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known to be ours; deletes name the
+protocol, so that the kernel passes over everybody else's.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from . import kernel, wire
+from .mapping import Mapper
+from .rib import Rib, TableKey, paths_of
+from .routes import AF_INET, AF_INET6, Path, Prefix
+
+_LOG = logging.getLogger("ynl_mirror.mirror")
+
+_CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
+_REPLACE = wire.NLM_F_REQUEST | wire.NLM_F_REPLACE
+Operation = tuple[dict[int, Path], int, Path]  # (installed routes of the table, prefix key, path)
+
+
+class Refusal(NamedTuple):
+    """Why a route is not installed: the state it is in, and the words."""
+
+    state: str  # "failed" or "unmapped"
+    reason: str
+
+
+class Mirror:
+    """Host routes by (family, host table), installed routes by (family, DPU table), and what keeps them equal."""
+
+    def __init__(self, requests: kernel.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
+        self.mapper = mapper
+        self._others = others  # the DPU's routes that are not the mirror's
+        self.host: dict[TableKey, dict[int, Path]] = {}
+        self.installed: dict[TableKey, dict[int, Path]] = {}
+        self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
+        self.in_doubt = False  # the kernel contradicted what is believed to be installed
+        self.added = self.replaced = self.deleted = self.failures = 0
+        self._host_tables = host_tables
+        self._requests = requests
+        self._add = wire.RouteWriter(wire.RTM_NEWROUTE, _CREATE)
+        self._replace = wire.RouteWriter(wire.RTM_NEWROUTE, _REPLACE)
+        self._delete = wire.RouteWriter(wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
+
+    # -- what the host wants
+
+    def wanted(self, family: int, key: int) -> Path | None:
+        """The host's route to a prefix: of the first of its tables that has one."""
+        for table in self._host_tables:
+            path = self.host.get((family, table), {}).get(key)
+            if path is not None:
+                return path
+        return None
+
+    def host_keys(self, family: int) -> list[int]:
+        """Every prefix of the host."""
+        tables = [self.host.get((family, table), {}) for table in self._host_tables]
+        if len(tables) == 1:
+            return list(tables[0])
+        return list(dict.fromkeys(key for table in tables for key in table))
+
+    def stale_keys(self, family: int) -> list[int]:
+        """Prefixes that are installed although the host has no route to them."""
+        found: dict[int, None] = {}
+        for (of, _table), installed in self.installed.items():
+            if of == family:
+                found.update((key, None) for key in installed if self.wanted(family, key) is None)
+        return list(found)
+
+    # -- making it so
+
+    def sync(self, family: int, keys: Iterable[int]) -> None:
+        """Bring the DPU's tables up to date for these prefixes: additions and replacements first, then removals."""
+        for vrf in self.mapper.view.vrfs:
+            self.installed.setdefault((family, vrf.table), {})
+        tables = [(table, routes) for (of, table), routes in self.installed.items() if of == family]
+        adds: list[Operation] = []
+        replacements: list[Operation] = []
+        removals: list[Operation] = []
+        single = self.host.get((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
+        refused = self.refused[family]
+        for key in keys:
+            path = single.get(key) if single is not None else self.wanted(family, key)
+            if path is None:
+                targets: Mapping[int, Path] = _NOTHING
+                if refused:
+                    refused.pop(key, None)
+            else:
+                targets, reason = self.mapper.map(key, path)
+                if reason is not None:
+                    refused[key] = Refusal("unmapped", reason)
+                elif refused:
+                    refused.pop(key, None)
+            for table, installed in tables:
+                want = targets.get(table)
+                have = installed.get(key)
+                if want is have:
+                    continue
+                if have is None:
+                    adds.append((installed, key, want))  # type: ignore[arg-type]  # both None was passed over above
+                elif want is None:
+                    removals.append((installed, key, have))
+                elif want != have:
+                    if self._may_replace(key, want, have):
+                        replacements.append((installed, key, want))
+                    else:
+                        adds.append((installed, key, want))
+                        removals.append((installed, key, have))
+        if adds or replacements or removals:
+            self._write(family, adds, replacements, removals)
+
+    def _may_replace(self, key: int, want: Path, have: Path) -> bool:
+        """Whether NLM_F_REPLACE hits our route only: it takes the first of its prefix and metric, whoever owns it."""
+        if want.metric != have.metric:
+            return False
+        there = paths_of(self._others.tables.get((have.family, have.table), {}).get(key))
+        return not any(path.metric == have.metric and path.tos == have.tos for path in there)
+
+    def _write(
+        self, family: int, adds: list[Operation], replacements: list[Operation], removals: list[Operation]
+    ) -> None:
+        messages = self._add.batch((key, path) for _, key, path in adds)
+        messages += self._replace.batch((key, path) for _, key, path in replacements)
+        messages += self._delete.batch((key, path) for _, key, path in removals)
+        refusals = self._requests.write(messages)
+        for installed, key, path in removals:
+            if installed.get(key) is path:
+                del installed[key]
+        for installed, key, path in adds:
+            installed[key] = path
+        for installed, key, path in replacements:
+            installed[key] = path
+        operations = adds + replacements + removals
+        for refusal in refusals:
+            self._refusal(family, operations[refusal.index], refusal, removal=refusal.index >= len(adds + replacements))
+        self.added += len(adds)
+        self.replaced += len(replacements)
+        self.deleted += len(removals)
+
+    def _refusal(self, family: int, operation: Operation, refusal: kernel.Failure, removal: bool) -> None:
+        installed, key, path = operation
+        if removal:
+            if refusal.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
+                installed[key] = path
+                self.in_doubt = True
+                _LOG.warning("%s: cannot be removed: %s", Prefix.from_key(family, key), refusal.text)
+            return
+        installed.pop(key, None)
+        self.failures += 1
+        words = refusal.text or _words(refusal.errno)
+        vrf = next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == path.table), str(path.table))
+        if refusal.errno == errno.EEXIST:
+            words = "another route with this prefix and metric is there, which the mirror did not install"
+        if refusal.errno in (errno.EEXIST, errno.ENOENT):
+            self.in_doubt = True
+        self.refused[family][key] = Refusal("failed", f"vrf {vrf}: {words}")
+
+    # -- what is there
+
+    def found(self, family: int, table: int, routes: dict[int, Path]) -> set[int]:
+        """Take in what a dump of the mirror's own routes showed; the prefixes that were believed to be otherwise."""
+        believed = self.installed.get((family, table), {})
+        differing = {key for key in believed if key not in routes}
+        for key, path in routes.items():
+            if believed.get(key) != path:
+                differing.add(key)
+            else:
+                routes[key] = believed[key]  # the shared object, so that ``is`` finds them equal
+        self.installed[family, table] = routes
+        return differing
+
+    def lost(self, scope: TableKey, key: int) -> None:
+        """Somebody else removed a mirrored route."""
+        self.installed.get(scope, {}).pop(key, None)
+
+    def appeared(self, scope: TableKey, key: int, path: Path) -> None:
+        """Somebody else wrote a route under the mirror's protocol number."""
+        self.installed.setdefault(scope, {})[key] = path
+
+    # -- words
+
+    def state(self, family: int, key: int) -> tuple[str, str | None]:
+        """(state, reason) of a host route."""
+        refusal = self.refused[family].get(key)
+        if refusal is not None:
+            return refusal
+        return ("installed", None) if any(self.where(family, key)) else ("pending", "not written yet")
+
+    def where(self, family: int, key: int) -> Iterator[Path]:
+        """The installed routes to a prefix, one per VRF."""
+        for (of, _table), routes in self.installed.items():
+            if of == family and key in routes:
+                yield routes[key]
+
+
+_NOTHING: dict[int, Path] = {}
+
+
+def _words(number: int) -> str:
+    return kernel.KernelError(number).text
