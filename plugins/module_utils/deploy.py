@@ -22,7 +22,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ROOT = "cli"  # the file that everything else is reached from
+from . import cli
+
+# The file that everything else is reached from. Ansible ships what a module imports, so it is imported here.
+ROOT = cli.__name__.rpartition(".")[2]
 PACKAGE = "ynl_mirror"
 COMMAND = "ynl-mirror"
 

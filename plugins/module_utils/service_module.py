@@ -1,0 +1,109 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules that run a daemon share: their options (documented in the fragment `service`) and their course."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import Any, Callable
+
+from . import cli, deploy, service
+from .fields import ConfigError
+from .managers import Manager, Service, ServiceError, choose
+
+OPTIONS: dict[str, Any] = {
+    "service_manager": {"type": "str", "choices": ["auto", "systemd", "supervised"], "default": "auto"},
+    "user": {"type": "str"},
+    "timeout": {"type": "float", "default": 30.0},
+    "config_dir": {"type": "path", "default": "/etc/ynl-mirror"},
+    "state_dir": {"type": "path", "default": "/var/lib/ynl-mirror"},
+    "runtime_dir": {"type": "path", "default": "/run/ynl-mirror"},
+    "log_dir": {"type": "path", "default": "/var/log/ynl-mirror"},
+    "lib_dir": {"type": "path", "default": "/usr/local/lib/ynl-mirror"},
+    "bin_dir": {"type": "path", "default": "/usr/local/bin"},
+    "unit_dir": {"type": "path", "default": "/etc/systemd/system"},
+}
+TLS: dict[str, Any] = {
+    "type": "dict",
+    "options": {
+        "ca": {"type": "path", "required": True},
+        "certificate": {"type": "path", "required": True},
+        "key": {"type": "path", "required": True, "no_log": False},  # a path
+    },
+}
+
+
+def run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options: tuple[str, ...]) -> None:
+    """Do what `state` says for the daemon NAME and leave the module.
+
+    READ makes a configuration (with `to_dict`) of the module's OPTIONS, those that are the daemon's own.
+    """
+    try:
+        result = _run(module, name, read, options)
+    except (ConfigError, ServiceError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        module.fail_json(msg=f"{what}; run as root (become), and see that the directories can be written")
+    module.exit_json(**result)
+
+
+def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options: tuple[str, ...]) -> dict[str, Any]:
+    params, check = module.params, module.check_mode
+    made = _service(params, name)
+    manager = choose(made, params["service_manager"])
+    if params["state"] in ("started", "restarted"):
+        given = {option: params[option] for option in options if params[option] is not None}
+        config = read({**without_none(given), "control_socket": made.control_socket}).to_dict()
+        outcome = _start(module, made, manager, config)
+    elif params["state"] == "stopped":
+        outcome = service.ensure_stopped(made, manager, check=check)
+    else:
+        outcome = service.ensure_absent(made, manager, check=check)
+    return {
+        "changed": outcome.changed,
+        "actions": outcome.actions,
+        "diff": outcome.diff,
+        **service.describe(made, manager),
+    }
+
+
+def _start(module: Any, made: Service, manager: Manager, config: dict[str, Any]) -> service.Outcome:
+    _check_packages()
+    wanted = service.Wanted(made, deploy.program(sys.executable, made.lib_dir, made.runtime_dir), config)
+    restart = module.params["state"] == "restarted"
+    outcome = service.ensure_running(wanted, manager, restart=restart, check=module.check_mode)
+    if not module.check_mode:
+        service.wait_ready(made, manager, module.params["timeout"])
+    return outcome
+
+
+def _check_packages() -> None:
+    """Refuse, before anything changes, an interpreter that the daemon could not run with."""
+    missing = [package for name, package in cli.PACKAGES.items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ServiceError(
+            f"{sys.executable} lacks the Python package {' and '.join(missing)}; run `{sys.executable} -m pip install "
+            f"{' '.join(missing)}`, or set ansible_python_interpreter to one that has it"
+        )
+
+
+def _service(params: dict[str, Any], name: str) -> Service:
+    """The service of the module's options; relative directories are refused."""
+    directories = {option: params[option] for option in OPTIONS if option.endswith("_dir")}
+    for option, path in directories.items():
+        if not os.path.isabs(path):
+            raise ServiceError(f"{option}: {path!r} is a relative path; write it from the root (/...)")
+    return Service(name=name, user=params["user"], **directories)
+
+
+def without_none(value: Any) -> Any:
+    """Options as the configuration has them: suboptions that were left out are absent, not null."""
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_none(item) for item in value]
+    return value

@@ -1,0 +1,312 @@
+#!/usr/bin/python
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dpu_agent
+short_description: Run the agent that installs the routes of hosts in the VRFs of this machine
+description:
+  - Runs the agent as a service of the managed machine, a DPU or any Linux router. It takes the routes of hosts over
+    FPM, works out VRF and egress of each, and installs them in the kernel under a protocol number of its own.
+  - Copies the program and writes the configuration, then starts the agent, and starts it again when program or
+    configuration have changed. Returns once the agent is ready.
+  - To fetch its state later use the command C(ynl-mirror) that comes with it, or its HTTP interface.
+version_added: "0.1.0"
+author: ynl-mirror contributors (@ekho)
+extends_documentation_fragment:
+  - ekho.ynl_mirror.service
+options:
+  state:
+    description:
+      - V(started) makes sure that the agent runs, with this program and this configuration.
+      - V(restarted) does the same, and starts it again in any case.
+      - V(stopped) ends it. The routes that it has installed stay.
+      - V(absent) ends it and removes its files. The routes that it has installed stay.
+    type: str
+    choices: [started, stopped, restarted, absent]
+    default: started
+  listen:
+    description: Where hosts connect to.
+    type: list
+    elements: dict
+    default:
+      - address: "::"
+        port: 2620
+    suboptions:
+      address:
+        description: Address of this machine. V(::) is every address, IPv4 and IPv6.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        default: 2620
+  tls:
+    description: Files for mutual TLS 1.3. Give either this or O(plaintext).
+    type: dict
+    suboptions:
+      ca:
+        description: Certificates of the authorities whose hosts are accepted, PEM.
+        type: path
+        required: true
+      certificate:
+        description: Certificate of this machine, PEM.
+        type: path
+        required: true
+      key:
+        description: Private key of this machine, PEM, mode 0600.
+        type: path
+        required: true
+  plaintext:
+    description: Plain TCP, for a trusted network, or for FRR's zebra, which knows nothing else.
+    type: bool
+    default: false
+  hosts:
+    description:
+      - Names in the certificates of the hosts that are accepted. Empty accepts all that the authority has signed.
+    type: list
+    elements: str
+    default: []
+  host_tables:
+    description: Tables of the hosts whose routes are installed, by number or name.
+    type: list
+    elements: raw
+    default: [254]
+  vrfs:
+    description:
+      - VRFs, where they are policy rules and not VRF devices of the kernel - name of the VRF to C(table) (number or
+        name) and C(links) (list of link names).
+      - Empty finds the VRF devices of the kernel.
+    type: dict
+    default: {}
+  inference:
+    description:
+      - Ways to find out VRF and egress of a host's route, the first that finds something wins.
+      - V(nexthop) - the host's gateway is an address of this machine. The link that has it tells the VRF, whose table
+        tells the egress.
+      - V(prefix) - a route of this machine with the same prefix tells both.
+      - V(static) - the rules of O(static).
+    type: list
+    elements: str
+    choices: [nexthop, prefix, static]
+    default: [nexthop, prefix, static]
+  static:
+    description: Rules for O(inference=static). Each needs O(static[].prefix) or O(static[].gateway).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      prefix:
+        description: Prefix of the host's route.
+        type: str
+      gateway:
+        description: Gateway of the host's route.
+        type: str
+      vrf:
+        description: VRF that the destination is in.
+        type: str
+        required: true
+      dev:
+        description: Link to the destination.
+        type: str
+        required: true
+      via:
+        description: Gateway on that link.
+        type: str
+  imports:
+    description:
+      - Which VRFs a VRF imports exits from - name of the VRF to a list of names.
+      - Empty lets every VRF import from all others.
+    type: dict
+    default: {}
+  host_links:
+    description: Links that lead to the hosts, besides those that own the gateways of their routes. They are no egress.
+    type: list
+    elements: str
+    default: []
+  protocol:
+    description: Protocol number (or name of C(rt_protos)) of the routes that the agent installs, its mark of ownership.
+    type: raw
+    default: 121
+  metric:
+    description: Metric of the routes that the agent installs. The kernel's own default when left out.
+    type: int
+  settle_time:
+    description: Seconds of silence after which the replay of a host that marks no end (FRR's zebra) counts as complete.
+    type: float
+    default: 5.0
+  receive_buffer:
+    description: Receive buffer of the netlink socket, bytes.
+    type: int
+    default: 134217728
+  http:
+    description: HTTP interface on TCP, besides the control socket. None when left out.
+    type: dict
+    suboptions:
+      address:
+        description: Address to serve at. There is no authentication, so think twice before leaving loopback.
+        type: str
+        default: 127.0.0.1
+      port:
+        description: TCP port.
+        type: int
+        default: 4321
+      allow_changes:
+        description: Whether C(POST /route/add) and C(POST /route/del) work here. They always do on the control socket.
+        type: bool
+        default: false
+  log_level:
+    description: How much the agent logs.
+    type: str
+    choices: [debug, info, warning, error]
+    default: info
+seealso:
+  - module: ekho.ynl_mirror.netlink_route_watch
+"""
+
+EXAMPLES = r"""
+- name: Run the agent on a DPU with VRF devices
+  ekho.ynl_mirror.dpu_agent:
+    tls:
+      ca: /etc/ynl-mirror/tls/ca.crt
+      certificate: /etc/ynl-mirror/tls/dpu.crt
+      key: /etc/ynl-mirror/tls/dpu.key
+    hosts: [ekho-host]
+    user: ynl-mirror
+
+- name: Run it where policy rules make the VRFs, for FRR's zebra on a trusted link
+  ekho.ynl_mirror.dpu_agent:
+    listen:
+      - address: 192.168.101.1
+    plaintext: true
+    vrfs:
+      a: {table: 10, links: [eth1, eth3]}
+      b: {table: 20, links: [eth2, eth4]}
+
+- name: Remove it
+  ekho.ynl_mirror.dpu_agent:
+    state: absent
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be in check mode, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["write /etc/ynl-mirror/agent.json", "start the agent"]
+service:
+  description: The service as it is now.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Which daemon.
+      type: str
+      sample: agent
+    manager:
+      description: V(systemd) or V(supervised).
+      type: str
+    running:
+      description: Whether it runs.
+      type: bool
+    pid:
+      description: The daemon under systemd, else its supervisor.
+      type: int
+    digest:
+      description: Digest of the program and the configuration that it was started with.
+      type: str
+      sample: 0f5f6b0e2c1d
+    config_file:
+      description: Path of the configuration.
+      type: str
+    control_socket:
+      description: Path of the control socket.
+      type: str
+    command:
+      description: Path of the command.
+      type: str
+    log_file:
+      description: Path of the log, where it is a file.
+      type: str
+status:
+  description: What C(ynl-mirror status --json) says. Null when the agent does not run.
+  returned: success
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import service_module
+from ..module_utils.config import AgentConfig
+from ..module_utils.config_file import check_tls, read_names
+
+OPTIONS = {
+    "listen": {
+        "type": "list",
+        "elements": "dict",
+        "default": [{"address": "::", "port": 2620}],
+        "options": {"address": {"type": "str", "required": True}, "port": {"type": "int", "default": 2620}},
+    },
+    "tls": service_module.TLS,
+    "plaintext": {"type": "bool", "default": False},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "host_tables": {"type": "list", "elements": "raw", "default": [254]},
+    "vrfs": {"type": "dict", "default": {}},
+    "inference": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["nexthop", "prefix", "static"],
+        "default": ["nexthop", "prefix", "static"],
+    },
+    "static": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "prefix": {"type": "str"},
+            "gateway": {"type": "str"},
+            "vrf": {"type": "str", "required": True},
+            "dev": {"type": "str", "required": True},
+            "via": {"type": "str"},
+        },
+    },
+    "imports": {"type": "dict", "default": {}},
+    "host_links": {"type": "list", "elements": "str", "default": []},
+    "protocol": {"type": "raw", "default": 121},
+    "metric": {"type": "int"},
+    "settle_time": {"type": "float", "default": 5.0},
+    "receive_buffer": {"type": "int", "default": 134217728},
+    "http": {
+        "type": "dict",
+        "options": {
+            "address": {"type": "str", "default": "127.0.0.1"},
+            "port": {"type": "int", "default": 4321},
+            "allow_changes": {"type": "bool", "default": False},
+        },
+    },
+    "log_level": {"type": "str", "choices": ["debug", "info", "warning", "error"], "default": "info"},
+}
+
+
+def read_config(data):
+    """The agent's configuration, with its certificates looked at."""
+    config = AgentConfig.from_dict(data, read_names())
+    check_tls(config.tls)
+    return config
+
+
+def main():
+    """Run the module."""
+    state = {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"}
+    module = AnsibleModule(
+        argument_spec={"state": state, **OPTIONS, **service_module.OPTIONS}, supports_check_mode=True
+    )
+    service_module.run(module, "agent", read_config, tuple(OPTIONS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+#!/usr/bin/python
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: netlink_route_watch
+short_description: Follow the kernel's routes, for a moment or as a service that mirrors them
+description:
+  - Runs the listener as a service of the managed machine, the host. It follows the kernel's routing tables and sends
+    what the kernel uses to one or several agents (M(ekho.ynl_mirror.dpu_agent)), or to any other FPM consumer.
+  - Copies the program and writes the configuration, then starts the listener, and starts it again when program or
+    configuration have changed. Returns once the listener is ready.
+  - With O(state=snapshot) and O(state=captured) takes a look itself, without a service.
+version_added: "0.1.0"
+author: ynl-mirror contributors (@ekho)
+extends_documentation_fragment:
+  - ekho.ynl_mirror.service
+options:
+  state:
+    description:
+      - V(started) makes sure that the listener runs, with this program and this configuration.
+      - V(restarted) does the same, and starts it again in any case.
+      - V(stopped) ends it.
+      - V(absent) ends it and removes its files.
+      - V(snapshot) returns the routes that the kernel uses now.
+      - V(captured) returns the route events of the next O(duration) seconds.
+    type: str
+    choices: [started, stopped, restarted, absent, snapshot, captured]
+    default: started
+  tables:
+    description: Tables to follow, by number or name.
+    type: list
+    elements: raw
+    default: [254]
+  families:
+    description: Address families to follow.
+    type: list
+    elements: str
+    choices: [ipv4, ipv6]
+    default: [ipv4, ipv6]
+  filters:
+    description: Which routes are meant. What is left out or empty restricts nothing.
+    type: dict
+    suboptions:
+      protocols:
+        description: Only routes of these protocols, by number or name.
+        type: list
+        elements: raw
+      exclude_protocols:
+        description: No routes of these protocols, by number or name.
+        type: list
+        elements: raw
+      prefixes:
+        description: Only routes in these prefixes. C(exact 0.0.0.0/0) is the default route and nothing else.
+        type: list
+        elements: str
+      exclude_prefixes:
+        description: No routes in these prefixes.
+        type: list
+        elements: str
+      types:
+        description: Only routes of these types, such as V(unicast) or V(blackhole).
+        type: list
+        elements: str
+      interfaces:
+        description: Only routes with a next hop on one of these links.
+        type: list
+        elements: str
+  agents:
+    description: The agents to send routes to.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      address:
+        description: Address or name of the agent.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        default: 2620
+      server_name:
+        description: Name that the agent's certificate has to have. The default is O(agents[].address).
+        type: str
+  tls:
+    description: Files for mutual TLS 1.3. Give either this or O(plaintext), unless the module only looks.
+    type: dict
+    suboptions:
+      ca:
+        description: Certificates of the authorities whose agents are accepted, PEM.
+        type: path
+        required: true
+      certificate:
+        description: Certificate of this machine, PEM.
+        type: path
+        required: true
+      key:
+        description: Private key of this machine, PEM, mode 0600.
+        type: path
+        required: true
+  plaintext:
+    description: Plain TCP, for a trusted network.
+    type: bool
+    default: false
+  receive_buffer:
+    description: Receive buffer of the netlink socket, bytes.
+    type: int
+    default: 134217728
+  http:
+    description: HTTP interface on TCP, besides the control socket. None when left out.
+    type: dict
+    suboptions:
+      address:
+        description: Address to serve at. There is no authentication, so think twice before leaving loopback.
+        type: str
+        default: 127.0.0.1
+      port:
+        description: TCP port.
+        type: int
+        default: 4321
+  log_level:
+    description: How much the listener logs.
+    type: str
+    choices: [debug, info, warning, error]
+    default: info
+  duration:
+    description: With O(state=captured), how many seconds to look.
+    type: float
+    default: 10.0
+  max_events:
+    description: With O(state=captured), after how many events to stop looking.
+    type: int
+    default: 1000
+seealso:
+  - module: ekho.ynl_mirror.dpu_agent
+  - module: ekho.ynl_mirror.vrf_route
+"""
+
+EXAMPLES = r"""
+- name: Mirror the routes of the main table, but for those of the kernel itself
+  ekho.ynl_mirror.netlink_route_watch:
+    filters:
+      exclude_protocols: [kernel]
+    agents:
+      - address: 192.168.101.1
+        server_name: ekho-dpu
+    tls:
+      ca: /etc/ynl-mirror/tls/ca.crt
+      certificate: /etc/ynl-mirror/tls/host.crt
+      key: /etc/ynl-mirror/tls/host.key
+    user: ynl-mirror
+
+- name: Look at the static routes
+  ekho.ynl_mirror.netlink_route_watch:
+    state: snapshot
+    filters:
+      protocols: [static]
+  register: now
+
+- name: See what a routing daemon does for ten seconds
+  ekho.ynl_mirror.netlink_route_watch:
+    state: captured
+    duration: 10
+    max_events: 100
+    filters:
+      protocols: [bgp]
+  register: seen
+
+- name: Remove the listener
+  ekho.ynl_mirror.netlink_route_watch:
+    state: absent
+"""
+
+RETURN = r"""
+routes:
+  description:
+    - The routes that the kernel uses, one for each table and prefix, as M(ekho.ynl_mirror.vrf_route) takes them, each
+      with its C(table), C(family), C(protocol) and C(protocol_name) besides.
+  returned: O(state=snapshot)
+  type: list
+  elements: dict
+  sample:
+    - dst: 192.168.11.0/24
+      type: unicast
+      gateway: 192.168.101.1
+      dev: eth1
+      metric: 0
+      table: 254
+      family: ipv4
+      protocol: 4
+      protocol_name: static
+events:
+  description:
+    - The route events in the kernel's order, each a route as in RV(routes) with C(event) and C(time) (seconds since the
+      look began) besides.
+    - C(event) is V(added), V(replaced), V(appended), V(deleted), or V(overrun) where the kernel has dropped some.
+  returned: O(state=captured)
+  type: list
+  elements: dict
+complete:
+  description: Whether the look lasted for O(duration), and was not cut short by O(max_events) or by an overrun.
+  returned: O(state=captured)
+  type: bool
+actions:
+  description: What was done, or would be in check mode, a line each.
+  returned: when a service is meant
+  type: list
+  elements: str
+  sample: ["write /etc/ynl-mirror/listener.json", "start the listener"]
+service:
+  description: The service as it is now.
+  returned: when a service is meant
+  type: dict
+  contains:
+    name:
+      description: Which daemon.
+      type: str
+      sample: listener
+    manager:
+      description: V(systemd) or V(supervised).
+      type: str
+    running:
+      description: Whether it runs.
+      type: bool
+    pid:
+      description: The daemon under systemd, else its supervisor.
+      type: int
+    digest:
+      description: Digest of the program and the configuration that it was started with.
+      type: str
+      sample: 0f5f6b0e2c1d
+    config_file:
+      description: Path of the configuration.
+      type: str
+    control_socket:
+      description: Path of the control socket.
+      type: str
+    command:
+      description: Path of the command.
+      type: str
+    log_file:
+      description: Path of the log, where it is a file.
+      type: str
+status:
+  description: What C(ynl-mirror status --json) says. Null when the listener does not run.
+  returned: when a service is meant
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import service_module
+from ..module_utils.config import ListenerConfig
+from ..module_utils.config_file import check_tls, read_names
+from ..module_utils.fields import ConfigError
+from ..module_utils.kernel import KernelError
+from ..module_utils.looks import Look
+
+FILTERS = {
+    "protocols": {"type": "list", "elements": "raw"},
+    "exclude_protocols": {"type": "list", "elements": "raw"},
+    "prefixes": {"type": "list", "elements": "str"},
+    "exclude_prefixes": {"type": "list", "elements": "str"},
+    "types": {"type": "list", "elements": "str"},
+    "interfaces": {"type": "list", "elements": "str"},
+}
+OPTIONS = {
+    "tables": {"type": "list", "elements": "raw", "default": [254]},
+    "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
+    "filters": {"type": "dict", "options": FILTERS},
+    "agents": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "address": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 2620},
+            "server_name": {"type": "str"},
+        },
+    },
+    "tls": service_module.TLS,
+    "plaintext": {"type": "bool", "default": False},
+    "receive_buffer": {"type": "int", "default": 134217728},
+    "http": {
+        "type": "dict",
+        "options": {"address": {"type": "str", "default": "127.0.0.1"}, "port": {"type": "int", "default": 4321}},
+    },
+    "log_level": {"type": "str", "choices": ["debug", "info", "warning", "error"], "default": "info"},
+}
+
+
+def read_config(data):
+    """The listener's configuration, with its certificates looked at."""
+    config = ListenerConfig.from_dict(data, read_names())
+    check_tls(config.tls)
+    return config
+
+
+def look(module):
+    """Answer `snapshot` and `captured`, which change nothing, in check mode as well."""
+    params = module.params
+    if not 0 < params["duration"] <= 86400:
+        module.fail_json(msg=f"duration: {params['duration']:g} s; give more than 0 and at most 86400")
+    if params["max_events"] < 1:
+        module.fail_json(msg=f"max_events: {params['max_events']}; give 1 or more")
+    given = {name: params[name] for name in ("tables", "families", "filters") if params[name] is not None}
+    try:
+        config = ListenerConfig.from_dict({**service_module.without_none(given), "plaintext": True}, read_names())
+        looking = Look(config.tables, config.families, config.filters)
+        if params["state"] == "snapshot":
+            module.exit_json(changed=False, routes=looking.snapshot())
+        events = list(looking.events(params["duration"], params["max_events"], params["receive_buffer"]))
+    except (ConfigError, KernelError, OSError) as error:
+        module.fail_json(msg=str(error))
+    cut = len(events) >= params["max_events"] or any(event["event"] == "overrun" for event in events)
+    module.exit_json(changed=False, events=events, complete=not cut)
+
+
+def main():
+    """Run the module."""
+    states = ["started", "stopped", "restarted", "absent", "snapshot", "captured"]
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": states, "default": "started"},
+            **OPTIONS,
+            "duration": {"type": "float", "default": 10.0},
+            "max_events": {"type": "int", "default": 1000},
+            **service_module.OPTIONS,
+        },
+        supports_check_mode=True,
+    )
+    if module.params["state"] in ("snapshot", "captured"):
+        look(module)
+    service_module.run(module, "listener", read_config, tuple(OPTIONS))
+
+
+if __name__ == "__main__":
+    main()
