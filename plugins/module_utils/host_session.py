@@ -112,7 +112,9 @@ class HostSession:
     def _wrong_table(self, kind: int, message: bytes, path: Path) -> list[bytes]:
         if kind != wire.RTM_NEWROUTE:
             return []
-        return _refused(message, f"table {table_name(path.table)} of the host is not among the agent's host_tables")
+        return _refused(
+            message, f"unmapped: table {table_name(path.table)} of the host is not among the agent's host_tables"
+        )
 
     def _answers(self, family: int, messages: dict[int, bytes]) -> list[bytes]:
         refused = self._mirror.refused[family]
@@ -121,8 +123,7 @@ class HostSession:
             if not message:
                 continue
             if key in refused:
-                state, reason = refused[key]
-                answers += _refused(message, f"{state}: {reason}")
+                answers += _refused(message, str(refused[key]))
             else:
                 answers.append(_flagged(message, wire.RTM_F_OFFLOAD))
         return answers

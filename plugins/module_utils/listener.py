@@ -140,7 +140,7 @@ class Listener:
             status = session.status()
             labels = {"agent": status["agent"]}
             yield "ynl_mirror_agent_up", "Whether the agent is connected", "gauge", labels, float(session.connected)
-            for state in ("pending", "offloaded", "failed"):
+            for state in ("pending", "offloaded", "failed", "unmapped"):
                 text = "Routes by what the agent made of them"
                 yield "ynl_mirror_agent_routes", text, "gauge", {**labels, "state": state}, status[state]
 
@@ -164,7 +164,7 @@ class Listener:
             for session in self._sessions:
                 by_agent[session.name] = dict(zip(("state", "reason"), session.state_of((family, table), key)))
             # The worst of them is the route's.
-            order = ("failed", "pending", "offloaded")
+            order = ("failed", "unmapped", "pending", "offloaded")
             worst = min(by_agent.values(), key=lambda item: order.index(item["state"] or ""), default=None)
             if worst is not None:
                 state, reason = worst["state"] or "", worst["reason"]

@@ -14,10 +14,10 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from . import kernel, wire
 from .mapping import Mapper
+from .refusal import Refusal
 from .rib import Rib, TableKey, paths_of
 from .routes import AF_INET, AF_INET6, Path, Prefix
 
@@ -26,13 +26,6 @@ _LOG = logging.getLogger("ynl_mirror.mirror")
 _CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
 _REPLACE = wire.NLM_F_REQUEST | wire.NLM_F_REPLACE
 Operation = tuple[dict[int, Path], int, Path]  # (installed routes of the table, prefix key, path)
-
-
-class Refusal(NamedTuple):
-    """Why a route is not installed: the state it is in, and the words."""
-
-    state: str  # "failed" or "unmapped"
-    reason: str
 
 
 class Mirror:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from . import wire
 from .config import PeerAddress, TlsConfig
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
+from .refusal import Refusal
 from .rib import TableKey, winner
 from .routes import Path, Prefix
 
@@ -41,7 +42,7 @@ _READ = 1 << 18
 
 
 class Session:
-    """Keeps one agent fed. *failed* holds the agent's reason for every route that it did not install."""
+    """Keeps one agent fed. *refused* holds every route that the agent did not install."""
 
     def __init__(self, listener: Listener, agent: PeerAddress, tls: TlsConfig | None) -> None:
         self._listener = listener
@@ -63,7 +64,7 @@ class Session:
         self._replaying: dict[TableKey, int] = {}
         self._unanswered: dict[TableKey, dict[int, Path]] = {}
         self._excluded: dict[TableKey, set[int]] = {}
-        self.failed: dict[TableKey, dict[int, str]] = {}
+        self.refused: dict[TableKey, dict[int, Refusal]] = {}
         self.answers = False
 
     # -- the listener's side
@@ -90,13 +91,12 @@ class Session:
             return "pending", "not sent yet"
         if key in self._unanswered.get(scope, ()):
             return "pending", "no answer yet" if self.answers else "sent; the consumer sends no answers"
-        reason = self.failed.get(scope, {}).get(key)
-        return ("offloaded", None) if reason is None else ("failed", reason)
+        return self.refused.get(scope, {}).get(key, ("offloaded", None))
 
     def status(self) -> dict[str, Any]:
         """Connection and counts of routes by state."""
         total = sum(len(table) for table in self._listener.rib.tables.values())
-        failed = sum(map(len, self.failed.values()))
+        refused = [refusal.state for routes in self.refused.values() for refusal in routes.values()]
         unanswered = sum(map(len, self._unanswered.values()))
         excluded = sum(map(len, self._excluded.values()))
         waiting = sum(map(len, self._pending.values())) + sum(self._replaying.values())
@@ -110,9 +110,10 @@ class Session:
             "replays": self.replays,
             "sent": self.sent,
             "pending": pending,
-            "failed": failed,
+            "failed": refused.count("failed"),
+            "unmapped": refused.count("unmapped"),
             "excluded": excluded,
-            "offloaded": max(0, total - excluded - pending - failed) if self.connected else 0,
+            "offloaded": max(0, total - excluded - pending - len(refused)) if self.connected else 0,
         }
 
     # -- the agent's side
@@ -231,11 +232,11 @@ class Session:
     def _note(self, scope: TableKey, puts: list[tuple[int, Path]], drops: list[tuple[int, Path]]) -> None:
         unanswered = self._unanswered.setdefault(scope, {})
         unanswered.update(puts)
-        failed = self.failed.get(scope)
+        refused = self.refused.get(scope)
         for key, _ in drops:
             unanswered.pop(key, None)
-            if failed:
-                failed.pop(key, None)
+            if refused:
+                refused.pop(key, None)
         self.sent += len(puts)
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
@@ -257,9 +258,9 @@ class Session:
             elif kind == wire.NLMSG_ERROR:
                 error = wire.parse_acknowledgement(payload, start, end)
                 key, path = read(error.request, 0, len(error.request))
-                failed = self.failed.get((path.family, path.table), {})
-                if key in failed:
-                    failed[key] = error.text or f"error {error.errno}"
+                refused = self.refused.get((path.family, path.table), {})
+                if key in refused:
+                    refused[key] = Refusal.parse(error.text or f"error {error.errno}")
 
     def _answer(self, scope: TableKey, key: int, path: Path, rtflags: int) -> None:
         self.answers = True
@@ -268,11 +269,11 @@ class Session:
         if unanswered is None or sent is None or (sent is not path and sent != path):
             return  # about an older version of the route; the answer to the latest is on its way
         del unanswered[key]
-        failed = self.failed.setdefault(scope, {})
+        refused = self.refused.setdefault(scope, {})
         if rtflags & wire.RTM_F_OFFLOAD_FAILED:
-            failed[key] = "refused by the agent"
-        elif failed:
-            failed.pop(key, None)
+            refused[key] = Refusal("failed", "the agent gave no reason")
+        elif refused:
+            refused.pop(key, None)
         if self._listener.watchers:
             state, reason = self.state_of(scope, key)
             told = {"event": state, "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}
