@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import stat
@@ -112,6 +113,8 @@ async def serve_asgi(app: Any, sock: socket.socket) -> AsyncIterator[None]:
 def _make_server(app: Any) -> Any:
     """A uvicorn server that leaves signals and logging to us."""
     import uvicorn
+
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its comings and goings are not ours to tell
 
     class Server(uvicorn.Server):
         def install_signal_handlers(self) -> None:

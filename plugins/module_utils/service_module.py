@@ -66,7 +66,7 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
     return {
         "changed": outcome.changed,
         "actions": outcome.actions,
-        "diff": outcome.diff,
+        **({"diff": outcome.diff} if module._diff else {}),
         **service.describe(made, manager),
     }
 
