@@ -43,7 +43,8 @@ def test_reuse_every_file_tells_its_licence() -> None:
 
 
 def test_antsibull_docs() -> None:
-    run_tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", ".")
+    references = ["--validate-collection-refs", "dependent", "--disallow-unknown-collection-refs"]
+    run_tool("antsibull-docs", "lint-collection-docs", "--plugin-docs", *references, ".")
 
 
 def test_antsibull_changelog() -> None:
