@@ -373,6 +373,7 @@ errors:
     - "routes[17] (10.0.0.1/8): host bits are set; did you mean 10.0.0.0/8?"
 """
 
+import gc
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -451,6 +452,7 @@ def main() -> None:
     )
     if not wire_links.HAS_PYROUTE2:
         module.fail_json(msg=missing_required_lib("pyroute2"), exception=wire_links.PYROUTE2_ERROR)
+    gc.disable()  # nothing cyclic in hundreds of thousands of small objects, which the collector would walk repeatedly
     try:
         result = run(task_from(module.params, module.check_mode))
     except TaskError as error:
