@@ -112,13 +112,13 @@ class Agent:
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
         tasks = [asyncio.ensure_future(work) for work in (self._follower.run(), self._remapper(), self._retrier())]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
             for server in servers:
                 server.close()
-            tasks += [task for _, task in self._sessions.values()]
+            tasks += [task for _session, task in self._sessions.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -254,7 +254,7 @@ class Agent:
 
     def _replay_complete(self) -> bool:
         """Whether what is installed but not wanted is known to be stale."""
-        return any(session.replayed for session, _ in self._sessions.values())
+        return any(session.replayed for session, _task in self._sessions.values())
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         for start in range(0, len(keys), _SLICE):
@@ -320,7 +320,7 @@ class Agent:
                 }
                 for vrf in self._view.vrfs
             ],
-            "hosts": [session.status() for session, _ in self._sessions.values()],
+            "hosts": [session.status() for session, _task in self._sessions.values()],
             "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
             "host_routes": sum(map(len, self.mirror.host.values())),
             **self._counts(),

@@ -103,7 +103,7 @@ async def _main(make: Callable[[], Program], control_socket: str, http: HttpConf
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(work) for work in program.work()]
         tasks += [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_tell(program))]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:

@@ -286,7 +286,8 @@ class Mapper:
         raise _NoExit("; ".join(reasons))
 
     def _source_vrf(self, hop: NextHop, note: Note) -> Vrf:
-        assert hop.gateway is not None
+        if hop.gateway is None:
+            raise _NoExit("the route has no gateway")
         owners = self.view.owners.get(hop.gateway, ())
         if not owners:
             raise _NoExit(f"gateway {hop.gateway} is no address of the DPU")
@@ -326,7 +327,7 @@ class Mapper:
         if not found:
             raise _NoExit(f"no VRF has a route of its own to {prefix}")
         if len(found) > 1:
-            raise _NoExit(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _ in found)}")
+            raise _NoExit(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _own in found)}")
         return Exit(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
 
     def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Exit:

@@ -122,9 +122,9 @@ class Mirror:
     def _write(
         self, family: int, adds: list[Operation], replacements: list[Operation], removals: list[Operation]
     ) -> None:
-        messages = self._add.batch((key, path) for _, key, path in adds)
-        messages += self._replace.batch((key, path) for _, key, path in replacements)
-        messages += self._delete.batch((key, path) for _, key, path in removals)
+        messages = self._add.batch((key, path) for _place, key, path in adds)
+        messages += self._replace.batch((key, path) for _place, key, path in replacements)
+        messages += self._delete.batch((key, path) for _place, key, path in removals)
         refusals = self._requests.write(messages)
         for installed, key, path in removals:
             if installed.get(key) is path:

@@ -195,7 +195,7 @@ class Session:
                 if len(waiting) <= _BATCH:
                     keys = list(self._pending.pop(scope))
                 else:
-                    keys = [waiting.pop() for _ in range(_BATCH)]
+                    keys = [waiting.pop() for _count in range(_BATCH)]
                 await self._write(writer, self._messages(scope, keys))
 
     async def _write(self, writer: asyncio.StreamWriter, messages: list[bytes]) -> None:
@@ -233,7 +233,7 @@ class Session:
         unanswered = self._unanswered.setdefault(scope, {})
         unanswered.update(puts)
         refused = self.refused.get(scope)
-        for key, _ in drops:
+        for key, _path in drops:
             unanswered.pop(key, None)
             if refused:
                 refused.pop(key, None)

@@ -238,6 +238,8 @@ status:
   type: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import service_module
@@ -292,14 +294,14 @@ OPTIONS = {
 }
 
 
-def read_config(data):
+def read_config(data: dict[str, Any]) -> AgentConfig:
     """The agent's configuration, with its certificates looked at."""
     config = AgentConfig.from_dict(data, read_names())
     check_tls(config.tls)
     return config
 
 
-def main():
+def main() -> None:
     """Run the module."""
     state = {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"}
     module = AnsibleModule(

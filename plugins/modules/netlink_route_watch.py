@@ -251,6 +251,8 @@ status:
   type: dict
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import service_module
@@ -293,14 +295,14 @@ OPTIONS = {
 }
 
 
-def read_config(data):
+def read_config(data: dict[str, Any]) -> ListenerConfig:
     """The listener's configuration, with its certificates looked at."""
     config = ListenerConfig.from_dict(data, read_names())
     check_tls(config.tls)
     return config
 
 
-def look(module):
+def look(module: AnsibleModule) -> None:
     """Answer `snapshot` and `captured`, which change nothing, in check mode as well."""
     params = module.params
     if not 0 < params["duration"] <= 86400:
@@ -320,7 +322,7 @@ def look(module):
     module.exit_json(changed=False, events=events, complete=not cut)
 
 
-def main():
+def main() -> None:
     """Run the module."""
     states = ["started", "stopped", "restarted", "absent", "snapshot", "captured"]
     module = AnsibleModule(
