@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
@@ -125,7 +126,11 @@ class Agent:
 
     async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
         try:
-            server = await asyncio.start_server(self._connected, address, port, ssl=self._context, limit=1 << 18)
+            # asyncio alone would make "::" deaf to IPv4 (IPV6_V6ONLY).
+            both = address == "::" and not any(":" not in x.address for x in self._config.listen if x.port == port)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = socket.create_server((address, port), family=family, backlog=100, dualstack_ipv6=both)
+            server = await asyncio.start_server(self._connected, sock=sock, ssl=self._context, limit=1 << 18)
         except OSError as error:
             raise daemon.Stop(f"cannot listen on {address} port {port}: {error.strerror or error}") from None
         _LOG.info("FPM on %s port %d%s", address, port, "" if self._context else " (plaintext)")
@@ -133,6 +138,8 @@ class Agent:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")[0]
+        if peer.startswith("::ffff:"):
+            peer = peer[7:]  # an IPv4 peer of an IPv6 socket, RFC 4291 section 2.5.5.2
         name = self._admit(writer.get_extra_info("ssl_object"), peer)
         if name is None:
             writer.transport.abort()
