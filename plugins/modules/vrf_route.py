@@ -55,7 +55,7 @@ options:
       - V(overridden) does the same, and removes every other route of this owner from the table. Without any routes
         (C(routes=[])) it empties the table of what this owner has.
       - V(deleted) removes the named routes. A route needs only O(routes[].dst); each further option narrows what is
-        meant. Without O(routes) and O(dst) it removes all routes of this owner from the table.
+        meant. Without any it removes all routes of this owner from the table.
       - V(gathered) changes nothing and returns the routes of this owner in the form that O(routes) takes.
       - V(rendered) looks nowhere and returns the C(ip route) commands for O(routes).
     type: str
@@ -65,8 +65,8 @@ options:
     description:
       - The routes. An unknown option, a destination with host bits set, an address of the wrong family, a link that
         does not exist, or the same destination, metric and tos twice is an error that names the item.
-      - To hand over very many routes, read them with C(lookup('file', ...) | from_json). The same list in a YAML
-        variables file takes Ansible itself several times as long.
+      - Very many routes are better given by O(routes_file). If they are to come from the controller, read them with
+        C(lookup('file', ...) | from_json); the same list in a YAML variables file takes Ansible several times as long.
     type: list
     elements: dict
     suboptions:
@@ -129,6 +129,11 @@ options:
             description: Take the gateway to be on the link although no address there covers it.
             type: bool
             default: false
+  routes_file:
+    description:
+      - File on the managed machine with the list that O(routes) would have, as JSON. Ansible needs some five seconds
+        to hand a list of 100,000 routes over to a module; this way it has none to hand over.
+    type: path
   dst:
     description:
       - One route may be given by these top-level options in the place of O(routes), which is handy for ad hoc calls.
@@ -286,6 +291,20 @@ EXAMPLES = r"""
     state: overridden
     routes: "{{ lookup('ansible.builtin.file', 'routes.json') | from_json }}"
     return_routes: false
+
+- name: The same, without the routes passing through Ansible's variables
+  block:
+    - name: Put the file there
+      ansible.builtin.copy:
+        src: routes.json
+        dest: /var/lib/routes.json
+        mode: "0644"
+    - name: Install its routes
+      ekho.ynl_mirror.vrf_route:
+        table: 20
+        state: overridden
+        routes_file: /var/lib/routes.json
+        return_routes: false
 """
 
 RETURN = r"""
@@ -374,6 +393,7 @@ errors:
 """
 
 import gc
+import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -409,12 +429,29 @@ ARGUMENTS = {
     "table": {"type": "str"},
     "state": {"type": "str", "choices": STATES, "default": "merged"},
     "routes": {"type": "list", "elements": "dict"},
+    "routes_file": {"type": "path"},
     "protocol": {"type": "str", "default": "121"},
     "family": {"type": "str", "choices": ["ipv4", "ipv6"]},
     "force": {"type": "bool", "default": False},
     "continue_on_error": {"type": "bool", "default": False},
     "return_routes": {"type": "bool", "default": True},
 }
+
+
+def read_file(path: str) -> list[Any]:
+    """The list in a JSON file of this machine; TaskError when there is none."""
+    try:
+        with open(path, "rb") as file:
+            routes = json.load(file)
+    except OSError as error:
+        raise TaskError(
+            f"routes_file: {path} cannot be read: {error.strerror}; it has to be on the managed machine"
+        ) from None
+    except ValueError as error:
+        raise TaskError(f"routes_file: {path} is no JSON: {error}") from None
+    if not isinstance(routes, list):
+        raise TaskError(f"routes_file: {path} has no list of routes in it")
+    return routes
 
 
 def task_from(params: dict[str, Any], check: bool) -> Task:
@@ -425,11 +462,13 @@ def task_from(params: dict[str, Any], check: bool) -> Task:
         if "dst" not in single:
             raise TaskError(f"{next(iter(single))} describes a route, and its dst is missing")
         routes, label = [single], ""
+    elif params["routes_file"] is not None:
+        routes, label = read_file(params["routes_file"]), params["routes_file"]
     state = params["state"]
     if state == "gathered" and routes is not None:
-        raise TaskError("state gathered reads all routes of the table: leave routes and dst away")
+        raise TaskError("state gathered reads all routes of the table: leave routes, routes_file and dst away")
     if state not in ("gathered", "deleted") and routes is None:
-        raise TaskError(f"state {state} needs routes, or dst for a single one")
+        raise TaskError(f"state {state} needs routes, routes_file, or dst for a single one")
     return Task(
         state=state,
         routes=routes,
@@ -446,7 +485,11 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        mutually_exclusive=[("vrf", "table"), *[("routes", name) for name in OPTIONS]],
+        mutually_exclusive=[
+            ("vrf", "table"),
+            ("routes", "routes_file"),
+            *[(several, name) for several in ("routes", "routes_file") for name in OPTIONS],
+        ],
         required_one_of=[("vrf", "table")],
         supports_check_mode=True,
     )
