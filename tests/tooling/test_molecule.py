@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, run_tool
 
 SECONDS = 900
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_molecule_all_scenarios() -> None:
-    scenarios = sorted(path.parent.name for path in (CHECKOUT / "extensions" / "molecule").glob("*/molecule.yml"))
-    output = run_tool("molecule", "test", "--all", seconds=SECONDS)
-    missing = [name for name in scenarios if name not in output]
-    assert not missing, f"molecule never spoke of {missing}\n{output}"
+    names = {path.parent.name for path in (CHECKOUT / "extensions" / "molecule").glob("*/molecule.yml")} - {"default"}
+    output = COLOUR.sub("", run_tool("molecule", "test", "--all", seconds=SECONDS))
+    print(output[output.rindex("DETAILS") :])
+    unverified = [name for name in sorted(names) if f"{name} ➜ verify: Executed: Successful" not in output]
+    assert names
+    assert not unverified, f"molecule did not verify {unverified}\n{output}"
