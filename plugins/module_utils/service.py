@@ -28,11 +28,12 @@ POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Wanted:
-    """The service, its program and its configuration (the daemon's JSON object)."""
+    """The service, its program, its configuration (the daemon's JSON object), and the certificates that this names."""
 
     service: Service
     program: deploy.Program
     config: Mapping[str, Any]
+    certificates: tuple[str, ...] = ()
 
     @property
     def config_text(self) -> str:
@@ -43,7 +44,12 @@ class Wanted:
     def digest(self) -> str:
         """Twelve digits that change with anything that asks for a restart."""
         parts = (self.program.digest, self.program.launcher, self.config_text, str(self.service.user))
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for path in self.certificates:
+            # not there yet, when a first run is only checked
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                digest.update(hashlib.sha256(file.read()).digest())
+        return digest.hexdigest()[:12]
 
 
 @dataclass

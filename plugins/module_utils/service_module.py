@@ -11,6 +11,7 @@ import sys
 from typing import Any, Callable
 
 from . import cli, deploy, service
+from .config_file import check_tls
 from .fields import ConfigError
 from .managers import Manager, Service, ServiceError, choose
 
@@ -57,8 +58,10 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
     manager = choose(made, params["service_manager"])
     if params["state"] in ("started", "restarted"):
         given = {option: params[option] for option in options if params[option] is not None}
-        config = read({**without_none(given), "control_socket": made.control_socket}).to_dict()
-        outcome = _start(module, made, manager, config)
+        config = read({**without_none(given), "control_socket": made.control_socket})
+        if not check:  # a play that is only checked has not deployed them
+            check_tls(config.tls)
+        outcome = _start(module, made, manager, config.to_dict())
     elif params["state"] == "stopped":
         outcome = service.ensure_stopped(made, manager, check=check)
     else:
@@ -73,7 +76,8 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
 
 def _start(module: Any, made: Service, manager: Manager, config: dict[str, Any]) -> service.Outcome:
     _check_packages()
-    wanted = service.Wanted(made, deploy.program(sys.executable, made.lib_dir, made.runtime_dir), config)
+    program = deploy.program(sys.executable, made.lib_dir, made.runtime_dir)
+    wanted = service.Wanted(made, program, config, tuple((config["tls"] or {}).values()))
     restart = module.params["state"] == "restarted"
     outcome = service.ensure_running(wanted, manager, restart=restart, check=module.check_mode)
     if not module.check_mode:
