@@ -135,8 +135,12 @@ class ItemReader:
         self._label = label
         self._paths: dict[tuple[str, int], Path] = {}
 
-    def routes(self, items: Sequence[object]) -> list[Route]:
-        """All items, in order and in canonical form. ItemErrors names every bad one, two of the same key among them."""
+    def routes(self, items: Sequence[object], unique: bool = True) -> list[Route]:
+        """All items, in order and in canonical form. ItemErrors names every bad one.
+
+        With *unique* a second one of the same key is bad too. The kernel itself may have several in IPv6, such as the
+        link-local prefix of each link.
+        """
         errors: list[str] = []
         routes: list[Route] = []
         seen: dict[RouteKey, int] = {}
@@ -144,7 +148,7 @@ class ItemReader:
             try:
                 route = self._route(item)
                 first = seen.setdefault(route.key, index)
-                if first != index:
+                if unique and first != index:
                     raise ItemError(
                         f"the same dst, metric and tos as {self._label}[{first}]; "
                         "remove one, or make it one route with nexthops"
