@@ -28,7 +28,7 @@ from .listener import describe_path
 from .mapping import Mapper, MappingRule, Policy, View, address_owners, discover_vrfs, own_routes
 from .mirror import Mirror
 from .replica import Replica
-from .rib import Reread, Rib, TableKey
+from .rib import Rib, TableKey
 from .routes import (
     AF_INET,
     AF_INET6,
@@ -191,29 +191,20 @@ class Agent:
             self._work_to_do.set()
 
     def _follow_vrfs(self) -> None:
-        vrfs = self._vrfs()
-        tables = {vrf.table for vrf in vrfs}
-        known = self.rib.follow or set()
-        self.rib.follow = tables
-        for table in known - tables:
-            for family in _FAMILIES:
-                self.rib.tables.pop((family, table), None)
-        for table in tables - known:
-            for family in _FAMILIES:
-                self.rib.rereads[Reread(family, table)] = None
+        self.rib.follow(vrf.table for vrf in self._vrfs())
 
     def _vrfs(self) -> tuple[Vrf, ...]:
         named = {name: (spec.table, spec.links) for name, spec in self._config.vrfs.items()}
         return discover_vrfs(self._replica.links, self._replica.rules, named)
 
-    def _by_somebody_else(self, message: wire.RouteMessage) -> None:
+    def _by_somebody_else(self, kind: int, key: int, path: Path) -> None:
         """A route under the mirror's protocol number changed, and not by the mirror: put it right."""
-        scope = (message.path.family, message.path.table)
-        if message.type == wire.RTM_DELROUTE:
-            self.mirror.lost(scope, message.key)
+        scope = (path.family, path.table)
+        if kind == wire.RTM_DELROUTE:
+            self.mirror.lost(scope, key)
         else:
-            self.mirror.appeared(scope, message.key, message.path)
-        self._dirty[message.path.family].add(message.key)
+            self.mirror.appeared(scope, key, path)
+        self._dirty[path.family].add(key)
 
     def _rebuild_view(self) -> None:
         """Look at links, addresses, VRFs and own routes afresh."""

@@ -13,10 +13,11 @@ import os
 import ssl
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .config import TlsConfig
+from .wire import chunks
 
 _HEADER = struct.Struct(">BBH")
 _VERSION = 1
@@ -29,22 +30,15 @@ class FpmError(ValueError):
     """The peer does not speak FPM."""
 
 
-def frames(messages: Iterable[bytes]) -> Iterator[bytes]:
+def frames(messages: Sequence[bytes]) -> Iterator[bytes]:
     """Pack whole netlink messages (each padded to four bytes) into as few frames as reasonable."""
-    batch: list[bytes] = []
-    size = 0
-    for message in messages:
-        if batch and size + len(message) > _PAYLOAD:
-            yield _frame(batch, size)
-            batch, size = [], 0
-        batch.append(message)
-        size += len(message)
-    if batch:
-        yield _frame(batch, size)
+    for start, stop in chunks(messages, _PAYLOAD):
+        yield frame(b"".join(messages[start:stop]))
 
 
-def _frame(batch: list[bytes], size: int) -> bytes:
-    return _HEADER.pack(_VERSION, _NETLINK, size + _HEADER.size) + b"".join(batch)
+def frame(payload: bytes) -> bytes:
+    """One frame around whole messages of at most 65,531 bytes."""
+    return _HEADER.pack(_VERSION, _NETLINK, len(payload) + _HEADER.size) + payload
 
 
 class Deframer:

@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from . import wire
 from .daemon import now
-from .fpm import Deframer, FpmError, frames
+from .fpm import Deframer, FpmError, frame, frames
 from .mirror import Mirror
+from .refusal import Refusal
 from .rib import TableKey
 from .routes import AF_INET, AF_INET6, Path, table_name
 
 _LOG = logging.getLogger("ynl_mirror.host")
 _READ = 1 << 18
+_NO_FLAGS = bytes(4)
+_OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 
 
 class HostSession:
@@ -64,68 +69,90 @@ class HostSession:
                 answers = self._take(list(deframer.feed(data)))
             if self._done:
                 await self._end_of_replay("NLMSG_DONE")
-            writer.writelines(frames(answers))
+            writer.writelines(answers)
             await writer.drain()
             await asyncio.sleep(0)
 
     def _take(self, payloads: list[bytes]) -> list[bytes]:
-        """Work off whole frames; the answers."""
-        touched: dict[int, dict[int, bytes]] = {}  # family -> prefix key -> the latest message about it
-        strange: list[bytes] = []
+        """Work off whole frames; the frames that answer them."""
+        touched: dict[int, set[int]] = {}  # family -> prefix keys
+        last: Path | None = None
+        routes: dict[int, Path] = {}
+        named: dict[int, Path] | None = None
+        keys: set[int] = set()
         for payload in payloads:
-            for kind, _flags, start, end in wire.messages(payload):
-                if kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
-                    message = payload[start:end]
-                    key, path = self._reader.read(payload, start, end)
+            for kind, _flags, _start, _end, key, path in self._reader.scan(payload):
+                if path is None:
+                    self._control(kind)
+                    continue
+                if path is not last:  # routes come in runs with one path
+                    last = path
                     if path.table not in self._tables:
-                        strange += self._wrong_table(kind, message, path)
                         continue
-                    self._route(kind, key, path)
-                    touched.setdefault(path.family, {})[key] = message if kind == wire.RTM_NEWROUTE else b""
-                elif kind == wire.NLMSG_DONE:
-                    self._done = True
-                elif kind not in self._told:
-                    self._told.add(kind)
-                    _LOG.warning("%s: netlink messages of type %d are not understood and passed over", self.name, kind)
-        answers = strange
-        for family, messages in touched.items():
-            self._mirror.sync(family, messages)
-            answers += self._answers(family, messages)
-        return answers
+                    routes, named = self._tables_of(path)
+                    keys = touched.setdefault(path.family, set())
+                elif path.table not in self._tables:
+                    continue
+                keys.add(key)
+                if kind == wire.RTM_NEWROUTE:
+                    routes[key] = path
+                    if named is not None:
+                        named[key] = path
+                else:
+                    routes.pop(key, None)
+                    if named is not None:
+                        named.pop(key, None)
+        for family, changed in touched.items():
+            self.received += len(changed)
+            self._mirror.sync(family, changed)
+        return [answer for payload in payloads for answer in self._answer(payload)]
 
-    def _route(self, kind: int, key: int, path: Path) -> None:
-        self.received += 1
+    def _control(self, kind: int) -> None:
+        if kind == wire.NLMSG_DONE:
+            self._done = True
+        elif kind not in self._told:
+            self._told.add(kind)
+            _LOG.warning("%s: netlink messages of type %d are not understood and passed over", self.name, kind)
+
+    def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None]:
+        """The host's table that a path belongs to, and what the replay named of it so far."""
         scope = (path.family, path.table)
-        routes = self._mirror.host.get(scope)
-        if routes is None:
-            routes = self._mirror.host[scope] = {}
-        named = self._named.get(scope)
-        if kind == wire.RTM_NEWROUTE:
-            routes[key] = path
-            if named is not None:
-                named[key] = path
+        return self._mirror.host.setdefault(scope, {}), self._named.get(scope)
+
+    def _answer(self, payload: bytes) -> Iterator[bytes]:
+        """The frames that answer one payload: the same messages, flagged."""
+        # The usual case is a frame of nothing but routes that are all installed: flag them in place.
+        answer = bytearray(payload)
+        plain = True
+        refused = self._mirror.refused
+        for kind, _flags, start, _end, key, path in self._reader.scan(payload):
+            if kind != wire.RTM_NEWROUTE or path is None or path.table not in self._tables:
+                plain = False
+                break
+            if answer[start + 24 : start + 28] != _NO_FLAGS or key in refused[path.family]:
+                plain = False
+                break
+            answer[start + 24 : start + 28] = _OFFLOADED
+        if plain:
+            yield frame(bytes(answer))
         else:
-            routes.pop(key, None)
-            if named is not None:
-                named.pop(key, None)
+            yield from frames(self._answers_apart(payload))
 
-    def _wrong_table(self, kind: int, message: bytes, path: Path) -> list[bytes]:
-        if kind != wire.RTM_NEWROUTE:
-            return []
-        return _refused(
-            message, f"unmapped: table {table_name(path.table)} of the host is not among the agent's host_tables"
-        )
-
-    def _answers(self, family: int, messages: dict[int, bytes]) -> list[bytes]:
-        refused = self._mirror.refused[family]
+    def _answers_apart(self, payload: bytes) -> list[bytes]:
         answers: list[bytes] = []
-        for key, message in messages.items():
-            if not message:
+        for kind, _flags, start, end, key, path in self._reader.scan(payload):
+            if kind != wire.RTM_NEWROUTE or path is None:
                 continue
-            if key in refused:
-                answers += _refused(message, str(refused[key]))
-            else:
+            message = payload[start:end]
+            refusal = self._mirror.refused[path.family].get(key)
+            if path.table not in self._tables:
+                refusal = Refusal("unmapped", f"table {table_name(path.table)} is not among the agent's host_tables")
+            if refusal is None:
                 answers.append(_flagged(message, wire.RTM_F_OFFLOAD))
+            else:
+                # What every producer understands (FRR reads the flag), and why in words for those that ask.
+                answers.append(_flagged(message, wire.RTM_F_OFFLOAD_FAILED))
+                answers.append(wire.encode_error(message, errno.EOPNOTSUPP, str(refusal)))
         return answers
 
     async def _end_of_replay(self, why: str) -> None:
@@ -168,12 +195,6 @@ class HostSession:
 def _flagged(message: bytes, flag: int) -> bytes:
     (old,) = struct.unpack_from("=I", message, 24)
     return wire.with_route_flags(message, old | flag)
-
-
-def _refused(message: bytes, reason: str) -> list[bytes]:
-    """What every producer understands (FRR reads the flag), and why in words for those that ask."""
-    failed = _flagged(message, wire.RTM_F_OFFLOAD_FAILED)
-    return [failed, wire.encode_error(message, 95, reason)]  # EOPNOTSUPP
 
 
 async def serve(session: HostSession, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

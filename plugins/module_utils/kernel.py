@@ -166,14 +166,8 @@ class Requests:
         kernel works a batch off inside send(), so the answers are there when it returns.
         """
         failures: list[Failure] = []
-        start = 0
-        while start < len(messages):
-            size, stop = 0, start
-            while stop < len(messages) and (stop == start or size + len(messages[stop]) <= _BATCH):
-                size += len(messages[stop])
-                stop += 1
+        for start, stop in wire.chunks(messages, _BATCH):
             failures += self._write_batch(messages[start:stop], start)
-            start = stop
         return failures
 
     def _write_batch(self, batch: Sequence[bytes], offset: int) -> list[Failure]:

@@ -11,35 +11,36 @@ from .routes import WIDTH, Path, Prefix
 
 
 class Lpm:
-    """Prefix -> path, with look-ups by covering prefix and by what lies inside one."""
+    """Prefix -> path, with look-ups by covering prefix and by what lies inside one. Prefixes go by their keys."""
 
     def __init__(self, family: int) -> None:
         self.family = family
         self._width = WIDTH[family]
-        self._levels: dict[int, dict[int, Path]] = {}
+        self._mask = (1 << self._width) - 1
+        self._levels: dict[int, dict[int, Path]] = {}  # length -> network bits -> path
         self._lengths: list[int] = []  # longest first
-        self._sorted: list[int] | None = None  # keys in order, made when somebody asks what is inside a prefix
+        self._sorted: list[tuple[int, int]] | None = None  # (value, length), made when somebody asks what is inside
 
     def __len__(self) -> int:
         return sum(len(level) for level in self._levels.values())
 
     def set(self, key: int, path: Path) -> None:
-        """Put or replace one route, by its prefix key."""
-        value, length = key >> 8, key & 0xFF
+        """Put or replace one route."""
+        length = key >> self._width
         level = self._levels.get(length)
         if level is None:
             level = self._levels[length] = {}
             self._lengths = sorted(self._levels, reverse=True)
-        level[value >> (self._width - length)] = path
+        level[key & self._mask] = path
         self._sorted = None
 
     def remove(self, key: int) -> None:
         """Take one route out; nothing happens when it is not there."""
-        value, length = key >> 8, key & 0xFF
+        length = key >> self._width
         level = self._levels.get(length)
         if level is None:
             return
-        level.pop(value >> (self._width - length), None)
+        level.pop(key & self._mask, None)
         if not level:
             del self._levels[length]
             self._lengths.remove(length)
@@ -47,47 +48,53 @@ class Lpm:
 
     def exact(self, key: int) -> Path | None:
         """The route to exactly this prefix."""
-        length = key & 0xFF
-        level = self._levels.get(length)
-        return None if level is None else level.get((key >> 8) >> (self._width - length))
+        level = self._levels.get(key >> self._width)
+        return None if level is None else level.get(key & self._mask)
 
     def covering(self, key: int) -> tuple[int, Path] | None:
-        """The longest route that covers the whole prefix: (its prefix key, its path)."""
-        value, length, width = key >> 8, key & 0xFF, self._width
+        """The longest route that covers the whole prefix: (its key, its path)."""
+        length, network = key >> self._width, key & self._mask
         for candidate in self._lengths:
             if candidate <= length:
-                network = value >> (width - candidate)
-                path = self._levels[candidate].get(network)
+                path = self._levels[candidate].get(network >> (length - candidate))
                 if path is not None:
-                    return (network << (width - candidate)) << 8 | candidate, path
+                    return candidate << self._width | network >> (length - candidate), path
+        return None
+
+    def plain_match(self, key: int) -> int | None:
+        """The key of the covering route when no other lies inside the prefix; None when the answer is not as plain."""
+        length, network = key >> self._width, key & self._mask
+        for candidate in self._lengths:
+            if candidate <= length:
+                part = network >> (length - candidate)
+                if part in self._levels[candidate]:
+                    if self._lengths[0] > length and self.inside(key):
+                        return None
+                    return candidate << self._width | part
         return None
 
     def inside(self, key: int) -> list[tuple[int, Path]]:
         """The routes to a part of the prefix: longer than it, and within it."""
-        length = key & 0xFF
+        length = key >> self._width
         if not self._lengths or self._lengths[0] <= length:
             return []
         if self._sorted is None:
-            width = self._width
-            self._sorted = sorted(
-                (network << (width - level)) << 8 | level for level, nets in self._levels.items() for network in nets
-            )
-        stop = ((key >> 8) + (1 << (self._width - length))) << 8
+            self._sorted = sorted((prefix.value, prefix.length) for prefix in self.prefixes())
+        first = (key & self._mask) << (self._width - length)
+        stop = first + (1 << (self._width - length))
         found = []
-        for at in range(bisect_left(self._sorted, key & ~0xFF), len(self._sorted)):
-            other = self._sorted[at]
-            if other >= stop:
+        for value, longer in self._sorted[bisect_left(self._sorted, (first, length + 1)) :]:
+            if value >= stop:
                 break
-            if other & 0xFF > length:
-                path = self.exact(other)
-                if path is not None:
-                    found.append((other, path))
+            if longer > length:
+                other = longer << self._width | value >> (self._width - longer)
+                found.append((other, self._levels[longer][other & self._mask]))
         return found
 
     def prefixes(self) -> list[Prefix]:
         """All prefixes, in no particular order."""
         return [
-            Prefix(self.family, network << (self._width - length), length)
+            Prefix.from_key(self.family, length << self._width | network)
             for length, level in self._levels.items()
             for network in level
         ]

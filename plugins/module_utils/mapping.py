@@ -176,12 +176,25 @@ def _silent(_text: str) -> None:
     pass
 
 
-class _Simple:
-    """What routes with one path share: where to look their destinations up, and the outcome for each match there."""
+class PathMapper:
+    """What becomes of the host routes with one path. Routes that also share their match share the outcome."""
 
-    def __init__(self, lpm: Lpm | None) -> None:
-        self.lpm = lpm
+    def __init__(self, mapper: Mapper, path: Path, lpm: Lpm | None) -> None:
+        self._mapper = mapper
+        self._path = path
+        self._lpm = lpm  # the source VRF's routes, where `nexthop` alone decides
         self.outcomes: dict[int, Outcome] = {}
+
+    def outcome(self, key: int) -> Outcome:
+        """For one prefix."""
+        match = None if self._lpm is None else self._lpm.plain_match(key)
+        if match is None:
+            return self._mapper.trace(key, self._path)
+        outcome = self.outcomes.get(match)
+        if outcome is None:
+            outcome = self._mapper.trace(key, self._path)
+            self.outcomes[match] = outcome
+        return outcome
 
 
 class Mapper:
@@ -200,27 +213,19 @@ class Mapper:
         self.host_links = {index for index, link in view.links.items() if link.name in policy.host_links}
         for gateway in self.gateways:
             self.host_links.update(view.owners.get(gateway, ()))
-        self._simple: dict[Path, _Simple] = {}
+        self._rules: dict[Path, PathMapper] = {}
         self._paths: dict[Path, Path] = {}
 
     def map(self, key: int, path: Path) -> Outcome:
         """What becomes of the host route with this prefix key and path. Equal paths come back as one object."""
-        # The fast path: one gateway that belongs to one link, and a plain match for the destination. Routes that share
-        # path and match share the outcome.
-        simple = self._simple.get(path)
-        if simple is None:
-            simple = self._simple[path] = _Simple(self._prepare(path))
-        lpm = simple.lpm
-        if lpm is None:
-            return self.trace(key, path)
-        match = lpm.covering(key)
-        if match is None or lpm.inside(key):
-            return self.trace(key, path)
-        outcome = simple.outcomes.get(match[0])
-        if outcome is None:
-            outcome = self.trace(key, path)
-            simple.outcomes[match[0]] = outcome
-        return outcome
+        return self.rule(path).outcome(key)
+
+    def rule(self, path: Path) -> PathMapper:
+        """What becomes of the host routes with this path; good for as long as the mapper is."""
+        rule = self._rules.get(path)
+        if rule is None:
+            rule = self._rules[path] = PathMapper(self, path, self._prepare(path))
+        return rule
 
     def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
         """The same without short cuts, telling each step to *note*."""
@@ -241,8 +246,8 @@ class Mapper:
                 new = set(self.view.owners.get(hop.gateway, ())) - self.host_links
                 if new:
                     self.host_links |= new
-                    for simple in self._simple.values():
-                        simple.outcomes.clear()
+                    for rule in self._rules.values():
+                        rule.outcomes.clear()
                     self.learnt = True
 
     def _prepare(self, path: Path) -> Lpm | None:

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 
 from . import kernel, wire
-from .mapping import Mapper
+from .mapping import Mapper, PathMapper
 from .refusal import Refusal
 from .rib import Rib, TableKey, paths_of
 from .routes import AF_INET, AF_INET6, Path, Prefix
@@ -25,7 +25,18 @@ _LOG = logging.getLogger("ynl_mirror.mirror")
 
 _CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
 _REPLACE = wire.NLM_F_REQUEST | wire.NLM_F_REPLACE
-Operation = tuple[dict[int, Path], int, Path]  # (installed routes of the table, prefix key, path)
+Item = tuple[int, Path]  # (prefix key, path)
+
+
+class _Change:
+    """What is to be done in one table of the DPU."""
+
+    def __init__(self, table: int, installed: dict[int, Path]) -> None:
+        self.table = table
+        self.installed = installed
+        self.adds: list[Item] = []
+        self.replacements: list[Item] = []
+        self.removals: list[Item] = []
 
 
 class Mirror:
@@ -76,41 +87,43 @@ class Mirror:
         """Bring the DPU's tables up to date for these prefixes: additions and replacements first, then removals."""
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
-        tables = [(table, routes) for (of, table), routes in self.installed.items() if of == family]
-        adds: list[Operation] = []
-        replacements: list[Operation] = []
-        removals: list[Operation] = []
-        single = self.host.get((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
+        tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
+        single = self.host.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
         refused = self.refused[family]
+        last: Path | None = None
+        rule: PathMapper | None = None
         for key in keys:
             path = single.get(key) if single is not None else self.wanted(family, key)
             if path is None:
-                targets: Mapping[int, Path] = _NOTHING
-                if refused:
-                    refused.pop(key, None)
+                targets, reason = _NOTHING, None
             else:
-                targets, reason = self.mapper.map(key, path)
-                if reason is not None:
-                    refused[key] = Refusal("unmapped", reason)
-                elif refused:
-                    refused.pop(key, None)
-            for table, installed in tables:
-                want = targets.get(table)
-                have = installed.get(key)
+                if path is not last or rule is None:  # routes come in runs with one path
+                    last, rule = path, self.mapper.rule(path)
+                targets, reason = rule.outcome(key)
+            if reason is not None:
+                refused[key] = Refusal("unmapped", reason)
+            elif refused:
+                refused.pop(key, None)
+            for change in tables:
+                want = targets.get(change.table)
+                have = change.installed.get(key)
                 if want is have:
                     continue
-                if have is None:
-                    adds.append((installed, key, want))  # type: ignore[arg-type]  # both None was passed over above
-                elif want is None:
-                    removals.append((installed, key, have))
-                elif want != have:
-                    if self._may_replace(key, want, have):
-                        replacements.append((installed, key, want))
-                    else:
-                        adds.append((installed, key, want))
-                        removals.append((installed, key, have))
-        if adds or replacements or removals:
-            self._write(family, adds, replacements, removals)
+                if have is None and want is not None:
+                    change.adds.append((key, want))
+                elif have != want:
+                    self._plan_change(change, key, have, want)
+        self._write(family, tables)
+
+    def _plan_change(self, change: _Change, key: int, have: Path | None, want: Path | None) -> None:
+        if have is None:
+            return
+        if want is not None and self._may_replace(key, want, have):
+            change.replacements.append((key, want))
+            return
+        change.removals.append((key, have))
+        if want is not None:
+            change.adds.append((key, want))
 
     def _may_replace(self, key: int, want: Path, have: Path) -> bool:
         """Whether NLM_F_REPLACE hits our route only: it takes the first of its prefix and metric, whoever owns it."""
@@ -119,36 +132,52 @@ class Mirror:
         there = paths_of(self._others.tables.get((have.family, have.table), {}).get(key))
         return not any(path.metric == have.metric and path.tos == have.tos for path in there)
 
-    def _write(
-        self, family: int, adds: list[Operation], replacements: list[Operation], removals: list[Operation]
-    ) -> None:
-        messages = self._add.batch((key, path) for _place, key, path in adds)
-        messages += self._replace.batch((key, path) for _place, key, path in replacements)
-        messages += self._delete.batch((key, path) for _place, key, path in removals)
+    def _write(self, family: int, changes: list[_Change]) -> None:
+        messages: list[bytes] = []
+        sent: list[tuple[_Change, str, list[Item]]] = []
+        # Additions, then replacements, of all tables before any removal: traffic always has somewhere to go.
+        for kind, writer in (("adds", self._add), ("replacements", self._replace), ("removals", self._delete)):
+            for change in changes:
+                items: list[Item] = getattr(change, kind)
+                if items:
+                    messages += writer.batch(items)
+                    sent.append((change, kind, items))
+        if not messages:
+            return
         refusals = self._requests.write(messages)
-        for installed, key, path in removals:
-            if installed.get(key) is path:
-                del installed[key]
-        for installed, key, path in adds:
-            installed[key] = path
-        for installed, key, path in replacements:
-            installed[key] = path
-        operations = adds + replacements + removals
+        for change, kind, items in reversed(sent):
+            if kind == "removals":
+                for key, _path in items:
+                    del change.installed[key]
+            else:
+                change.installed.update(items)
+        self._count(sent)
         for refusal in refusals:
-            self._refusal(family, operations[refusal.index], refusal, removal=refusal.index >= len(adds + replacements))
-        self.added += len(adds)
-        self.replaced += len(replacements)
-        self.deleted += len(removals)
+            index = refusal.index
+            for change, kind, items in sent:
+                if index < len(items):
+                    self._refusal(family, change, kind, items[index], refusal)
+                    break
+                index -= len(items)
 
-    def _refusal(self, family: int, operation: Operation, refusal: kernel.Failure, removal: bool) -> None:
-        installed, key, path = operation
-        if removal:
+    def _count(self, sent: list[tuple[_Change, str, list[Item]]]) -> None:
+        for _change, kind, items in sent:
+            if kind == "adds":
+                self.added += len(items)
+            elif kind == "replacements":
+                self.replaced += len(items)
+            else:
+                self.deleted += len(items)
+
+    def _refusal(self, family: int, change: _Change, kind: str, item: Item, refusal: kernel.Failure) -> None:
+        key, path = item
+        if kind == "removals":
             if refusal.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
-                installed[key] = path
+                change.installed[key] = path
                 self.in_doubt = True
                 _LOG.warning("%s: cannot be removed: %s", Prefix.from_key(family, key), refusal.text)
             return
-        installed.pop(key, None)
+        change.installed.pop(key, None)
         self.failures += 1
         words = refusal.text or _words(refusal.errno)
         vrf = next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == path.table), str(path.table))
@@ -196,7 +225,7 @@ class Mirror:
                 yield routes[key]
 
 
-_NOTHING: dict[int, Path] = {}
+_NOTHING: Mapping[int, Path] = {}
 
 
 def _words(number: int) -> str:

@@ -44,7 +44,9 @@ def winner(entry: Entry | None) -> Path | None:
 
     Routes for one tos only and routes whose every hop is dead are passed over, as fib_table_lookup() does.
     """
-    for path in paths_of(entry):
+    if isinstance(entry, Path):  # by far the most
+        return entry if not entry.tos and (not entry.extras or "dead" not in entry.extras) else None
+    for path in entry or ():
         if not path.tos and "dead" not in path.extras:
             return path
     return None
@@ -53,7 +55,8 @@ def winner(entry: Entry | None) -> Path | None:
 class Rib:
     """Replica of the tables in *follow* (all tables when it is None).
 
-    *accept* decides which paths belong to it; the messages about others are handed to *rejected*. Changed prefixes
+    *accept* decides which paths belong to it; the messages about others are handed to *rejected*
+    (type, prefix key, path). Changed prefixes
     collect in :attr:`changed` while :attr:`recording` is set: by table, the keys whose winner is another now.
     """
 
@@ -61,9 +64,9 @@ class Rib:
         self,
         follow: Iterable[int] | None = None,
         accept: Callable[[Path], bool] | None = None,
-        rejected: Callable[[wire.RouteMessage], None] | None = None,
+        rejected: Callable[[int, int, Path], None] | None = None,
     ) -> None:
-        self.follow: set[int] | None = None if follow is None else set(follow)
+        self._follow: set[int] | None = None if follow is None else set(follow)
         self.tables: dict[TableKey, dict[int, Entry]] = {}
         self.changed: dict[TableKey, set[int]] = {}
         self.rereads: dict[Reread, None] = {}  # a set that keeps its order
@@ -72,10 +75,28 @@ class Rib:
         self.uses_nexthop_objects = False
         self._accept = accept
         self._rejected = rejected
+        # Routes come in runs with one path: where the last one belongs.
+        self._last: Path | None = None
+        self._last_home: dict[int, Entry] | None = None
 
     def follows(self, table: int) -> bool:
         """Whether routes of this table are kept."""
-        return self.follow is None or table in self.follow
+        return self._follow is None or table in self._follow
+
+    def follow(self, tables: Iterable[int]) -> None:
+        """Follow these tables from now on: ask for the new ones, forget the others."""
+        known, self._follow = self._follow or set(), set(tables)
+        self._last = None
+        for scope in [scope for scope in self.tables if scope[1] not in self._follow]:
+            del self.tables[scope]
+        for table in sorted(self._follow - known):
+            for family in (AF_INET, AF_INET6):
+                self.rereads[Reread(family, table)] = None
+
+    def replace(self, scope: TableKey, table: dict[int, Entry]) -> None:
+        """Put a table in the place of the one that was."""
+        self.tables[scope] = table
+        self._last = None
 
     def take_changed(self) -> dict[TableKey, set[int]]:
         """The changed prefixes since the last call."""
@@ -94,56 +115,66 @@ class Rib:
             self.rereads[Reread(family, table, oif)] = None
 
     def _scopes(self) -> Iterator[TableKey]:
-        if self.follow is None:
+        if self._follow is None:
             yield from list(self.tables)
         else:
             for family in (AF_INET, AF_INET6):
-                for table in sorted(self.follow):
+                for table in sorted(self._follow):
                     yield family, table
 
     # -- notifications
 
     def apply(self, buffer: bytes) -> None:
         """Take in the route messages of one notification."""
-        for message in self.reader.routes(buffer):
-            self.apply_message(message)
-
-    def apply_message(self, message: wire.RouteMessage) -> None:
-        """Take in one route message."""
-        kind, nlflags, _rtflags, key, path = message
-        if not self.follows(path.table) or "cloned" in path.extras:
-            return
-        if self._accept is not None and not self._accept(path):
-            if self._rejected is not None:
-                self._rejected(message)
-            return
-        scope = (path.family, path.table)
-        table = self.tables.get(scope)
-        if table is None:
-            table = self.tables[scope] = {}
-        old = table.get(key)
-        if kind == wire.RTM_NEWROUTE:
-            if path.nh_id is not None:
-                self.uses_nexthop_objects = True
-            if old is None:
-                new: Entry | None = path
-            elif old is path:
-                return
+        for kind, nlflags, _start, _end, key, path in self.reader.scan(buffer):
+            if path is None:
+                continue
+            table = self._home(path)
+            if table is None:
+                if self._rejected is not None and self.follows(path.table) and not self._accepts(path):
+                    self._rejected(kind, key, path)
+                continue
+            old = table.get(key)
+            if kind == wire.RTM_NEWROUTE:
+                if old is path:
+                    continue
+                new: Entry | None = path if old is None else inserted(old, path, nlflags)
             else:
-                new = inserted(old, path, nlflags)
-        else:
-            new = removed(old, path)
+                new = None if old is path else removed(old, path)
+            self._put(table, key, path, old, new)
+
+    def _home(self, path: Path) -> dict[int, Entry] | None:
+        """The table that a path belongs into, None when it is not ours. Decided anew only when the path is another."""
+        if path is not self._last:
+            self._last, self._last_home = path, None
+            if self.follows(path.table) and self.takes(path):
+                self._last_home = self.tables.setdefault((path.family, path.table), {})
+        return self._last_home
+
+    def takes(self, path: Path) -> bool:
+        """Whether a path in a followed table belongs here."""
+        if "cloned" in path.extras or not self._accepts(path):
+            return False
+        self.uses_nexthop_objects |= path.nh_id is not None
+        return True
+
+    def _accepts(self, path: Path) -> bool:
+        return self._accept is None or self._accept(path)
+
+    def _put(self, table: dict[int, Entry], key: int, path: Path, old: Entry | None, new: Entry | None) -> None:
         if new is AMBIGUOUS:
             self.rereads[Reread(path.family, path.table)] = None
             return
-        if new == ():
-            new = None
         if new is None:
             table.pop(key, None)
         else:
             table[key] = new
         if self.recording and winner(old) != winner(new):
-            self.changed.setdefault(scope, set()).add(key)
+            scope = (path.family, path.table)
+            changed = self.changed.get(scope)
+            if changed is None:
+                changed = self.changed[scope] = set()
+            changed.add(key)
 
     # -- dumps
 
@@ -252,21 +283,20 @@ class Reading:
     def feed(self, chunk: bytes) -> None:
         """Take in a chunk of whole messages."""
         rib, found = self._rib, self._found
-        accept, table = rib._accept, self._scope.table
-        for _kind, _nlflags, _rtflags, key, path in rib.reader.routes(chunk):
-            if path.table != table or (accept is not None and not accept(path)) or "cloned" in path.extras:
-                continue
-            if path.nh_id is not None:
-                rib.uses_nexthop_objects = True
-            old = found.get(key)
-            found[key] = path if old is None else (*paths_of(old), path)
+        last, wanted = None, False
+        for _kind, _nlflags, _start, _end, key, path in rib.reader.scan(chunk):
+            if path is not last and path is not None:
+                last, wanted = path, path.table == self._scope.table and rib.takes(path)
+            if wanted and path is not None:
+                old = found.get(key)
+                found[key] = path if old is None else (*paths_of(old), path)
 
     def finish(self) -> None:
         """Make the replica equal to the dump, within the scope."""
         rib, scope = self._rib, (self._scope.family, self._scope.table)
         old = rib.tables.get(scope, {})
         if self._scope.oif is None:
-            rib.tables[scope] = self._found
+            rib.replace(scope, self._found)
             if rib.recording:
                 self._compare(old, self._found)
         else:
@@ -307,7 +337,7 @@ class Reading:
             # The entry is known without this link: another path stands beside the new one, in an order to be read.
             if table[key] != self._found[key]:
                 self._rib.rereads[self._scope._replace(oif=None)] = None
-        self._rib.tables[self._scope.family, self._scope.table] = table
+        self._rib.replace((self._scope.family, self._scope.table), table)
         self._tell(changed)
 
     def _tell(self, changed: set[int]) -> None:

@@ -23,7 +23,7 @@ class Selection:
         self._links = links
         self._reader = reader
         self._by_path: dict[Path, tuple[Path | None, str]] = {}
-        self._by_prefix = bool(filters.prefixes or filters.exclude_prefixes)
+        self.by_prefix = bool(filters.prefixes or filters.exclude_prefixes)
 
     def path(self, path: Path) -> Path | None:
         """The path to send for this one - without nexthop object, which is the host's own - or None."""
@@ -32,12 +32,9 @@ class Selection:
             found = self._by_path[path] = self._decide(path)
         return found[0]
 
-    def sends(self, family: int, key: int, path: Path) -> Path | None:
-        """The path to send for a route, or None when it stays here."""
-        out = self.path(path)
-        if out is None or not self._by_prefix:
-            return out
-        return None if self._prefix_reason(family, key) else out
+    def has_prefix(self, family: int, key: int) -> bool:
+        """Whether the filters by prefix let a route pass; ask only where there are any (:attr:`by_prefix`)."""
+        return self._prefix_reason(family, key) is None
 
     def reason(self, family: int, key: int, path: Path) -> str | None:
         """Why a route stays here; None when it is sent."""

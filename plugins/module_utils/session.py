@@ -22,7 +22,7 @@ from . import wire
 from .config import PeerAddress, TlsConfig
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .refusal import Refusal
-from .rib import TableKey, winner
+from .rib import Entry, TableKey, winner
 from .routes import Path, Prefix
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _BATCH = 2048
 #: A replay goes out in this many strides, see spread().
 _STRIDES = 1024
 _READ = 1 << 18
+_OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 
 
 class Session:
@@ -209,34 +210,45 @@ class Session:
         family, table = scope
         entries = self._listener.rib.tables.get(scope, {})
         selection = self._listener.selection
-        excluded = self._excluded.setdefault(scope, set())
         puts: list[tuple[int, Path]] = []
         drops: list[tuple[int, Path]] = []
+        excluded: list[int] = []
         nothing = Path(family, table, type=0)
+        last: Entry | None = None
+        last_out: Path | None = None
         for key in keys:
-            best = winner(entries.get(key))
-            out = None if best is None else selection.sends(family, key, best)
-            if out is not None:
-                puts.append((key, out))
-                if excluded:
-                    excluded.discard(key)
-                continue
-            drops.append((key, nothing))
-            if best is None:
-                excluded.discard(key)
+            entry = entries.get(key)
+            if entry is not last or last_out is None:  # routes come in runs with one path
+                last = entry
+                best = winner(entry)
+                last_out = None if best is None else selection.path(best)
+                if last_out is None:
+                    drops.append((key, nothing))
+                    if best is not None:
+                        excluded.append(key)
+                    continue
+            if selection.by_prefix and not selection.has_prefix(family, key):
+                drops.append((key, nothing))
+                excluded.append(key)
             else:
-                excluded.add(key)
-        self._note(scope, puts, drops)
+                puts.append((key, last_out))
+        self._note(scope, puts, drops, excluded)
         return self._put.batch(puts) + self._drop.batch(drops)
 
-    def _note(self, scope: TableKey, puts: list[tuple[int, Path]], drops: list[tuple[int, Path]]) -> None:
+    def _note(
+        self, scope: TableKey, puts: list[tuple[int, Path]], drops: list[tuple[int, Path]], excluded: list[int]
+    ) -> None:
         unanswered = self._unanswered.setdefault(scope, {})
         unanswered.update(puts)
-        refused = self.refused.get(scope)
+        refused = self.refused.setdefault(scope, {})
         for key, _path in drops:
             unanswered.pop(key, None)
             if refused:
                 refused.pop(key, None)
+        kept = self._excluded.setdefault(scope, set())
+        if kept:
+            kept.difference_update(key for key, _path in (*puts, *drops))
+        kept.update(excluded)
         self.sent += len(puts)
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
@@ -249,31 +261,45 @@ class Session:
                 self._answers(payload)
 
     def _answers(self, payload: bytes) -> None:
-        read = self._listener.rib.reader.read
-        for kind, _flags, start, end in wire.messages(payload):
-            if kind == wire.RTM_NEWROUTE:
-                key, path = read(payload, start, end)
-                (rtflags,) = struct.unpack_from("=I", payload, start + 24)
-                self._answer((path.family, path.table), key, path, rtflags)
+        reader = self._listener.rib.reader
+        last: Path | None = None
+        unanswered: dict[int, Path] = {}
+        refused: dict[int, Refusal] = {}
+        watched = bool(self._listener.watchers)
+        for kind, _flags, start, end, key, path in reader.scan(payload):
+            if kind == wire.RTM_NEWROUTE and path is not None:
+                if path is not last:  # answers come in runs with one path
+                    last, scope = path, (path.family, path.table)
+                    unanswered = self._unanswered.setdefault(scope, {})
+                    refused = self.refused.setdefault(scope, {})
+                sent = unanswered.get(key)
+                if sent is path and not refused and not watched and payload[start + 24 : start + 28] == _OFFLOADED:
+                    del unanswered[key]
+                elif sent is path or sent == path:
+                    del unanswered[key]
+                    self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
+                # Otherwise it is about an older version of the route; the answer to the latest is on its way.
+                self.answers = True
             elif kind == wire.NLMSG_ERROR:
-                error = wire.parse_acknowledgement(payload, start, end)
-                key, path = read(error.request, 0, len(error.request))
-                refused = self.refused.get((path.family, path.table), {})
-                if key in refused:
-                    refused[key] = Refusal.parse(error.text or f"error {error.errno}")
+                self._reason(wire.parse_acknowledgement(payload, start, end))
 
-    def _answer(self, scope: TableKey, key: int, path: Path, rtflags: int) -> None:
-        self.answers = True
-        unanswered = self._unanswered.get(scope)
-        sent = unanswered.get(key) if unanswered is not None else None
-        if unanswered is None or sent is None or (sent is not path and sent != path):
-            return  # about an older version of the route; the answer to the latest is on its way
-        del unanswered[key]
-        refused = self.refused.setdefault(scope, {})
+    def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:
+        refused = self.refused[scope]
         if rtflags & wire.RTM_F_OFFLOAD_FAILED:
             refused[key] = Refusal("failed", "the agent gave no reason")
-        elif refused:
+        else:
             refused.pop(key, None)
+            self._tell(scope, key)
+
+    def _reason(self, error: wire.Acknowledgement) -> None:
+        """Why the route of the answer before was refused."""
+        key, path = self._listener.rib.reader.read(error.request, 0, len(error.request))
+        scope = (path.family, path.table)
+        if key in self.refused.get(scope, {}):
+            self.refused[scope][key] = Refusal.parse(error.text or f"error {error.errno}")
+            self._tell(scope, key)
+
+    def _tell(self, scope: TableKey, key: int) -> None:
         if self._listener.watchers:
             state, reason = self.state_of(scope, key)
             told = {"event": state, "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}

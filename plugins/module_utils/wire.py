@@ -14,8 +14,10 @@ answers the next ones with one dictionary look-up; :class:`RouteWriter` does the
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import NamedTuple
 
 from .routes import (
@@ -107,6 +109,20 @@ class RouteMessage(NamedTuple):
     rtflags: int
     key: int
     path: Path
+
+
+#: What :meth:`RouteReader.scan` yields: type, nlmsg_flags, start, end, prefix key, path.
+Scanned = tuple[int, int, int, int, int, "Path | None"]
+
+
+def chunks(messages: Sequence[bytes], limit: int) -> Iterator[tuple[int, int]]:
+    """Cut *messages* into runs of at most *limit* bytes (or one longer message): (start, stop) of each."""
+    ends = list(accumulate(map(len, messages)))
+    start = done = 0
+    while start < len(messages):
+        stop = max(start + 1, bisect_right(ends, done + limit))
+        yield start, stop
+        start, done = stop, ends[stop - 1]
 
 
 def messages(buffer: bytes, start: int = 0) -> Iterator[tuple[int, int, int, int]]:
@@ -261,24 +277,23 @@ class RouteWriter:
 
     def message(self, key: int, path: Path) -> bytes:
         """The message for one route, by its prefix key."""
-        head, tail = self.parts(path, key & 0xFF)
-        return head + (key >> 8).to_bytes(WIDTH[path.family] // 8, "big") + tail
+        return self.batch([(key, path)])[0]
 
     def batch(self, routes: Iterable[tuple[int, Path]]) -> list[bytes]:
         """The messages for many routes, in order."""
         out: list[bytes] = []
         add = out.append
         last: Path | None = None
-        last_length = -1
         head = tail = b""
-        width = 0
+        first = beyond = shift = size = 0  # keys of one length lie in first..beyond
         for key, path in routes:
-            length = key & 0xFF
-            if path is not last or length != last_length:
+            if path is not last or not first <= key < beyond:
+                width = WIDTH[path.family]
+                length = key >> width
                 head, tail = self.parts(path, length)
-                width = WIDTH[path.family] // 8
-                last, last_length = path, length
-            add(head + (key >> 8).to_bytes(width, "big") + tail)
+                first, beyond = length << width, (length + 1) << width
+                shift, size, last = width - length, width // 8, path
+            add(head + ((key - first) << shift).to_bytes(size, "big") + tail)
         return out
 
 
@@ -396,8 +411,9 @@ class RouteReader:
 
     def __init__(self, dead_hops: bool = False) -> None:
         self._dead_hops = dead_hops
-        # Bytes of a message less header and destination -> its path; None: such a message has another layout.
-        self._templates: dict[bytes, Path | None] = {}
+        # Bytes of a message less header and destination -> its path, and how its destination makes a key (the length's
+        # part of it, and the bits to shift out); None: such a message has another layout.
+        self._templates: dict[bytes, tuple[Path, int, int] | None] = {}
         self._paths: dict[Path, Path] = {}
 
     def intern(self, path: Path) -> Path:
@@ -411,30 +427,60 @@ class RouteReader:
         at = start + (40 if buffer[start + 30] == RTA_TABLE else 32) if end - start >= 48 else end
         behind = at + (4 if family == AF_INET else 16)
         signature = buffer[start + 16 : at] + buffer[behind:end]
-        path = self._templates.get(signature)
-        if path is not None:
-            if family == AF_INET:
-                return int(_BE32.unpack_from(buffer, at)[0]) << 8 | buffer[start + 17], path
-            high, low = _BE64X2.unpack_from(buffer, at)
-            return int(high << 64 | low) << 8 | buffer[start + 17], path
+        template = self._templates.get(signature)
+        if template is not None:
+            path, base, shift = template
+            return base | int.from_bytes(buffer[at:behind], "big") >> shift, path
         prefix, path = decode_route(buffer, start, end, self._dead_hops)
         path = self.intern(path)
         if signature not in self._templates:
-            self._remember(signature, path, buffer, at, behind, end)
+            plain = self._is_plain(buffer, at, behind, end)
+            width = WIDTH[path.family]
+            self._remember(signature, (path, prefix.length << width, width - prefix.length) if plain else None)
         return prefix.key, path
 
-    def _remember(self, signature: bytes, path: Path, buffer: bytes, at: int, behind: int, end: int) -> None:
+    def _remember(self, signature: bytes, template: tuple[Path, int, int] | None) -> None:
         if len(self._templates) >= MAX_TEMPLATES:
             self._templates.clear()
             self._paths.clear()
-        plain = behind <= end and _RTATTR.unpack_from(buffer, at - 4) == (4 + behind - at, RTA_DST)
+        self._templates[signature] = template
+
+    @staticmethod
+    def _is_plain(buffer: bytes, at: int, behind: int, end: int) -> bool:
+        if behind > end or _RTATTR.unpack_from(buffer, at - 4) != (4 + behind - at, RTA_DST):
+            return False
         # A second RTA_DST further on would make the bytes cut out here the wrong ones.
-        plain = plain and sum(kind == RTA_DST for kind, _value in attributes(buffer, at - 4, end)) == 1
-        self._templates[signature] = path if plain else None
+        return sum(kind == RTA_DST for kind, _value in attributes(buffer, at - 4, end)) == 1
+
+    def scan(self, buffer: bytes) -> Iterator[Scanned]:
+        """All messages in *buffer*; routes with prefix key and path, others with key -1 and no path."""
+        # One loop with everything inline, and bare tuples: this is where a million routes spend their time.
+        size, start = len(buffer), 0
+        templates, header, be32 = self._templates, _LENGTH_TYPE_FLAGS.unpack_from, _BE32.unpack_from
+        while start < size:
+            if size - start < NLMSGHDR.size:
+                raise WireError(f"{size - start} stray bytes behind the last netlink message")
+            length, kind, nlflags = header(buffer, start)
+            end = start + length
+            if length < NLMSGHDR.size or end > size:
+                raise WireError(f"netlink message of {length} bytes where {size - start} are left")
+            if kind not in (RTM_NEWROUTE, RTM_DELROUTE):
+                yield kind, nlflags, start, end, -1, None
+            else:
+                template = None
+                if length >= 48 and buffer[start + 16] == AF_INET:
+                    at = start + (40 if buffer[start + 30] == RTA_TABLE else 32)
+                    template = templates.get(buffer[start + 16 : at] + buffer[at + 4 : end])
+                if template is not None:
+                    path, base, shift = template
+                    yield kind, nlflags, start, end, base | be32(buffer, at)[0] >> shift, path
+                else:
+                    key, path = self.read(buffer, start, end)
+                    yield kind, nlflags, start, end, key, path
+            start = end + 3 & ~3
 
     def routes(self, buffer: bytes) -> Iterator[RouteMessage]:
-        """All route messages in *buffer*, with their flags; other messages are passed over."""
-        for kind, nlflags, start, end in messages(buffer):
-            if kind in (RTM_NEWROUTE, RTM_DELROUTE):
-                key, path = self.read(buffer, start, end)
+        """All route messages in *buffer*; other messages are passed over."""
+        for kind, nlflags, start, _end, key, path in self.scan(buffer):
+            if path is not None:
                 yield RouteMessage(kind, nlflags, _U32.unpack_from(buffer, start + _FLAGS_AT)[0], key, path)
