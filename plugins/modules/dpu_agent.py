@@ -294,7 +294,7 @@ OPTIONS = {
 }
 
 
-def read_config(data):
+def read_config(data: Any) -> AgentConfig:
     """The daemon's configuration, with this machine's names of tables and protocols."""
     return AgentConfig.from_dict(data, read_names())
 

@@ -295,7 +295,7 @@ OPTIONS = {
 }
 
 
-def read_config(data):
+def read_config(data: Any) -> ListenerConfig:
     """The daemon's configuration, with this machine's names of tables and protocols."""
     return ListenerConfig.from_dict(data, read_names())
 
