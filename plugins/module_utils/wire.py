@@ -422,6 +422,8 @@ class RouteReader:
 
     def read(self, buffer: bytes, start: int, end: int) -> tuple[int, Path]:
         """One route message's (prefix key, path). WireError when it is malformed."""
+        if end - start < _ATTRIBUTES:
+            raise WireError(f"route message of {end - start} bytes")
         # The two layouts in use: RTA_TABLE, RTA_DST, ... (the kernel, this library) and RTA_DST, ... (zebra).
         family = buffer[start + 16]
         at = start + (40 if buffer[start + 30] == RTA_TABLE else 32) if end - start >= 48 else end
