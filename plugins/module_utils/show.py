@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 COLOURS = {"installed": 32, "offloaded": 32, "pending": 33, "unmapped": 33, "failed": 31}  # green, yellow, red
-FIRST = ("event", "prefix", "state")  # of a change, before the rest
 
 
 def status(answer: Mapping[str, Any], *, as_json: bool) -> None:
@@ -30,13 +29,12 @@ def status(answer: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def route(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    """A line of /routes: prefix, state, the reason if there is one; below, where the route is."""
+    """A line of /routes: the host's route and its state; below it the reason, and where the route is."""
     if as_json:
         _print_json(answer)
-        return
-    _line(f"{answer.get('prefix')} {_state(answer)}")
-    for installed in answer.get("routes") or ():
-        _line(f"    {_words(installed)}")
+    else:
+        _line(_headline(answer))
+        _print_below(answer)
 
 
 def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
@@ -44,33 +42,64 @@ def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(answer)
     else:
-        first = [_coloured(str(answer[name])) for name in FIRST if answer.get(name) is not None]
-        rest = _words({name: value for name, value in answer.items() if name not in FIRST})
-        _line(" ".join([*first, rest]).rstrip())
+        known = ("event", "prefix", "table", "host", "nexthops", "protocol", "metric", "state", "reason")
+        words = [str(answer.get("event")), _headline(answer) if answer.get("prefix") else ""]
+        rest = _words({name: value for name, value in answer.items() if name not in known})
+        _line(" ".join(word for word in (*words, rest, str(answer.get("reason") or "")) if word))
     sys.stdout.flush()
 
 
 def explanation(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    """The answer of /explain: the state, each step, and where the route is."""
+    """The answer of /explain: each route of the prefix as in /routes, and each step that led there."""
     if as_json:
         _print_json(answer)
         return
-    _line(f"{answer.get('prefix')} {_state(answer)}")
+    routes = answer.get("routes") or [answer]
+    for found in routes:
+        _line(_headline(found))
+        _print_below(found)
     for number, step in enumerate(answer.get("steps") or (), start=1):
-        _line(f"  {number}. {_words(step)}")
-    for installed in answer.get("routes") or ():
-        _line(f"    {_words(installed)}")
+        _line(f"  {number}. {step}")
 
 
-def _line(text: str) -> None:
-    """One line of output: the command's own print(), which would be a fault in a module's code."""
-    sys.stdout.write(f"{text}\n")
+def _headline(answer: Mapping[str, Any]) -> str:
+    """`192.0.2.0/24 via 198.51.100.1 dev eth1 proto static installed`, in the manner of `ip route`."""
+    host = answer.get("host")
+    words = [str(answer.get("prefix")), "host " + _path(host) if isinstance(host, Mapping) else _path(answer)]
+    if answer.get("table") not in (None, "main"):
+        words.append(f"table {answer['table']}")
+    if "state" in answer:
+        words.append(_coloured(str(answer["state"] or "unknown")))
+    return " ".join(word for word in words if word)
 
 
-def _state(answer: Mapping[str, Any]) -> str:
-    """The state, and the reason when something is not as wanted."""
-    state = _coloured(str(answer.get("state") or "unknown"))
-    return f"{state}: {answer['reason']}" if answer.get("reason") else state
+def _print_below(answer: Mapping[str, Any]) -> None:
+    """The reason, the routes installed, and the agents when they do not all say the same."""
+    if answer.get("reason"):
+        _line(f"    {answer['reason']}")
+    for installed in answer.get("installed") or ():
+        place = f"vrf {installed['vrf']}" if installed.get("vrf") else f"table {installed.get('table')}"
+        _line(f"    {place} {_path(installed)}")
+    agents = answer.get("agents") or {}
+    if len({told.get("state") for told in agents.values()}) > 1:
+        for name, told in agents.items():
+            _line(f"    agent {name} {_coloured(str(told.get('state')))}")
+
+
+def _path(answer: Mapping[str, Any]) -> str:
+    """The way of a route: next hops, protocol, and a metric that is not 0."""
+    hops = [_hop(hop) for hop in answer.get("nexthops") or ()]
+    words = [f"nexthop {hop}" for hop in hops] if len(hops) > 1 else hops
+    if answer.get("protocol") is not None:
+        words.append(f"proto {answer['protocol']}")
+    if answer.get("metric"):
+        words.append(f"metric {answer['metric']}")
+    return " ".join(words)
+
+
+def _hop(hop: Mapping[str, Any]) -> str:
+    names = (("gateway", "via"), ("dev", "dev"), ("weight", "weight"))
+    return " ".join(f"{word} {hop[name]}" for name, word in names if hop.get(name) is not None)
 
 
 def _words(value: Any) -> str:
@@ -95,3 +124,8 @@ def _coloured(word: str) -> str:
 
 def _print_json(answer: Mapping[str, Any]) -> None:
     _line(json.dumps(answer, separators=(",", ":")))
+
+
+def _line(text: str) -> None:
+    """One line of output: the command's own print(), which would be a fault in a module's code."""
+    sys.stdout.write(f"{text}\n")

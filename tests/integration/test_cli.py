@@ -49,7 +49,13 @@ def test_routes_tell_state_reason_and_place(
 ) -> None:
     assert _run(tmp_path, "routes") == 0
     assert capsys.readouterr().out == (
-        "192.168.11.0/24 installed\n    vrf b dev eth3\n0.0.0.0/0 unmapped: no gateway of this machine\n"
+        "192.168.11.0/24 host via 192.168.101.1 proto static installed\n"
+        "    vrf b dev eth3 proto ynl_mirror\n"
+        "0.0.0.0/0 nexthop via 10.0.0.1 dev eth1 weight 1 nexthop dev eth2 weight 2 proto bgp metric 20 table 100 "
+        "unmapped\n"
+        "    no gateway of this machine\n"
+        "    agent one pending\n"
+        "    agent two failed\n"
     )
     assert _run(tmp_path, "routes", "--state", "unmapped", "--json") == 0
     assert json.loads(capsys.readouterr().out) == UNMAPPED
@@ -60,15 +66,15 @@ def test_explain_exits_1_when_a_prefix_is_not_mirrored(
 ) -> None:
     assert _run(tmp_path, "explain", "192.168.11.0/24") == 0
     assert capsys.readouterr().out == (
-        "192.168.11.0/24 installed\n"
+        "192.168.11.0/24 host via 192.168.101.1 proto static installed\n"
+        "    vrf b dev eth3 proto ynl_mirror\n"
         "  1. gateway 192.168.101.1 is on eth1, VRF a\n"
         "  2. VRF a leaves by eth3\n"
-        "    vrf b dev eth3\n"
     )
     assert _run(tmp_path, "explain", "0.0.0.0/0", "--json") == 1
     assert json.loads(capsys.readouterr().out)["reason"] == "no gateway of this machine"
     assert _run(tmp_path, "explain", "198.51.100.0/24") == 1
-    assert capsys.readouterr().out == "198.51.100.0/24 unknown: the host has no such route\n"
+    assert capsys.readouterr().out == "198.51.100.0/24 unknown\n    the host has no such route\n"
 
 
 def test_what_the_daemon_refuses_is_a_line_and_exit_2(
@@ -119,7 +125,7 @@ def test_watch_prints_changes_and_says_when_the_daemon_stops(
         served.call(daemon.queues[0].put_nowait, change)
     watcher.join(10)
     printed = capsys.readouterr()
-    assert printed.out == "upsert 10.0.0.0/8 installed routes dev eth3\n"
+    assert printed.out == "upsert 10.0.0.0/8 dev eth3 installed\n"
     assert printed.err == "ynl-mirror: the daemon has stopped; start it and watch again\n"
     assert codes == [3]
 

@@ -14,8 +14,23 @@ from typing import Any
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import ApiError, serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import HttpConfig
 
-MIRRORED = {"prefix": "192.168.11.0/24", "state": "installed", "reason": None, "routes": ["vrf b dev eth3"]}
-UNMAPPED = {"prefix": "0.0.0.0/0", "state": "unmapped", "reason": "no gateway of this machine", "routes": []}
+MIRRORED: dict[str, Any] = {
+    "prefix": "192.168.11.0/24",
+    "host": {"nexthops": [{"gateway": "192.168.101.1"}], "protocol": "static", "metric": 0},
+    "state": "installed",
+    "reason": None,
+    "installed": [{"vrf": "b", "table": "20", "nexthops": [{"dev": "eth3"}], "protocol": "ynl_mirror", "metric": 0}],
+}
+UNMAPPED: dict[str, Any] = {
+    "prefix": "0.0.0.0/0",
+    "table": "100",
+    "nexthops": [{"gateway": "10.0.0.1", "dev": "eth1", "weight": 1}, {"dev": "eth2", "weight": 2}],
+    "protocol": "bgp",
+    "metric": 20,
+    "state": "unmapped",
+    "reason": "no gateway of this machine",
+    "agents": {"one": {"state": "pending", "reason": None}, "two": {"state": "failed", "reason": "full"}},
+}
 
 
 class Listener:
@@ -49,7 +64,8 @@ class Listener:
         found = next((route for route in (MIRRORED, UNMAPPED) if route["prefix"] == prefix), None)
         if found is None:
             return {"prefix": prefix, "state": None, "reason": "the host has no such route", "steps": [], "routes": []}
-        return {**found, "steps": ["gateway 192.168.101.1 is on eth1, VRF a", "VRF a leaves by eth3"]}
+        told = {name: found[name] for name in ("prefix", "state", "reason")}
+        return {**told, "routes": [found], "steps": ["gateway 192.168.101.1 is on eth1, VRF a", "VRF a leaves by eth3"]}
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
         yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "installed"}, 1.0
