@@ -15,7 +15,6 @@ import contextlib
 import errno
 import logging
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 from . import wire
@@ -76,36 +75,54 @@ class HostSession:
     def _take(self, payloads: list[bytes]) -> list[bytes]:
         """Work off whole frames; the frames that answer them."""
         touched: dict[int, set[int]] = {}  # family -> prefix keys
+        taken = [self._take_frame(payload, touched) for payload in payloads]
+        for family, keys in touched.items():
+            self.received += len(keys)
+            self._mirror.sync(family, keys)
+        refused = self._mirror.refused
+        all_installed = all(refused[family].keys().isdisjoint(keys) for family, keys in touched.items())
+        answers: list[bytes] = []
+        for payload, starts in zip(payloads, taken):
+            if all_installed and starts is not None:
+                answers.append(_answer_in_place(payload, starts))
+            else:
+                answers += frames(self._answers(payload))
+        return answers
+
+    def _take_frame(self, payload: bytes, touched: dict[int, set[int]]) -> list[int] | None:
+        """Note what a frame says; where its messages start, None when it holds more than plain additions."""
+        starts: list[int] | None = []
         last: Path | None = None
         routes: dict[int, Path] = {}
         named: dict[int, Path] | None = None
         keys: set[int] = set()
-        for payload in payloads:
-            for kind, _flags, _start, _end, key, path in self._reader.scan(payload):
-                if path is None:
-                    self._control(kind)
-                    continue
-                if path is not last:  # routes come in runs with one path
-                    last = path
-                    if path.table not in self._tables:
-                        continue
-                    routes, named = self._tables_of(path)
-                    keys = touched.setdefault(path.family, set())
-                elif path.table not in self._tables:
-                    continue
-                keys.add(key)
-                if kind == wire.RTM_NEWROUTE:
-                    routes[key] = path
-                    if named is not None:
-                        named[key] = path
-                else:
-                    routes.pop(key, None)
-                    if named is not None:
-                        named.pop(key, None)
-        for family, changed in touched.items():
-            self.received += len(changed)
-            self._mirror.sync(family, changed)
-        return [answer for payload in payloads for answer in self._answer(payload)]
+        for kind, _flags, start, _end, key, path in self._reader.scan(payload):
+            if path is None:
+                self._control(kind)
+                starts = None
+                continue
+            if path.table not in self._tables:
+                starts = None
+                continue
+            if path is not last:  # routes come in runs with one path
+                last = path
+                routes, named = self._tables_of(path)
+                keys = touched.setdefault(path.family, set())
+                if payload[start + 24 : start + 28] != _NO_FLAGS:
+                    starts = None
+            keys.add(key)
+            if kind == wire.RTM_NEWROUTE:
+                routes[key] = path
+                if named is not None:
+                    named[key] = path
+                if starts is not None:
+                    starts.append(start)
+                continue
+            starts = None
+            routes.pop(key, None)
+            if named is not None:
+                named.pop(key, None)
+        return starts
 
     def _control(self, kind: int) -> None:
         if kind == wire.NLMSG_DONE:
@@ -119,26 +136,8 @@ class HostSession:
         scope = (path.family, path.table)
         return self._mirror.host.setdefault(scope, {}), self._named.get(scope)
 
-    def _answer(self, payload: bytes) -> Iterator[bytes]:
-        """The frames that answer one payload: the same messages, flagged."""
-        # The usual case is a frame of nothing but routes that are all installed: flag them in place.
-        answer = bytearray(payload)
-        plain = True
-        refused = self._mirror.refused
-        for kind, _flags, start, _end, key, path in self._reader.scan(payload):
-            if kind != wire.RTM_NEWROUTE or path is None or path.table not in self._tables:
-                plain = False
-                break
-            if answer[start + 24 : start + 28] != _NO_FLAGS or key in refused[path.family]:
-                plain = False
-                break
-            answer[start + 24 : start + 28] = _OFFLOADED
-        if plain:
-            yield frame(bytes(answer))
-        else:
-            yield from frames(self._answers_apart(payload))
-
-    def _answers_apart(self, payload: bytes) -> list[bytes]:
+    def _answers(self, payload: bytes) -> list[bytes]:
+        """The answer to each addition in a payload, with the reason where there is one."""
         answers: list[bytes] = []
         for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if kind != wire.RTM_NEWROUTE or path is None:
@@ -195,6 +194,14 @@ class HostSession:
 def _flagged(message: bytes, flag: int) -> bytes:
     (old,) = struct.unpack_from("=I", message, 24)
     return wire.with_route_flags(message, old | flag)
+
+
+def _answer_in_place(payload: bytes, starts: list[int]) -> bytes:
+    """The usual answer: the same frame again, with every route flagged as offloaded."""
+    answer = bytearray(payload)
+    for start in starts:
+        answer[start + 24 : start + 28] = _OFFLOADED
+    return frame(bytes(answer)) if answer else b""
 
 
 async def serve(session: HostSession, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("ynl_mirror.session")
 
 #: Seconds between attempts to connect: doubled from the first to the second, each shortened by up to a half.
-_BACKOFF = (0.25, 15.0)
+_BACKOFF = (0.1, 15.0)
 #: Seconds to wait for connection and TLS handshake.
 _CONNECT_TIMEOUT = 10.0
 #: Routes looked up and sent in one go.
