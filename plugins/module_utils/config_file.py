@@ -76,14 +76,17 @@ def check_tls(tls: TlsConfig | None) -> None:
 
 
 def _read_numbers(name: str, known: Mapping[str, int], directories: Sequence[str]) -> dict[str, int]:
-    """Names and numbers of iproute2's file NAME and of the *.conf files of NAME.d, on top of KNOWN."""
-    numbers = dict(known)
+    """Names and numbers of iproute2's file NAME and of the *.conf files of NAME.d, on top of KNOWN.
+
+    A name of two numbers means the lower one, as it does to `ip`: FRR's file calls 196 `static`, as 4 is.
+    """
+    names = {number: name for name, number in known.items()}
     for directory in directories:
         for path in [os.path.join(directory, name), *sorted(glob.glob(os.path.join(directory, name + ".d", "*.conf")))]:
             # a machine without iproute2, or without this file, has the kernel's names
             with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-                numbers.update(pair for pair in map(_number_and_name, file) if pair)
-    return numbers
+                names.update((pair[1], pair[0]) for pair in map(_number_and_name, file) if pair)
+    return {**known, **{names[number]: number for number in sorted(names, reverse=True)}}
 
 
 def _number_and_name(line: str) -> tuple[str, int] | tuple[()]:

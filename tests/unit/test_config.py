@@ -193,6 +193,10 @@ def test_names_come_from_iproute2_files_and_their_directories(tmp_path: Path) ->
     config = ListenerConfig.from_dict({"tls": TLS, "tables": ["blue", "green"]}, names)
     assert config.tables == (100, 101)
     assert names.protocols == Names().protocols
+    # What Debian's frr brings along: `ip route add ... proto static` means 4 all the same.
+    (tmp_path / "rt_protos.d").mkdir()
+    (tmp_path / "rt_protos.d" / "frr.conf").write_text("186  bgp\n190  ripng\n196  static\n")
+    assert read_names([str(tmp_path)]).protocols == {**Names().protocols, "ripng": 190}
 
 
 def _files(tmp_path: Path) -> dict[str, str]:
