@@ -89,6 +89,7 @@ class Agent:
         self._lock = asyncio.Lock()
         self._work_to_do = asyncio.Event()
         self._audit_due = self._remap_all = False
+        self._overruns = 0  # of the follower, as far as they have been seen to
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
@@ -184,6 +185,10 @@ class Agent:
             self._replica.view_changed = False
             self._follow_vrfs()
             # Links and addresses that go take mirrored routes along without a word.
+            self._audit_due = self._remap_all = True
+        if self._follower.overruns != self._overruns:
+            # What was lost may have been about mirrored routes, which the replica's own re-read leaves out.
+            self._overruns = self._follower.overruns
             self._audit_due = self._remap_all = True
         if changed:
             self._remap_all = True

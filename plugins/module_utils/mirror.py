@@ -24,7 +24,8 @@ from .routes import AF_INET, AF_INET6, Path, Prefix
 _LOG = logging.getLogger("ynl_mirror.mirror")
 
 _CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
-_REPLACE = wire.NLM_F_REQUEST | wire.NLM_F_REPLACE
+# CREATE as well: ours may have been taken away a moment ago.
+_REPLACE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE
 Item = tuple[int, Path]  # (prefix key, path)
 
 
