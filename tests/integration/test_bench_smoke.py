@@ -19,7 +19,7 @@ import pytest
 pytestmark = pytest.mark.controller  # the benchmark runs on a developer's Python
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 NETNS = Path("/run/netns")
-PEERS = ("bird", "ip-batch")
+PEERS = ("ynl-mirror", "bird", "ip-batch")
 
 sys.path.insert(0, str(BENCH))
 
