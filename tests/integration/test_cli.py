@@ -120,7 +120,7 @@ def test_watch_prints_changes_and_says_when_the_daemon_stops(
             "prefix": "10.0.0.0/8",
             "state": "installed",
             "reason": None,
-            "routes": ["dev eth3"],
+            "nexthops": [{"dev": "eth3"}],
         }
         served.call(daemon.queues[0].put_nowait, change)
     watcher.join(10)
