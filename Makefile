@@ -6,10 +6,10 @@
 # ARGS are further arguments, for example: make demo LAB=second ARGS=-v
 
 MAKEFLAGS += --no-print-directory
-LAB ?= ekho
+LAB ?=
 ARGS ?=
 PLAY = scripts/play
-OPTIONS = -e ekho_lab_name=$(LAB) $(ARGS)
+OPTIONS = $(if $(LAB),-e ekho_lab_name=$(LAB)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lab mirror kernel unkernel verify lab-down test bench clean

@@ -10,7 +10,8 @@ name: story
 type: stdout
 short_description: Shows only what changed, what a play tells, and failures
 description:
-  - Prints one line per change, and the messages of C(ansible.builtin.debug) as plain text.
+  - Prints one line per change, and the messages of C(ansible.builtin.debug) as plain text. A message that starts with
+    C(==) is a headline, as the name of a play is.
   - Tasks that change nothing are silent. Failures look as they do with the default callback.
   - With C(-v) everything looks as it does with the default callback.
   - The lab's C(make) targets use it; set E(ANSIBLE_STDOUT_CALLBACK=ekho.ynl_mirror.story) to use it elsewhere.
@@ -98,16 +99,21 @@ class CallbackModule(DefaultCallback):
 
     def _tell(self, result: dict[str, Any]) -> None:
         message = result.get("msg")
-        if message is None:  # debug of a variable, or a loop of messages, which its items have told
+        if "results" in result:  # a loop, whose items have told theirs
+            return
+        if message is None:  # debug of a variable
             for key, value in result.items():
-                if not key.startswith(("_", "ansible_")) and key not in ("changed", "failed", "msg", "results"):
+                if not key.startswith(("_", "ansible_")) and key not in ("changed", "failed"):
                     self._display.display(f"   {key}: {value}")
             return
         lines = message if isinstance(message, list) else str(message).splitlines()
         for line in lines:
-            self._display.display(f"   {line}".rstrip())
+            if line.startswith("== "):
+                self._display.display(f"\n{line}", color=COLOR_HIGHLIGHT)
+            else:
+                self._display.display(f"   {line}".rstrip())
 
     def _tell_change(self, result: Any) -> None:
         _role, colon, task = (self._last_task_name or result._task.get_name()).rpartition(" : ")
         name = task if colon else self._last_task_name
-        self._display.display(f" * {result._host.get_name()}: {name}", color=COLOR_CHANGED)
+        self._display.display(f" * {self.host_label(result)}: {name}", color=COLOR_CHANGED)
