@@ -45,6 +45,8 @@ from .routes import (
 )
 
 INFERENCES = ("nexthop", "prefix", "static")
+#: Paths remembered at most: a host may make ever-new ones.
+_MAX_RULES = 65536
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
 
 
@@ -224,6 +226,8 @@ class Mapper:
         """What becomes of the host routes with this path; good for as long as the mapper is."""
         rule = self._rules.get(path)
         if rule is None:
+            if len(self._rules) >= _MAX_RULES:
+                self._rules.clear()
             rule = self._rules[path] = PathMapper(self, path, self._prepare(path))
         return rule
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from .config import Filters, PrefixRule
 from .links import Link
 from .routes import ROUTE_TYPE_NAMES, Path, Prefix, protocol_name
-from .wire import RouteReader
+from .wire import MAX_TEMPLATES, RouteReader
 
 
 class Selection:
@@ -29,6 +29,8 @@ class Selection:
         """The path to send for this one - without nexthop object, which is the host's own - or None."""
         found = self._by_path.get(path)
         if found is None:
+            if len(self._by_path) >= MAX_TEMPLATES:
+                self._by_path.clear()
             found = self._by_path[path] = self._decide(path)
         return found[0]
 
