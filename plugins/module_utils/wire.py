@@ -390,7 +390,7 @@ def _nexthops(family: int, found: dict[int, bytes], rtflags: int, dead_hops: boo
     elif RTA_VIA in found:
         gateway = _via(found[RTA_VIA])
     oif = _number(found[RTA_OIF], "RTA_OIF") if RTA_OIF in found else None
-    if (gateway is None and oif is None) or rtflags & RTNH_F_DEAD:
+    if (gateway is None and oif is None) or (rtflags & RTNH_F_DEAD and not dead_hops):
         return ()
     return (NextHop(gateway, oif, 1, bool(rtflags & RTNH_F_ONLINK)),)
 
