@@ -90,15 +90,14 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
     definition = manager.definition(wanted.digest)
     if definition is not None:
         outcome.note_file(*definition)
-    start = restart or running_digest(manager) != wanted.digest
-    if start:
+    # After a deployment in any case: what it found may be what the daemon was started with.
+    if restart or outcome.changed or running_digest(manager) != wanted.digest:
         outcome.actions.append(f"start the {service.name}")
     if outcome.changed and not check:
         _make_directories(service, manager)
         deploy.deploy(wanted.program, service.lib_dir, service.bin_dir)
         deploy.write_file(service.config_file, wanted.config_text, 0o644)
-        if start or definition is not None:
-            manager.start(wanted.digest)
+        manager.start(wanted.digest)
     return outcome
 
 
