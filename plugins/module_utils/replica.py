@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from . import wire, wire_links
 from .links import Link, LinkAddress, Rule
 from .rib import Rib
+from .routes import AF_INET
 
 
 @dataclass
@@ -81,8 +82,9 @@ class Replica:
             self.addresses.discard(address)
         if known != exists:
             self.view_changed = True
-        if not exists:
-            # The last IPv4 address of a link takes all its IPv4 routes along, in any table (fib_disable_ip).
+        if not exists or (not known and address.address.family == AF_INET):
+            # The last IPv4 address of a link takes all its IPv4 routes along, in any table (fib_disable_ip); multipath
+            # ones lose a hop, which a first address revives (fib_sync_up). No route event tells of either.
             self.rib.ask(address.index)
 
     def _rule(self, exists: bool, rule: Rule) -> None:

@@ -141,6 +141,8 @@ class Rib:
                 new: Entry | None = path if old is None else inserted(old, path, nlflags)
             else:
                 new = None if old is path else removed(old, path)
+            if new is not path and isinstance(new, Path):
+                new = self.reader.intern(new)  # hops were added or taken away: one object for all equal paths
             self._put(table, key, path, old, new)
 
     def _home(self, path: Path) -> dict[int, Entry] | None:
@@ -213,6 +215,9 @@ def inserted(old: Entry, path: Path, nlflags: int) -> Entry:
         return _entry(paths)
     if path in alike:
         return old
+    if nlflags & wire.NLM_F_EXCL and alike:
+        # The kernel says that there was no route of this metric: those known came later, or went without a word.
+        return AMBIGUOUS
     if path.family == AF_INET6:
         return _inserted_ipv6(paths, alike, path)
     if not alike:
@@ -236,11 +241,18 @@ def _inserted_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry:
         # The message carries the whole hop list; one that does not contain the known hops is older than they are.
         if len(siblings) > 1 or not _hops(siblings[0]) <= _hops(path):
             return AMBIGUOUS
-        paths[paths.index(siblings[0])] = path
+        paths[paths.index(siblings[0])] = _with_new_hops_last(siblings[0], path)
         return _entry(paths)
     at = next((i for i, p in enumerate(paths) if p.metric > path.metric), len(paths))
     paths.insert(at, path)
     return _entry(paths)
+
+
+def _with_new_hops_last(known: Path, path: Path) -> Path:
+    """The path with its hops in the order of a dump: a notification names the new hop first (rt6_fill_node)."""
+    places = {(hop.gateway, hop.oif): place for place, hop in enumerate(known.nexthops)}
+    ordered = tuple(sorted(path.nexthops, key=lambda hop: places.get((hop.gateway, hop.oif), len(places))))
+    return path if ordered == path.nexthops else path.with_nexthops(*ordered)
 
 
 def _hops(path: Path) -> set[tuple[object, object]]:
