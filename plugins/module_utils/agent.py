@@ -190,8 +190,11 @@ class Agent:
             # What was lost may have been about mirrored routes, which the replica's own re-read leaves out.
             self._overruns = self._follower.overruns
             self._audit_due = self._remap_all = True
-        if changed:
+        for scope, keys in changed.items():
             self._remap_all = True
+            installed = self.mirror.installed.get(scope, {})
+            # Somebody's REPLACE takes a mirrored route of the same prefix and metric away, and names only itself.
+            self._audit_due = self._audit_due or any(key in installed for key in keys)
         if self._remap_all or any(self._dirty.values()):
             self._work_to_do.set()
 
