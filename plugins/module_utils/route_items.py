@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .plan import canonical, same_hops
@@ -295,7 +295,9 @@ class ItemReader:
             except ItemError as error:
                 raise ItemError(f"nexthops[{number}]: {error}") from None
             hops.append(hop)
-        return tuple(hops)
+        return (
+            tuple(hops) if len(hops) > 1 else (replace(hops[0], weight=1),)
+        )  # alone it takes all, whatever its weight
 
     def _nexthop(self, value: object, family: int) -> NextHop:
         fields = _checked(value, HOP_OPTIONS, "gateway")

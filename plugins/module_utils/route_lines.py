@@ -34,31 +34,33 @@ class LineWriter:
     def __init__(self, link_name: LinkName, table: str) -> None:
         self._link_name = link_name
         self._table = table
-        self._parts: dict[tuple[Path, bool], tuple[str, str]] = {}
+        self._parts: dict[tuple[Path, bool], tuple[str, str, str]] = {}
 
     def line(self, route: Route) -> str:
         """The route as ``ip route show`` would print it, with its owner and without its table."""
-        head, tail = self._halves(route.path, False)
-        return f"{head}{route.prefix}{tail}"
+        head, middle, hops = self._thirds(route.path, False)
+        return f"{head}{route.prefix}{middle}{hops}"
 
     def command(self, operation: Operation) -> str:
         """The command that does the same."""
         path = operation.route.path
-        head, tail = self._halves(path, operation.action == DELETE)
+        head, middle, hops = self._thirds(path, operation.action == DELETE)
         program = "ip -6 route" if path.family == AF_INET6 else "ip route"
-        return f"{program} {_VERBS[operation.action]} {head}{operation.route.prefix}{tail} {self._table}"
+        # Behind `nexthop` iproute2 takes nothing but more of them, so the table comes before.
+        return f"{program} {_VERBS[operation.action]} {head}{operation.route.prefix}{middle} {self._table}{hops}"
 
     def commands(self, operations: Iterable[Operation]) -> list[str]:
         """The commands for all operations, in order."""
         return [self.command(operation) for operation in operations]
 
-    def _halves(self, path: Path, deleting: bool) -> tuple[str, str]:
+    def _thirds(self, path: Path, deleting: bool) -> tuple[str, str, str]:
+        """What stands before the destination, behind it, and behind the table: the hops of a multipath route."""
         found = self._parts.get((path, deleting))
         if found is None:
             found = self._parts[path, deleting] = self._build(path, deleting)
         return found
 
-    def _build(self, path: Path, deleting: bool) -> tuple[str, str]:
+    def _build(self, path: Path, deleting: bool) -> tuple[str, str, str]:
         head = "" if path.type == RTN_UNICAST else f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} "
         words: list[str] = []
         if path.tos:
@@ -73,10 +75,9 @@ class LineWriter:
             words += ["src", str(path.src)]
         if path.mtu is not None and not deleting:
             words += ["mtu", str(path.mtu)]
-        if len(path.nexthops) > 1:
-            for hop in path.nexthops:
-                words += ["nexthop", *self._hop(hop, path.family), "weight", str(hop.weight)]
-        return head, " " + " ".join(words)
+        several = path.nexthops if len(path.nexthops) > 1 else ()
+        hops = [" ".join([" nexthop", *self._hop(hop, path.family), "weight", str(hop.weight)]) for hop in several]
+        return head, " " + " ".join(words), "".join(hops)
 
     def _hop(self, hop: NextHop, family: int) -> list[str]:
         words: list[str] = []
