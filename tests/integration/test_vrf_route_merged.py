@@ -97,11 +97,13 @@ EVERY_OPTION = [
         {
             "dst": "fd09::/16",
             "nexthops": [{"gateway": "fd00:1::2", "weight": 2}, {"gateway": "fd00:2::2", "weight": 9}],
+            "metric": 7,
         },
-        "fd09::/16 proto 121 metric 1024 nexthop via fd00:1::2 dev eth1 weight 2 nexthop via fd00:2::2 dev eth2 weight 9",
+        "fd09::/16 proto 121 metric 7 nexthop via fd00:1::2 dev eth1 weight 2 nexthop via fd00:2::2 dev eth2 weight 9",
         {
             "dst": "fd09::/16",
             "nexthops": [{"gateway": "fd00:1::2"}, {"gateway": "fd00:1::3"}, {"gateway": "fd00:2::2"}],
+            "metric": 7,
         },
     ),
     (
