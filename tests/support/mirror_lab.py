@@ -219,7 +219,7 @@ class MirrorLab:
     """The four machines. ``routes_of``, ``mirrored`` and ``others`` are what tests compare."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._namespaces = Namespaces()
         self._daemons: list[Daemon] = []
         self.host_a, self.dpu = self._namespaces("host-a"), self._namespaces("dpu")
@@ -296,7 +296,7 @@ class MirrorLab:
         return self._daemon(namespace or self.host, "listener", {"agents": agents, **config}, start)
 
     def _daemon(self, namespace: Namespace, kind: str, config: dict[str, Any], start: bool) -> Daemon:
-        folder = self._folder / f"{kind}{len(self._daemons)}"
+        folder = self.folder / f"{kind}{len(self._daemons)}"
         folder.mkdir()
         daemon = Daemon(namespace, kind, folder, config)
         self._daemons.append(daemon)
@@ -414,3 +414,32 @@ def mirror_lab(folder: Path) -> Iterator[MirrorLab]:
         yield made
     finally:
         made.close()
+
+
+class RouteMonitor:
+    """`ip monitor route` in a namespace; between markers nothing is missed, and nothing is waited for in vain."""
+
+    def __init__(self, namespace: Namespace, folder: Path) -> None:
+        self._namespace = namespace
+        self._file = folder / f"monitor{next(_numbers)}.txt"
+        self._seen = 0
+        with self._file.open("w") as file:
+            namespace.start("stdbuf", "-oL", "ip", "-N", "monitor", "route", stdout=file)
+        until(self._mark, True)
+        self.lines()
+
+    def _mark(self) -> bool:
+        self._namespace.ip("route replace blackhole 198.51.100.0/24 table 999")
+        self._namespace.ip("route del blackhole 198.51.100.0/24 table 999")
+        return " 198.51.100.0/24 " in self._file.read_text()
+
+    def lines(self) -> list[str]:
+        """The events since the last call."""
+        marker = f"203.0.113.{next(_numbers) % 256}"
+        self._namespace.ip(f"route add blackhole {marker} table 999")
+        self._namespace.ip(f"route del blackhole {marker} table 999")
+        end = re.compile(rf"Deleted .*{marker} .*\n")
+        new = until(lambda: self._file.read_text()[self._seen :], end.search)
+        new = new[: end.search(new).end()]  # type: ignore[union-attr]  # it was found just now
+        self._seen += len(new)
+        return [line.strip() for line in new.splitlines() if " table 999 " not in line]

@@ -1,0 +1,453 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent on a DPU that has a life of its own: why routes are not mapped, other people's routes, restarts, sweeps."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+    DONE,
+    OFFLOAD,
+    OFFLOAD_FAILED,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    Message,
+    Producer,
+    frame,
+    message,
+    route,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+    MANUAL,
+    NOTHING,
+    OFFLOADED,
+    MirrorLab,
+    RouteMonitor,
+    always,
+    batch,
+    until,
+)
+
+#: The listener by the uplink of VRF b, so that a test may take eth1 away.
+BY_B = {"agents": [{"address": "192.168.102.1"}]}
+A_OFFLOADED = {"a": [], "b": ["192.168.11.0/24 dev eth3"]}
+
+
+# -- mapping
+
+
+def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorLab) -> None:
+    batch(
+        lab.dpu,
+        "route add unreachable 10.5.0.0/16 table 10",
+        "route add 10.6.0.0/16 via 192.168.11.2 dev eth3 table 10",
+        "route add 10.6.6.0/24 via 192.168.101.2 dev eth1 table 10",
+        "address add 192.168.109.1/32 dev lo",
+    )
+    batch(
+        lab.host,
+        "route add 10.1.0.0/24 via 192.168.101.9",
+        "route add 10.2.0.0/24 via 192.168.101.1",
+        "route add blackhole 10.3.0.0/24",
+        "route add 10.4.0.0/24 via 192.168.109.1 dev eth1 onlink",
+        "route add 10.5.1.0/24 via 192.168.101.1",
+        "route add 10.6.0.0/20 via 192.168.101.1",
+        "route add 10.7.0.0/24 nexthop via 192.168.101.1 nexthop via 192.168.102.1",
+    )
+    reasons = {
+        "10.1.0.0/24": "gateway 192.168.101.9 is no address of the DPU",
+        "10.2.0.0/24": "the exit eth1 leads back to the host",
+        "10.3.0.0/24": "type blackhole has no exit",
+        "10.4.0.0/24": "gateway 192.168.109.1 is on lo, which is in no VRF",
+        "10.5.1.0/24": "vrf a says unreachable for 10.5.0.0/16",
+        "10.6.0.0/20": "ambiguous: vrf a sends a part, 10.6.6.0/24, another way than 10.6.0.0/16",
+        "10.7.0.0/24": "the exit eth1 leads back to the host",
+        "192.168.101.0/24": "connected on the host: no gateway",
+    }
+    mirror = lab.mirror()
+    for prefix, reason in reasons.items():
+        told = mirror.agent.explain(prefix)
+        assert told["state"] == "unmapped"
+        assert reason in told["reason"]
+        assert any(reason in step for step in told["steps"]), told["steps"]
+        # The listener has the very words.
+        assert mirror.listener.state(prefix) == ("unmapped", told["reason"])
+    assert lab.mirrored() == NOTHING
+    assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has no route to exactly 10.99.0.0/16"
+
+
+def test_explain_tells_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
+    lab.deploy()
+    told = lab.mirror().agent.explain("192.168.11.0/24")
+    assert (told["state"], told["reason"]) == ("installed", None)
+    assert told["steps"] == [
+        "the host routes 192.168.11.0/24 via 192.168.101.1 proto boot",
+        "nexthop: gateway 192.168.101.1 is on eth1 in vrf a (table 10)",
+        "nexthop: vrf a reaches 192.168.11.0/24 by 192.168.11.0/24 dev eth3 proto kernel",
+        "nexthop: exit dev eth3, known in vrf a",
+        "installed in vrf b: every VRF that imports but the source",
+    ]
+
+
+def test_prefix_static_rules_and_imports_decide_where_nexthop_cannot(lab: MirrorLab) -> None:
+    static = [
+        {"prefix": "10.8.0.0/16", "vrf": "b", "dev": "eth4", "via": "192.168.12.2"},
+        {"gateway": "192.168.101.9", "vrf": "a", "dev": "eth3"},
+    ]
+    vrfs = {
+        "a": {"table": 10, "links": ["eth1", "eth3"]},
+        "b": {"table": 20, "links": ["eth2", "eth4"]},
+        "c": {"table": 30},
+    }
+    batch(
+        lab.host,
+        "route add 192.168.11.0/24 via 192.168.101.8",  # by prefix: vrf a has this very one
+        "route add 10.8.1.0/24 via 192.168.101.8",
+        "route add 10.9.1.0/24 via 192.168.101.9",
+    )
+    lab.mirror(agent={"static": static, "vrfs": vrfs, "imports": {"c": ["b"]}})
+    from_a = ["10.9.1.0/24 dev eth3", "192.168.11.0/24 dev eth3"]
+    from_b = ["10.8.1.0/24 via 192.168.12.2 dev eth4"]
+    assert lab.mirrored() == {"a": from_b, "b": from_a, "30": from_b}
+
+
+def test_the_order_of_inferences_is_the_users(lab: MirrorLab) -> None:
+    lab.host.ip("route add 192.168.11.0/24 via 192.168.101.1")
+    static = [{"prefix": "192.168.11.0/24", "vrf": "a", "dev": "eth3", "via": "192.168.11.2"}]
+    lab.mirror(agent={"static": static, "inference": ["static"]})
+    assert lab.mirrored() == {"a": [], "b": ["192.168.11.0/24 via 192.168.11.2 dev eth3"]}
+
+
+# -- other people's routes
+
+
+@pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
+def test_a_foreign_route_with_the_same_key_is_left_alone(lab: MirrorLab, prefix: str) -> None:
+    lab.dpu.ip(f"route add {prefix} dev eth4 table 20 proto static")
+    lab.deploy()
+    before = lab.others()
+    mirror = lab.mirror()
+    reason = "vrf b: another route with this prefix and metric is there, which the mirror did not install"
+    assert mirror.agent.state(prefix) == ("failed", reason)
+    assert mirror.listener.state(prefix) == ("failed", reason)
+    assert mirror.agent.explain(prefix)["steps"][-1] == f"the kernel refused: {reason}"
+    assert lab.mirrored() == {**OFFLOADED, "b": [r for r in OFFLOADED["b"] if not r.startswith(prefix)]}
+    assert lab.others() == before
+
+    lab.dpu.ip(f"route del {prefix} dev eth4 table 20 proto static")
+    until(lab.mirrored, OFFLOADED)
+    until(lambda: mirror.agent.state(prefix), ("installed", None))
+
+
+@pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
+def test_a_route_that_somebody_writes_over_ours_is_theirs(lab: MirrorLab, prefix: str) -> None:
+    """The kernel's REPLACE ignores the protocol: `ip route replace` takes the mirrored route away."""
+    lab.deploy()
+    mirror = lab.mirror()
+    lab.dpu.ip(f"route replace {prefix} dev eth4 table 20 proto static")
+    until(lambda: mirror.agent.state(prefix)[0], "failed")
+    theirs = lab.others()
+    lab.host.ip(f"route del {prefix}")
+    until(lambda: mirror.agent.state(prefix), (None, None))
+    assert lab.others() == theirs
+    lab.host.ip(f"route add {prefix} via {'fd00:101::1' if ':' in prefix else '192.168.101.1'}")
+    until(lambda: mirror.agent.state(prefix)[0], "failed")
+    lab.dpu.ip(f"route del {prefix} dev eth4 table 20 proto static")
+    until(lab.mirrored, OFFLOADED)
+
+
+def test_other_routes_are_never_changed_or_deleted(lab: MirrorLab) -> None:
+    """Everything that others own - beside, around and under the mirrored routes - is the same after a full life."""
+    for prefix in ("192.168.11.0/24", "fd00:11::/64"):
+        batch(
+            lab.dpu,
+            f"route add {prefix} dev eth4 table 20 proto static metric 50",
+            f"route add {prefix} dev eth4 table 20 proto {MANUAL} metric 60",
+            f"route add {prefix} dev eth4 table 30 proto bird",
+            f"route add {prefix} dev eth4 proto static",
+            f"route add unreachable {prefix} table 20 metric 4278198272",
+        )
+    before = lab.others()
+    mirror = lab.mirror()
+    for _round in range(2):
+        lab.deploy()
+        until(lab.mirrored, OFFLOADED)
+        assert lab.others() == before
+        batch(lab.host, "route replace 192.168.11.0/24 via 192.168.101.1 mtu 1400", "route del fd00:11::/64")
+        until(lambda: lab.mirrored()["b"], ["192.168.11.0/24 dev eth3"])
+        mirror.agent.end(signal.SIGKILL)
+        lab.host.ip("route del 192.168.11.0/24")
+        mirror.agent.start()
+        until(lambda: lab.mirrored()["b"], [])
+        batch(lab.host, "route del 192.168.12.0/24", "route del fd00:12::/64")
+        until(lab.mirrored, NOTHING)
+    assert mirror.agent.end() == 0
+    assert lab.others() == before
+
+
+@pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
+def test_a_mirrored_route_that_somebody_touches_is_put_right(lab: MirrorLab, prefix: str) -> None:
+    lab.deploy()
+    lab.mirror()
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    lab.dpu.ip(f"route del {prefix} table 20")
+    until(lab.mirrored, OFFLOADED)
+    assert [line.split()[0] for line in monitor.lines()] == ["Deleted", prefix]
+    lab.dpu.ip(f"route replace {prefix} dev eth4 table 20 proto 121")
+    until(lab.mirrored, OFFLOADED)
+    # What appears under the mirror's own number is the mirror's, so it goes.
+    lab.dpu.ip("route add 10.0.0.0/8 dev eth4 table 20 proto 121")
+    until(lab.mirrored, OFFLOADED)
+
+
+# -- the DPU's own changes
+
+
+def test_a_link_that_goes_down_takes_its_routes_off_and_brings_them_back(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    lab.host_a.ip("link set eth1 down")  # the DPU's eth3 loses its carrier
+    until(lab.mirrored, {**OFFLOADED, "b": []})
+    for prefix in ("192.168.11.0/24", "fd00:11::/64"):
+        told = until(lambda p=prefix: mirror.agent.state(p), lambda told: told[0] == "unmapped")
+        assert "the exit link eth3 is down" in str(told[1])
+    lab.host_a.ip("link set eth1 up")
+    until(lab.mirrored, OFFLOADED)
+
+    lab.dpu.ip("link set eth3 down")  # and now its IPv4 routes vanish without a word, the connected one as well
+    until(lab.mirrored, {**OFFLOADED, "b": []})
+    batch(
+        lab.dpu,
+        "link set eth3 up",
+        "route replace 192.168.11.0/24 dev eth3 proto kernel scope link src 192.168.11.1 table 10",
+        "route replace fd00:11::/64 dev eth3 proto kernel metric 256 table 10",
+    )
+    until(lab.mirrored, OFFLOADED)
+
+
+def test_a_gateway_address_that_moves_moves_its_routes(lab: MirrorLab) -> None:
+    lab.host.ip("route add 192.168.11.0/24 via 192.168.101.1")
+    lab.dpu.ip("address add 192.168.109.1/24 dev eth1 noprefixroute")  # so that eth1 keeps its IPv4 routes
+    mirror = lab.mirror(agent={"inference": ["nexthop"]}, listener=BY_B)
+    assert lab.mirrored() == A_OFFLOADED
+    lab.dpu.ip("address del 192.168.101.1/24 dev eth1")
+    until(lab.mirrored, NOTHING)
+    state, reason = until(lambda: mirror.agent.state("192.168.11.0/24"), lambda told: told[0] == "unmapped")
+    assert (state, reason) == ("unmapped", "nexthop: gateway 192.168.101.1 is no address of the DPU")
+    lab.dpu.ip("address add 192.168.101.1/24 dev eth1 noprefixroute")
+    until(lab.mirrored, A_OFFLOADED)
+
+
+def test_the_dpus_own_routes_decide_anew(lab: MirrorLab) -> None:
+    lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1")
+    mirror = lab.mirror()
+    assert mirror.agent.state("10.1.1.0/24")[0] == "unmapped"
+    lab.dpu.ip("route add 10.1.0.0/16 via 192.168.11.2 dev eth3 table 10")
+    until(lab.mirrored, {"a": [], "b": ["10.1.1.0/24 via 192.168.11.2 dev eth3"]})
+    hops = "nexthop via 192.168.11.2 dev eth3 nexthop via 192.168.11.3 dev eth3"
+    lab.dpu.ip(f"route replace 10.1.0.0/16 table 10 {hops}")
+    both = "10.1.1.0/24 via 192.168.11.2 dev eth3 weight 1 + via 192.168.11.3 dev eth3 weight 1"
+    until(lab.mirrored, {"a": [], "b": [both]})
+    lab.dpu.ip("route del 10.1.0.0/16 table 10")
+    until(lab.mirrored, NOTHING)
+
+
+# -- restarts
+
+
+def test_a_killed_agent_leaves_its_routes_and_its_successor_writes_only_what_changed(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    mirror.agent.end(signal.SIGKILL)
+    assert lab.mirrored() == OFFLOADED
+    lab.host.ip("route del 192.168.11.0/24")
+    assert monitor.lines() == []
+    mirror.agent.start().ready()
+    until(lab.mirrored, {**OFFLOADED, "b": ["fd00:11::/64 dev eth3"]})
+    mirror.synced()
+    until(lambda: mirror.agent.status()["installed"], 3)
+    (line,) = monitor.lines()
+    assert line.startswith("Deleted 192.168.11.0/24 dev eth3 table 20 proto 121")
+
+
+def test_an_upgraded_agent_is_as_hitless(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    for _round in range(3):
+        assert mirror.agent.end(signal.SIGTERM) == 0
+        assert lab.mirrored() == OFFLOADED
+        mirror.agent.start().ready()
+        until(lambda: mirror.agent.status()["installed"], 4)
+    assert monitor.lines() == []
+
+
+def test_a_restarted_listener_withdraws_only_what_went_meanwhile(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    mirror.listener.end(signal.SIGKILL)
+    until(lambda: mirror.agent.status()["hosts"], [])
+    lab.host.ip("route del fd00:12::/64")
+    assert monitor.lines() == []
+    mirror.listener.start()
+    until(lab.mirrored, {**OFFLOADED, "a": ["192.168.12.0/24 dev eth4"]})
+    mirror.synced()
+    (line,) = monitor.lines()
+    assert line.startswith("Deleted fd00:12::/64 dev eth4 table 10 proto 121")
+    # SIGHUP connects anew, with the same effect: none.
+    mirror.listener.signal(signal.SIGHUP)
+    until(lambda: mirror.listener.status()["agents"][0]["replays"], 2)
+    mirror.synced()
+    assert monitor.lines() == []
+
+
+# -- producers of all kinds
+
+
+def test_a_producer_without_nlmsg_done_gets_the_settle_time(lab: MirrorLab) -> None:
+    agent = lab.agent(settle_time=1.0).ready()
+    lab.dpu.ip("route add 10.66.0.0/16 dev eth3 table 20 proto 121")  # an earlier life's
+    with Producer(lab.host) as producer:
+        producer.send(route("192.168.11.0/24", "192.168.101.1"), route("192.168.12.0/24", "192.168.102.1"))
+        assert producer.take(2) == [
+            Message(RTM_NEWROUTE, "192.168.11.0/24", 254, OFFLOAD),
+            Message(RTM_NEWROUTE, "192.168.12.0/24", 254, OFFLOAD),
+        ]
+        installed = {"a": ["192.168.12.0/24 dev eth4"], "b": ["192.168.11.0/24 dev eth3"]}
+        until(lab.mirrored, installed)
+        agent.says(r"replay complete \(nothing came for 1 s\): 2 routes .* 1 stale")
+        producer.send(route("192.168.12.0/24", kind=RTM_DELROUTE))
+        until(lab.mirrored, A_OFFLOADED)
+    # Its end is no withdrawal, and the next replay sweeps what it does not name, once it has settled.
+    until(lambda: agent.status()["hosts"], [])
+    with Producer(lab.host) as producer:
+        producer.send(route("192.168.12.0/24", "192.168.102.1"))
+        until(lambda: lab.mirrored()["a"], ["192.168.12.0/24 dev eth4"])
+        until(lab.mirrored, {"a": ["192.168.12.0/24 dev eth4"], "b": []})
+
+
+def test_nothing_is_swept_before_the_replay_is_complete(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    mirror.listener.end(signal.SIGKILL)
+    mirror.agent.end(signal.SIGKILL)
+    agent = mirror.agent.start().ready()
+    half = route("192.168.11.0/24", "192.168.101.1")
+    with Producer(lab.host) as producer:
+        producer.send(half)
+        producer.take(1)
+        always(lab.mirrored, OFFLOADED)
+        assert agent.status()["hosts"][0]["replay"] == "under way"
+        # A change of the DPU's own that maps everything anew must not sweep either.
+        lab.dpu.ip("route add 10.77.0.0/16 dev eth3 table 10")
+        until(lambda: agent.status()["remaps"], lambda count: count >= 1)
+        always(lab.mirrored, OFFLOADED)
+    until(lambda: agent.status()["hosts"], [])
+    always(lab.mirrored, OFFLOADED)  # a replay that was cut off is none
+    with Producer(lab.host) as producer:
+        producer.send(half, DONE)
+        until(lab.mirrored, A_OFFLOADED)
+
+
+def test_frames_in_pieces_and_several_messages_a_frame(lab: MirrorLab) -> None:
+    agent = lab.agent().ready()
+    routes = [route(f"192.168.11.{number}/32", "192.168.101.1") for number in range(40)]
+    stream = frame(*routes[:20]) + frame(routes[20]) + frame(*routes[21:], message(0x7F, b"unknown!"), DONE)
+    with Producer(lab.host) as producer:
+        for start in range(0, len(stream), 113):
+            producer.sock.sendall(stream[start : start + 113])
+        answers = producer.take(40)
+        assert [answer.prefix for answer in answers] == [f"192.168.11.{number}/32" for number in range(40)]
+        assert {answer.flags for answer in answers} == {OFFLOAD}
+        until(lambda: len(lab.mirrored()["b"]), 40)
+        agent.says("netlink messages of type 127 are not understood")
+        producer.send(route("10.0.0.0/24", "192.168.101.1"), route("10.0.1.0/24", "192.168.101.1", table=100))
+        # What every producer understands, and behind it the reason in an extended ack.
+        assert [(told.kind, told.prefix, told.flags) for told in producer.take(4)] == [
+            (RTM_NEWROUTE, "10.0.0.0/24", OFFLOAD_FAILED),
+            (2, "", 0),
+            (RTM_NEWROUTE, "10.0.1.0/24", OFFLOAD_FAILED),
+            (2, "", 0),
+        ]
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\x01\x00\x02",
+        frame(message(RTM_NEWROUTE, b"\x02\x18")),
+        frame(route("10.0.0.0/24", "192.168.101.1")[:-4]),
+        frame(b"\xff\xff\xff\xff" + route("10.0.0.0/24", "192.168.101.1")[4:]),
+    ],
+    ids=["http", "short length", "no rtmsg", "cut short", "false length"],
+)
+def test_rubbish_ends_its_connection_and_nothing_else(lab: MirrorLab, rubbish: bytes) -> None:
+    agent = lab.agent().ready()
+    with Producer(lab.host) as producer:
+        producer.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
+        producer.take(1)
+        until(lab.mirrored, A_OFFLOADED)
+        producer.sock.sendall(rubbish)
+        assert producer.closed()
+    agent.says("disconnected, its routes stay")
+    assert "Traceback" not in agent.log()
+    assert lab.mirrored() == A_OFFLOADED
+    with Producer(lab.host) as producer:
+        producer.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
+        assert producer.take(1)[0].flags == OFFLOAD
+
+
+def test_the_same_host_anew_takes_the_place_of_its_half_open_connection(lab: MirrorLab) -> None:
+    agent = lab.agent().ready()
+    with Producer(lab.host) as first:
+        first.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
+        first.take(1)
+        with Producer(lab.host) as second:
+            assert first.closed()
+            second.send(route("192.168.11.0/24", "192.168.101.1"), route("192.168.12.0/24", "192.168.102.1"), DONE)
+            assert [told.flags for told in second.take(2)] == [OFFLOAD, OFFLOAD]
+            assert [host["host"] for host in agent.status()["hosts"]] == ["192.168.101.2"]
+    assert "Traceback" not in agent.log()
+
+
+def test_a_second_host_is_refused_until_the_first_has_left(lab: MirrorLab) -> None:
+    agent = lab.agent().ready()
+    with Producer(lab.host) as first:
+        first.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
+        first.take(1)
+        with Producer(lab.host, "192.168.102.1") as second:
+            assert second.closed()
+        agent.says("192.168.102.2: refused: the host 192.168.101.2 is connected, and one DPU mirrors one host")
+        first.send(route("192.168.12.0/24", "192.168.102.1"))
+        assert first.take(1)[0].flags == OFFLOAD
+    until(lambda: agent.status()["hosts"], [])
+    with Producer(lab.host, "192.168.102.1") as second:
+        second.send(route("192.168.12.0/24", "192.168.102.1"), DONE)
+        assert second.take(1)[0].flags == OFFLOAD
+        until(lab.mirrored, {"a": ["192.168.12.0/24 dev eth4"], "b": []})
+
+
+def test_hosts_names_who_may_connect_without_certificates_too(lab: MirrorLab) -> None:
+    agent = lab.agent(hosts=["192.168.102.2"]).ready()
+    with Producer(lab.host) as producer:
+        assert producer.closed()
+    agent.says("192.168.101.2: refused: 192.168.101.2 is not among hosts")
+    with Producer(lab.host, "192.168.102.1") as producer:
+        producer.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
+        assert producer.take(1)[0].flags == OFFLOAD
+
+
+def test_an_address_in_use_is_one_line_and_exit_1(lab: MirrorLab) -> None:
+    lab.agent().ready()
+    second = lab.agent()
+    assert second.process is not None
+    assert second.process.wait(15) == 1
+    assert "cannot listen on :: port 2620: Address already in use" in second.log()
+    assert "Traceback" not in second.log()

@@ -1,0 +1,178 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The other end of an FPM connection, written by hand from FRR's fpm/fpm.h and linux/rtnetlink.h, byte by byte.
+
+It shares no code with the library, so that a mistake there cannot cancel itself out. ``Producer`` plays a host towards
+the agent, ``Consumer`` a foreign forwarding plane towards the listener.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+
+NLMSG_ERROR, NLMSG_DONE, RTM_NEWROUTE, RTM_DELROUTE = 2, 3, 24, 25
+OFFLOAD, OFFLOAD_FAILED = 0x4000, 0x20000000
+_DST, _OIF, _GATEWAY, _PRIORITY = 1, 4, 5, 6
+_SECONDS = 20
+
+
+def route(prefix: str, gateway: str | None = None, kind: int = RTM_NEWROUTE, table: int = 254) -> bytes:
+    """A route message as zebra sends it: the table in the header, the destination first; a delete names that only."""
+    network = ipaddress.ip_network(prefix)
+    family = 2 if network.version == 4 else 10
+    # rtm_family, dst_len, src_len, tos, table, protocol (zebra), scope, type (unicast), flags
+    header = struct.pack("=BBBBBBBBI", family, network.prefixlen, 0, 0, table, 11, 0, 1, 0)
+    attributes = _attribute(_DST, network.network_address.packed)
+    if gateway is not None:
+        attributes += _attribute(_PRIORITY, struct.pack("=I", 20))
+        attributes += _attribute(_GATEWAY, ipaddress.ip_address(gateway).packed)
+        attributes += _attribute(_OIF, struct.pack("=I", 2))
+    return message(kind, header + attributes)
+
+
+def message(kind: int, payload: bytes) -> bytes:
+    """A netlink message."""
+    return struct.pack("=IHHII", 16 + len(payload), kind, 0x501, 0, 0) + payload
+
+
+def frame(*messages: bytes) -> bytes:
+    """An FPM frame around netlink messages: version 1, type 1, length in network order."""
+    payload = b"".join(messages)
+    return struct.pack(">BBH", 1, 1, 4 + len(payload)) + payload
+
+
+DONE = message(NLMSG_DONE, struct.pack("=i", 0))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+class Message(NamedTuple):
+    """A message that came: its type, and of a route message prefix, table and flags (0 of others)."""
+
+    kind: int
+    prefix: str = ""
+    table: int = 0
+    flags: int = 0
+
+
+class _Stream:
+    """Frames in and out of a connected socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.sock.settimeout(_SECONDS)
+        self._rest = b""
+
+    def send(self, *messages: bytes) -> None:
+        """Send messages in one frame."""
+        self.sock.sendall(frame(*messages))
+
+    def read(self) -> Iterator[Message]:
+        """The messages as they come; ends when the other side closes."""
+        while True:
+            try:
+                data = self.sock.recv(65536)
+            except ConnectionResetError:
+                return
+            if not data:
+                return
+            self._rest += data
+            while len(self._rest) >= 4:
+                version, kind, length = struct.unpack_from(">BBH", self._rest)
+                assert (version, kind) == (1, 1)
+                if len(self._rest) < length:
+                    break
+                payload, self._rest = self._rest[4:length], self._rest[length:]
+                yield from _messages(payload)
+
+    def take(self, count: int) -> list[Message]:
+        """The next ``count`` messages."""
+        found = []
+        for item in self.read():
+            found.append(item)
+            if len(found) == count:
+                return found
+        raise AssertionError(f"the connection ended after {found}")
+
+    def closed(self) -> bool:
+        """Whether the other side closes the connection (bounded), whatever it sends before."""
+        for _item in self.read():
+            pass
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.sock.close()
+
+    def __enter__(self) -> _Stream:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def _messages(payload: bytes) -> Iterator[Message]:
+    while payload:
+        size, kind = struct.unpack_from("=IH", payload)
+        yield _message(kind, payload[16:size])
+        payload = payload[(size + 3) & ~3 :]
+
+
+def _message(kind: int, body: bytes) -> Message:
+    if kind not in (RTM_NEWROUTE, RTM_DELROUTE):
+        return Message(kind)
+    family, length, _src, _tos, table, _protocol, _scope, _type, flags = struct.unpack_from("=BBBBBBBBI", body)
+    destination, at = bytes(4 if family == 2 else 16), 12
+    while at < len(body):
+        size, attribute = struct.unpack_from("=HH", body, at)
+        if attribute == _DST:
+            destination = body[at + 4 : at + size]
+        if attribute == 15:  # RTA_TABLE
+            (table,) = struct.unpack_from("=I", body, at + 4)
+        at += (size + 3) & ~3
+    return Message(kind, f"{ipaddress.ip_address(destination)}/{length}", table, flags)
+
+
+class Producer(_Stream):
+    """A host that speaks to the agent from a namespace; ``source`` chooses among its addresses."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        address: str = "192.168.101.1",
+        source: str | None = None,
+        context: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        with namespace.entered():
+            sock = socket.create_connection((address, 2620), _SECONDS, (source, 0) if source else None)
+        if context is not None:
+            sock = context.wrap_socket(sock, server_hostname=server_name)
+        super().__init__(sock)
+
+
+class Consumer:
+    """A plain FPM server in a namespace, such as another vendor's forwarding plane."""
+
+    def __init__(self, namespace: Namespace, address: str) -> None:
+        with namespace.entered():
+            self._server = socket.create_server((address, 2620))
+        self._server.settimeout(_SECONDS)
+
+    def accept(self) -> _Stream:
+        """The next connection."""
+        return _Stream(self._server.accept()[0])
+
+    def close(self) -> None:
+        """Close the listening socket."""
+        self._server.close()
