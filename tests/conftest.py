@@ -63,7 +63,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
             path, _sep, test = report.nodeid.removeprefix("tests/").partition("::")
-            group = f"{path.partition('/')[0]}: {test}" if path.startswith("tooling/") else path.rpartition("/")[0]
+            group = (
+                f"{path.partition('/')[0]}: {test.partition('[')[0]}"
+                if path.startswith("tooling/")
+                else path.rpartition("/")[0]
+            )
             outcomes[group][outcome] += 1
             seconds[group] += report.duration
     if not outcomes:

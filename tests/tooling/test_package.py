@@ -18,7 +18,7 @@ NOT_PACKED = {".gitignore", "galaxy.yml"}
 MADE = {"MANIFEST.json", "FILES.json"}
 PLUGINS = sorted(
     (folder, path.stem)
-    for folder in ("modules", "filter", "connection")
+    for folder in ("modules", "filter", "connection", "callback")
     for pattern in ("*.py", "*.yml")
     for path in (CHECKOUT / "plugins" / folder).glob(pattern)
 )
@@ -56,7 +56,7 @@ def test_tarball_holds_the_project_and_nothing_else(tarball: Path) -> None:
     assert packed - MADE == {str(path) for path in checkout_files()} - NOT_PACKED
 
 
-@pytest.mark.parametrize(("folder", "name"), PLUGINS, ids="-".join)
+@pytest.mark.parametrize(("folder", "name"), PLUGINS, ids=map("/".join, PLUGINS))
 def test_plugin_is_documented(elsewhere: Path, folder: str, name: str) -> None:
     kind = folder.removesuffix("s")
     fqcn = f"ekho.ynl_mirror.{name}"
@@ -64,7 +64,7 @@ def test_plugin_is_documented(elsewhere: Path, folder: str, name: str) -> None:
     told = json.loads(output[output.index("{") :])[fqcn]
     assert told["doc"]["short_description"]
     assert told["doc"]["filename"].startswith(str(elsewhere))
-    if kind != "connection":
+    if kind in ("module", "filter"):
         assert told["examples"]
         assert told["return"]
 
@@ -76,3 +76,15 @@ def test_role_is_documented(elsewhere: Path, name: str) -> None:
     entry = json.loads(output[output.index("{") :])[fqcn]["entry_points"]["main"]
     assert entry["short_description"]
     assert entry["options"]
+
+
+@pytest.mark.timeout(240)
+def test_demo_runs_from_the_installed_collection(elsewhere: Path) -> None:
+    """The README's way for users who have no checkout; it names a lab of its own, so that one that is up stays so."""
+    lab = "ekho-packaged"
+    output = _run_there(
+        elsewhere, "ansible-playbook", "ekho.ynl_mirror.demo", "-e", f"ekho_lab_name={lab}", seconds=200
+    )
+    assert str(CHECKOUT) not in output
+    assert "failed=0" in output
+    assert not list(Path("/run/netns").glob(f"{lab}-*"))
