@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -240,7 +241,7 @@ class _Live:
                 if failure is None or (operation.action == DELETE and failure.errno == errno.ESRCH):
                     done.operations.append(operation)
                 else:
-                    done.failures.append((operation, failure.errno, failure.text))
+                    done.failures.append((operation, failure.errno, failure.text or os.strerror(failure.errno)))
             if done.failures and not self.task.continue_on_error:
                 done.skipped = max(0, len(operations) - start - _CHUNK)
                 break
