@@ -36,6 +36,10 @@ from .routes import (
     ROUTE_TYPE_NAMES,
     RT_SCOPE_LINK,
     RT_SCOPE_UNIVERSE,
+    RTN_ANYCAST,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
     RTN_UNICAST,
     Address,
     NextHop,
@@ -48,6 +52,8 @@ INFERENCES = ("nexthop", "prefix", "static")
 #: Paths remembered at most: a host may make ever-new ones.
 _MAX_RULES = 65536
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
+#: The table of a VRF device holds these for its links' addresses; they are no routes to anywhere else.
+_OWN_ADDRESS_TYPES = frozenset((RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST))
 
 
 class MappingRule(NamedTuple):
@@ -184,7 +190,7 @@ class PathMapper:
     def __init__(self, mapper: Mapper, path: Path, lpm: Lpm | None) -> None:
         self._mapper = mapper
         self._path = path
-        self._lpm = lpm  # the source VRF's routes, where `nexthop` alone decides
+        self._lpm = lpm  # the source VRF's routes, where `nexthop` comes first
         self.outcomes: dict[int, Outcome] = {}
 
     def outcome(self, key: int) -> Outcome:
@@ -195,7 +201,9 @@ class PathMapper:
         outcome = self.outcomes.get(match)
         if outcome is None:
             outcome = self._mapper.trace(key, self._path)
-            self.outcomes[match] = outcome
+            if outcome.targets and self._mapper.found_by_nexthop(key, self._path):
+                # The other inferences, and the words of a reason, go by the prefix itself.
+                self.outcomes[match] = outcome
         return outcome
 
 
@@ -241,6 +249,14 @@ class Mapper:
             note(f"not mirrored: {reason}")
             return Outcome({}, str(reason))
 
+    def found_by_nexthop(self, key: int, path: Path) -> bool:
+        """Whether ``nexthop`` finds an exit for a route with one next hop."""
+        try:
+            self._check(self._by_nexthop(key, path, path.nexthops[0], _silent))
+        except _NoExit:
+            return False
+        return True
+
     # -- the host's side
 
     def _learn(self, path: Path) -> None:
@@ -255,7 +271,7 @@ class Mapper:
                     self.learnt = True
 
     def _prepare(self, path: Path) -> Lpm | None:
-        """The source VRF's routes when ``nexthop`` alone decides, None when the long way must be taken."""
+        """The source VRF's routes when ``nexthop`` comes first, None when the long way must be taken."""
         self._learn(path)
         if self.policy.inference[:1] != ("nexthop",) or len(path.nexthops) != 1:
             return None
@@ -320,7 +336,7 @@ class Mapper:
         found = Prefix.from_key(path.family, match[0])
         note(f"nexthop: vrf {vrf.name} reaches {prefix} by {self._describe(found, match[1])}")
         for other, inner in lpm.inside(key):
-            if inner.type == RTN_UNICAST and self._hops(inner) != self._hops(match[1]):
+            if inner.type not in _OWN_ADDRESS_TYPES and _way(inner) != _way(match[1]):
                 part = Prefix.from_key(path.family, other)
                 raise _NoExit(f"ambiguous: vrf {vrf.name} sends a part, {part}, another way than {found}")
         return Exit(vrf, self._usable(found, match[1], vrf))
@@ -351,9 +367,6 @@ class Mapper:
                     raise _NoExit(f"the rule names link {rule.dev}, which does not exist")
                 return Exit(vrf, (NextHop(rule.via, index),))
         raise _NoExit("no rule matches")
-
-    def _hops(self, own: Path) -> tuple[NextHop, ...]:
-        return own.nexthops
 
     def _usable(self, prefix: Prefix, own: Path, vrf: Vrf) -> tuple[NextHop, ...]:
         if own.type != RTN_UNICAST:
@@ -421,6 +434,11 @@ class Mapper:
     def _describe(self, prefix: Prefix, path: Path) -> str:
         kind = "" if path.type == RTN_UNICAST else f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} "
         return f"{kind}{prefix} {self._show(path.nexthops)} proto {protocol_name(path.protocol)}"
+
+
+def _way(path: Path) -> tuple[int, tuple[NextHop, ...]]:
+    """What becomes of a packet: to discard it is a way too."""
+    return path.type, path.nexthops
 
 
 _INFER: dict[str, Callable[[Mapper, int, Path, NextHop, Note], Exit]] = {

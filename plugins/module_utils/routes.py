@@ -61,6 +61,8 @@ RT_TABLE_MAIN = 254
 RTN_UNICAST = 1
 RTN_LOCAL = 2
 RTN_BROADCAST = 3
+RTN_ANYCAST = 4
+RTN_MULTICAST = 5
 RTN_BLACKHOLE = 6
 RTN_UNREACHABLE = 7
 RTN_PROHIBIT = 8
@@ -69,8 +71,8 @@ ROUTE_TYPES = {
     "unicast": RTN_UNICAST,
     "local": RTN_LOCAL,
     "broadcast": RTN_BROADCAST,
-    "anycast": 4,
-    "multicast": 5,
+    "anycast": RTN_ANYCAST,
+    "multicast": RTN_MULTICAST,
     "blackhole": RTN_BLACKHOLE,
     "unreachable": RTN_UNREACHABLE,
     "prohibit": RTN_PROHIBIT,
