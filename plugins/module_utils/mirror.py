@@ -37,6 +37,7 @@ class _Change:
         self.installed = installed
         self.adds: list[Item] = []
         self.replacements: list[Item] = []
+        self.replaced: dict[int, Path] = {}  # what the replacements take the place of
         self.removals: list[Item] = []
 
 
@@ -121,6 +122,7 @@ class Mirror:
             return
         if want is not None and self._may_replace(key, want, have):
             change.replacements.append((key, want))
+            change.replaced[key] = have
             return
         change.removals.append((key, have))
         if want is not None:
@@ -153,13 +155,27 @@ class Mirror:
             else:
                 change.installed.update(items)
         self._count(sent)
+        left: list[tuple[_Change, int]] = []
         for refusal in refusals:
             index = refusal.index
             for change, kind, items in sent:
                 if index < len(items):
                     self._refusal(family, change, kind, items[index], refusal)
+                    if kind == "replacements":
+                        left.append((change, items[index][0]))
                     break
                 index -= len(items)
+        if left:
+            self._withdraw(family, left)
+
+    def _withdraw(self, family: int, left: list[tuple[_Change, int]]) -> None:
+        """Remove the routes whose replacement was refused: they lead where the host routes nothing any more."""
+        old = [(change, (key, change.replaced[key])) for change, key in left]
+        refusals = self._requests.write(self._delete.batch(item for _change, item in old))
+        self.deleted += len(old)
+        for refusal in refusals:
+            change, item = old[refusal.index]
+            self._refusal(family, change, "removals", item, refusal)
 
     def _count(self, sent: list[tuple[_Change, str, list[Item]]]) -> None:
         for _change, kind, items in sent:
