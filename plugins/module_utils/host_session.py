@@ -161,14 +161,18 @@ class HostSession:
             return
         self.replayed = True
         stale = 0
+        gone: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
         for scope, named in self._named.items():
             if named is not None:
-                gone = [key for key in self._mirror.host.get(scope, {}) if key not in named]
-                for key in gone:
-                    del self._mirror.host[scope][key]
+                routes = self._mirror.host.get(scope, {})
+                unnamed = routes.keys() - named.keys()
+                for key in unnamed:
+                    del routes[key]
+                gone[scope[0]] |= unnamed
         self._named.clear()
-        for family in (AF_INET, AF_INET6):
-            keys = self._mirror.stale_keys(family)
+        for family, unnamed in gone.items():
+            # Those that were never installed as well: the reason why they were not has to go.
+            keys = list(unnamed.union(self._mirror.stale_keys(family)))
             stale += len(keys)
             for start in range(0, len(keys), 2048):
                 async with self._lock:
