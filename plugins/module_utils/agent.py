@@ -18,6 +18,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 from . import daemon, kernel, wire
+from .acceptor import accept, listening_socket
 from .api import ApiError
 from .config import AgentConfig, StaticRule
 from .follower import Follower
@@ -109,38 +110,33 @@ class Agent:
         for keys in self._dirty.values():
             keys.clear()
         self._work_to_do.clear()
-        servers = [await self._listen(listen.address, listen.port) for listen in self._config.listen]
+        sockets = [self._listen(listen.address, listen.port) for listen in self._config.listen]
         self.started.set()
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
-        tasks = [asyncio.ensure_future(work) for work in (self._follower.run(), self._remapper(), self._retrier())]
+        work = [self._follower.run(), self._remapper(), self._retrier()]
+        work += [accept(sock, self._context, self._connected) for sock in sockets]
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for server in servers:
-                server.close()
             tasks += [task for _session, task in self._sessions.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
+    def _listen(self, address: str, port: int) -> socket.socket:
+        # Where IPv4 has its own socket on this port, :: leaves it alone.
+        both = address == "::" and not any(":" not in x.address for x in self._config.listen if x.port == port)
         try:
-            # asyncio alone would make "::" deaf to IPv4 (IPV6_V6ONLY).
-            both = address == "::" and not any(":" not in x.address for x in self._config.listen if x.port == port)
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = socket.create_server((address, port), family=family, backlog=100, dualstack_ipv6=both)
-            server = await asyncio.start_server(self._connected, sock=sock, ssl=self._context, limit=1 << 18)
+            sock = listening_socket(address, port, both)
         except OSError as error:
             raise daemon.Stop(f"cannot listen on {address} port {port}: {error.strerror or error}") from None
         _LOG.info("FPM on %s port %d%s", address, port, "" if self._context else " (plaintext)")
-        return server
+        return sock
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = writer.get_extra_info("peername")[0]
-        if peer.startswith("::ffff:"):
-            peer = peer[7:]  # an IPv4 peer of an IPv6 socket, RFC 4291 section 2.5.5.2
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:
         name = self._admit(writer.get_extra_info("ssl_object"), peer)
         if name is None:
             writer.transport.abort()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import wire
 from .config import PeerAddress, TlsConfig
+from .daemon import now
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .refusal import Refusal
 from .rib import Entry, TableKey, winner
@@ -123,7 +124,8 @@ class Session:
         """Connect again and again until cancelled."""
         delay = _BACKOFF[0]
         while True:
-            before = self.replays
+            self.answers = False
+            started = now()
             self._task = asyncio.ensure_future(self._connect_once())
             try:
                 await asyncio.shield(self._task)
@@ -134,7 +136,9 @@ class Session:
                     raise
                 self._error = None
                 continue
-            delay = _BACKOFF[0] if self.replays > before else min(_BACKOFF[1], delay * 2)
+            # An agent that lets us in only to close at once, such as for our certificate, is not to be hammered.
+            lasted = self.answers or now() - started > _CONNECT_TIMEOUT
+            delay = _BACKOFF[0] if lasted else min(_BACKOFF[1], delay * 2)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
 
     async def _connect_once(self) -> None:
@@ -151,7 +155,9 @@ class Session:
         try:
             await asyncio.gather(*tasks)
         except (OSError, FpmError, wire.WireError, EOFError) as error:
-            self._fail(str(error) or type(error).__name__)
+            # TLS 1.3 tells a client that its certificate is refused only after it has been let in, if at all.
+            hint = "" if self.answers else " before it answered; its log says why if it refused this listener"
+            self._fail((str(error) or type(error).__name__) + hint)
         finally:
             self.connected = False
             for task in tasks:
