@@ -74,14 +74,7 @@ class Follower:
         except kernel.Overrun:
             await self._recover()
             return False
-        self.notifications += len(batch)
-        apply = self._replica.apply
-        for buffer in batch:
-            try:
-                apply(buffer)
-            except wire.WireError as error:
-                _LOG.warning("a notification that cannot be read, so everything is read again: %s", error)
-                self._replica.rib.ask()
+        self._apply(batch)
         if batch:
             self._on_change()
         if len(batch) == _BURST:
@@ -97,11 +90,19 @@ class Follower:
     async def _catch_up(self) -> None:
         """Apply what arrived while the flock settled, so that one re-read covers it."""
         try:
-            for buffer in self._monitor.receive(_BURST):
-                self.notifications += 1
-                self._replica.apply(buffer)
+            self._apply(self._monitor.receive(_BURST))
         except kernel.Overrun:
             await self._recover()
+
+    def _apply(self, batch: list[bytes]) -> None:
+        self.notifications += len(batch)
+        apply = self._replica.apply
+        for buffer in batch:
+            try:
+                apply(buffer)
+            except wire.WireError as error:
+                _LOG.warning("a notification that cannot be read, so all routes are read again: %s", error)
+                self._replica.rib.ask()
 
     async def _recover(self) -> None:
         self.overruns += 1

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from . import wire, wire_links
 from .links import Link, LinkAddress, Rule
-from .routes import AF_INET, AF_INET6, Prefix, Route
+from .routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
 
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
@@ -301,9 +301,11 @@ def read_links(requests: Requests) -> list[Link]:
 
 
 def read_addresses(requests: Requests) -> list[LinkAddress]:
-    """All addresses of this machine, in the kernel's order."""
+    """All IP addresses of this machine, in the kernel's order."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
-    return [wire_links.decode_address(m) for m in _each(chunks, wire.RTM_NEWADDR)]
+    # A dump of all families names those of MCTP and others as well.
+    found = (message for message in _each(chunks, wire.RTM_NEWADDR) if wire_links.family_of(message) in WIDTH)
+    return [wire_links.decode_address(message) for message in found]
 
 
 def read_rules(requests: Requests) -> list[Rule]:
