@@ -48,7 +48,7 @@ async def accept(sock: socket.socket, context: ssl.SSLContext | None, connected:
                 continue
             # An IPv4 peer of an IPv6 socket has an address like ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
             peer = address[0][7:] if address[0].startswith("::ffff:") else address[0]
-            task = asyncio.ensure_future(_serve(connection, peer, context, connected))
+            task: asyncio.Future[None] = asyncio.ensure_future(_serve(connection, peer, context, connected))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
     finally:
