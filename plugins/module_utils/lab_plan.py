@@ -141,11 +141,11 @@ def parse_topology(lab: str, hosts: Sequence[Mapping[str, Any]], links: Sequence
 
 def wanted(host: Host, kind: VrfKind) -> list[Item]:
     """Everything that a host should hold once its links are there, in an order in which it can be made."""
-    items = [Item(("up", "lo"), "link set lo up")]
+    items = [Item(("up", "lo"), "link set dev lo up")]
     if kind is VrfKind.DEVICE:
         for vrf, table in host.vrfs.items():
-            items.append(Item(("vrf", vrf, table), f"link add {vrf} type vrf table {table}"))
-            items.append(Item(("up", vrf), f"link set {vrf} up"))
+            items.append(Item(("vrf", vrf, table), f"link add name {vrf} type vrf table {table}"))
+            items.append(Item(("up", vrf), f"link set dev {vrf} up"))
     for interface in host.interfaces:
         items += _interface_items(host, interface, kind)
     for route in host.routes:
@@ -207,8 +207,8 @@ def peers(addresses: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
 def _interface_items(host: Host, interface: Interface, kind: VrfKind) -> list[Item]:
     name, items = interface.name, []
     if kind is VrfKind.DEVICE and interface.vrf:
-        items.append(Item(("master", name, interface.vrf), f"link set {name} master {interface.vrf}"))
-    items.append(Item(("up", name), f"link set {name} up"))
+        items.append(Item(("master", name, interface.vrf), f"link set dev {name} master {interface.vrf}"))
+    items.append(Item(("up", name), f"link set dev {name} up"))
     by_rules = interface.vrf is not None and kind is VrfKind.RULES
     for address in interface.addresses:
         options = (" nodad" if address.version == 6 else "") + (" noprefixroute" if by_rules else "")

@@ -49,11 +49,11 @@ def test_namespaces_carry_the_name_of_the_lab() -> None:
 def test_vrf_device() -> None:
     plan = lines(VrfKind.DEVICE, routes=[{"dst": "default", "gateway": "192.0.2.1", "vrf": "a"}])
     assert plan == [
-        "link set lo up",
-        "link add a type vrf table 10",
-        "link set a up",
-        "link set eth2 master a",
-        "link set eth2 up",
+        "link set dev lo up",
+        "link add name a type vrf table 10",
+        "link set dev a up",
+        "link set dev eth2 master a",
+        "link set dev eth2 up",
         "address replace 192.0.2.2/24 dev eth2",
         "address replace fd00::2/64 dev eth2 nodad",
         "route replace 0.0.0.0/0 via 192.0.2.1 dev eth2 proto static table 10",
@@ -139,7 +139,7 @@ def test_a_whole_host_needs_nothing() -> None:
 @pytest.mark.parametrize(
     ("damage", "repair"),
     [
-        (lambda a, _r, _u: a[1]["flags"].remove("UP"), {"": ["link set eth2 up"]}),
+        (lambda a, _r, _u: a[1]["flags"].remove("UP"), {"": ["link set dev eth2 up"]}),
         (
             lambda a, _r, _u: a[1]["addr_info"].pop(),
             {"": ["address replace fd00::2/64 dev eth2 nodad noprefixroute"]},
