@@ -82,7 +82,7 @@ class _Stream:
         while True:
             try:
                 data = self.sock.recv(65536)
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLEOFError):
                 return
             if not data:
                 return
