@@ -120,7 +120,7 @@ def test_a_daemon_dies_with_its_supervisor(tmp_path: Path, start: Any) -> None:
 
 def test_an_unusable_configuration_is_not_tried_again(tmp_path: Path, start: Any) -> None:
     assert start("import sys; sys.exit(2)").wait(10) == 2
-    assert "cannot use its configuration; repair it" in (tmp_path / "log").read_text()
+    assert "ended with exit code 2: starting it again would not help" in (tmp_path / "log").read_text()
 
 
 def test_a_second_supervisor_names_the_first(tmp_path: Path, start: Any) -> None:
