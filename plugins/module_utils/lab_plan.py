@@ -46,9 +46,14 @@ class VrfKind(Enum):
 VRF_SYSCTLS = {
     # A daemon that listens in no VRF in particular accepts what arrives in one, as it does with policy rules.
     VrfKind.DEVICE: {"net.ipv4.tcp_l3mdev_accept": "1", "net.ipv4.udp_l3mdev_accept": "1"},
-    # All VRFs share the table of local addresses, and an answer sent from an address of one VRF may come back in
-    # through another on its way; without this it is dropped as a martian.
-    VrfKind.RULES: {"net.ipv4.conf.all.accept_local": "1"},
+    VrfKind.RULES: {
+        # All VRFs share the table of local addresses, and an answer sent from an address of one VRF may come back in
+        # through another on its way; without this it is dropped as a martian.
+        "net.ipv4.conf.all.accept_local": "1",
+        # An ICMP error looks for its way by its source, so the source must be an address of the VRF that it belongs to.
+        # (With VRF devices the kernel knows the table anyway, and this would give it any address of the VRF.)
+        "net.ipv4.icmp_errors_use_inbound_ifaddr": "1",
+    },
 }
 
 
