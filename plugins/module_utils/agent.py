@@ -56,6 +56,9 @@ _SLICE = 2048
 _RETRY = 10.0
 
 
+Touch = tuple[int, int, Path]  # (RTM_NEWROUTE or RTM_DELROUTE, prefix key, path)
+
+
 class Agent:
     """The DPU's side of the mirror."""
 
@@ -92,6 +95,7 @@ class Agent:
         self._audit_due = self._remap_all = False
         self._overruns = 0  # of the follower, as far as they have been seen to
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
+        self._meanwhile: list[Touch] | None = None  # what somebody else did to mirrored routes during an audit
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
         self.remaps = self.audits = 0
@@ -203,6 +207,9 @@ class Agent:
 
     def _by_somebody_else(self, kind: int, key: int, path: Path) -> None:
         """A route under the mirror's protocol number changed, and not by the mirror: put it right."""
+        if self._meanwhile is not None:
+            self._meanwhile.append((kind, key, path))
+            return
         scope = (path.family, path.table)
         if kind == wire.RTM_DELROUTE:
             self.mirror.lost(scope, key)
@@ -234,6 +241,9 @@ class Agent:
             else:
                 for family in _FAMILIES:
                     keys, self._dirty[family] = self._dirty[family], set()
+                    if not self._replay_complete():
+                        # What the host has not named yet may be wanted all the same; the replay's end sweeps the rest.
+                        keys = {key for key in keys if self.mirror.wanted(family, key) is not None}
                     await self._sync(family, list(keys))
 
     async def _retrier(self) -> None:
@@ -263,6 +273,8 @@ class Agent:
             async with self._lock:
                 self.mirror.sync(family, keys[start : start + _SLICE])
             self._check_learnt()
+            if self.mirror.in_doubt:
+                self._work_to_do.set()
             await asyncio.sleep(0)
 
     def _check_learnt(self) -> None:
@@ -276,17 +288,27 @@ class Agent:
         self._audit_due = self.mirror.in_doubt = False
         self.audits += 1
         async with self._lock:
-            for family in _FAMILIES:
-                found: dict[TableKey, dict[int, Path]] = {}
-                request = wire.route_dump_request(family, protocol=self._config.protocol)
-                for number, chunk in enumerate(self._requests.dump(request)):
-                    for message in self.rib.reader.routes(chunk):
-                        scope = (family, message.path.table)
-                        found.setdefault(scope, {})[message.key] = message.path
-                    if number % 8 == 0:
-                        await asyncio.sleep(0)
-                for scope in {*found, *(s for s in self.mirror.installed if s[0] == family)}:
-                    self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
+            self._meanwhile = []
+            try:
+                for family in _FAMILIES:
+                    await self._read_back(family)
+            finally:
+                # A dump may have passed by before somebody touched a route: what was heard since has the last word.
+                meanwhile, self._meanwhile = self._meanwhile, None
+                for touch in meanwhile:
+                    self._by_somebody_else(*touch)
+
+    async def _read_back(self, family: int) -> None:
+        found: dict[TableKey, dict[int, Path]] = {}
+        request = wire.route_dump_request(family, protocol=self._config.protocol)
+        for number, chunk in enumerate(self._requests.dump(request)):
+            for message in self.rib.reader.routes(chunk):
+                scope = (family, message.path.table)
+                found.setdefault(scope, {})[message.key] = message.path
+            if number % 8 == 0:
+                await asyncio.sleep(0)
+        for scope in {*found, *(s for s in self.mirror.installed if s[0] == family)}:
+            self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
 
     def reload(self) -> None:
         """SIGHUP: certificates are read again for the connections to come."""
