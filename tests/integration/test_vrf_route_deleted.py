@@ -79,6 +79,14 @@ def test_somebody_elses_route_is_told_and_left(router: Router) -> None:
     assert router.show() == []
 
 
+def test_one_of_several_at_one_ipv6_key_goes_alone(router: Router) -> None:
+    """The kernel's match for a delete knows no type: without more it would take the first at that metric."""
+    router.namespace.ip("-6 route add fd09::/16 via fd00:1::2 proto 121 table 10")
+    router.namespace.ip("-6 route append unreachable fd09::/16 proto 121 table 10")
+    assert router.twice("deleted", {"dst": "fd09::/16", "type": "unreachable"})["stats"]["deleted"] == 1
+    assert router.show() == ["fd09::/16 via fd00:1::2 dev eth1 proto 121 metric 1024"]
+
+
 def test_routes_through_an_object_go_too(router: Router) -> None:
     router.namespace.ip("nexthop add id 7 via 192.0.2.2 dev eth1")
     router.namespace.ip("nexthop add id 8 via fd00:1::2 dev eth1")

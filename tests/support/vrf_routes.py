@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.vrf_routes import Task, run
@@ -22,6 +23,11 @@ class Router:
     """Links eth1 (192.0.2.1/24, fd00:1::1/64) and eth2 (198.51.100.1/24, fd00:2::1/64), each with carrier."""
 
     namespace: Namespace
+
+    @cached_property
+    def indexes(self) -> dict[str, int]:
+        """The ifindex of each link."""
+        return {link["ifname"]: link["ifindex"] for link in self.namespace.ip_json("link show")}
 
     @classmethod
     def make(cls, namespace: Namespace) -> Router:
