@@ -188,7 +188,7 @@ class Session:
         self._replaying = {scope: len(table) for scope, table in tables.items()}
         for scope in list(tables):
             for keys in spread(list(tables[scope])):
-                await self._write(writer, self._messages(scope, keys))
+                await self._write(writer, self._messages(scope, keys, replay=True))
                 self._replaying[scope] -= len(keys)
             del self._replaying[scope]
         await self._write(writer, [wire.encode_done()])
@@ -211,8 +211,8 @@ class Session:
         # drain() does not yield while the buffer has room; answers and notifications want their turn.
         await asyncio.sleep(0)
 
-    def _messages(self, scope: TableKey, keys: list[int]) -> list[bytes]:
-        """The messages that bring the agent up to date about these prefixes."""
+    def _messages(self, scope: TableKey, keys: list[int], replay: bool = False) -> list[bytes]:
+        """The messages that bring the agent up to date about these prefixes; a replay names what there is only."""
         family, table = scope
         entries = self._listener.rib.tables.get(scope, {})
         selection = self._listener.selection
@@ -239,7 +239,7 @@ class Session:
             else:
                 puts.append((key, last_out))
         self._note(scope, puts, drops, excluded)
-        return self._put.batch(puts) + self._drop.batch(drops)
+        return self._put.batch(puts) + ([] if replay else self._drop.batch(drops))
 
     def _note(
         self, scope: TableKey, puts: list[tuple[int, Path]], drops: list[tuple[int, Path]], excluded: list[int]
