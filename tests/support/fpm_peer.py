@@ -72,6 +72,7 @@ class _Stream:
         self.sock = sock
         self.sock.settimeout(_SECONDS)
         self._rest = b""
+        self._last = b""
 
     def send(self, *messages: bytes) -> None:
         """Send messages in one frame."""
@@ -93,7 +94,10 @@ class _Stream:
                 if len(self._rest) < length:
                     break
                 payload, self._rest = self._rest[4:length], self._rest[length:]
-                yield from _messages(payload)
+                for kind, text in _messages(payload):
+                    if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+                        self._last = text
+                    yield _message(kind, text[16:])
 
     def take(self, count: int) -> list[Message]:
         """The next ``count`` messages."""
@@ -103,6 +107,10 @@ class _Stream:
             if len(found) == count:
                 return found
         raise AssertionError(f"the connection ended after {found}")
+
+    def flagged(self, flags: int) -> bytes:
+        """The route message that came last, with rtm_flags set: what an answer is."""
+        return self._last[:24] + struct.pack("=I", flags) + self._last[28:]
 
     def closed(self) -> bool:
         """Whether the other side closes the connection (bounded), whatever it sends before."""
@@ -121,10 +129,10 @@ class _Stream:
         self.close()
 
 
-def _messages(payload: bytes) -> Iterator[Message]:
+def _messages(payload: bytes) -> Iterator[tuple[int, bytes]]:
     while payload:
         size, kind = struct.unpack_from("=IH", payload)
-        yield _message(kind, payload[16:size])
+        yield kind, payload[:size]
         payload = payload[(size + 3) & ~3 :]
 
 
@@ -164,9 +172,11 @@ class Producer(_Stream):
 class Consumer:
     """A plain FPM server in a namespace, such as another vendor's forwarding plane."""
 
-    def __init__(self, namespace: Namespace, address: str) -> None:
+    def __init__(self, namespace: Namespace, address: str, receive_buffer: int | None = None) -> None:
         with namespace.entered():
             self._server = socket.create_server((address, 2620))
+        if receive_buffer is not None:  # connections inherit it
+            self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._server.settimeout(_SECONDS)
 
     def accept(self) -> _Stream:
