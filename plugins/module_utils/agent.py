@@ -90,6 +90,8 @@ class Agent:
         self.mirror = Mirror(self._requests, mapper, config.host_tables, self.rib)
         self.watchers = daemon.Watchers()
         self.subscribe = self.watchers.subscribe
+        self.mirror.watched = self.watchers.__bool__
+        self.mirror.on_change = self._publish
         self._lock = asyncio.Lock()
         self._work_to_do = asyncio.Event()
         self._audit_due = self._remap_all = False
@@ -415,6 +417,15 @@ class Agent:
         if route["state"] == "failed":
             steps.append(f"the kernel refused: {route['reason']}")
         return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
+
+    def _publish(self, family: int, keys: list[int]) -> None:
+        """Tell the watchers what became of these prefixes."""
+        for key in keys:
+            path = self.mirror.wanted(family, key)
+            if path is None:
+                self.watchers.publish({"event": "delete", "prefix": str(Prefix.from_key(family, key))})
+            else:
+                self.watchers.publish({"event": "update", **self._route(family, key, path)})
 
     def kernel_routes(self) -> Iterable[dict[str, Any]]:
         """The routes of the DPU's kernel: main table and VRFs, in YNL names."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from . import kernel, wire
 from .mapping import Mapper, PathMapper
@@ -51,6 +51,9 @@ class Mirror:
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
         self.in_doubt = False  # the kernel contradicted what is believed to be installed
+        # Told of every prefix whose state moved, while somebody watches.
+        self.watched: Callable[[], bool] = bool
+        self.on_change: Callable[[int, list[int]], None] = lambda _family, _keys: None
         self.added = self.replaced = self.deleted = self.failures = 0
         self._host_tables = host_tables
         self._requests = requests
@@ -87,6 +90,19 @@ class Mirror:
 
     def sync(self, family: int, keys: Iterable[int]) -> None:
         """Bring the DPU's tables up to date for these prefixes: additions and replacements first, then removals."""
+        if not self.watched():
+            self._sync(family, keys)
+            return
+        keys = list(keys)
+        before = [self._shown(family, key) for key in keys]
+        self._sync(family, keys)
+        self.on_change(family, [key for key, old in zip(keys, before) if self._shown(family, key) != old])
+
+    def _shown(self, family: int, key: int) -> tuple[Refusal | None, list[Path]]:
+        """What a watcher sees of a prefix."""
+        return self.refused[family].get(key), list(self.where(family, key))
+
+    def _sync(self, family: int, keys: Iterable[int]) -> None:
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
         tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
