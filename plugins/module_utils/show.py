@@ -42,10 +42,11 @@ def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(answer)
     else:
-        known = ("event", "prefix", "table", "host", "nexthops", "protocol", "metric", "state", "reason")
+        known = ("event", "prefix", "table", "host", "nexthops", "protocol", "metric", "state", "reason", "installed")
         words = [str(answer.get("event")), _headline(answer) if answer.get("prefix") else ""]
-        rest = _words({name: value for name, value in answer.items() if name not in known})
-        _line(" ".join(word for word in (*words, rest, str(answer.get("reason") or "")) if word))
+        words += [_place(installed) for installed in answer.get("installed") or ()]
+        words.append(_words({name: value for name, value in answer.items() if name not in known}))
+        _line(" ".join(word for word in (*words, str(answer.get("reason") or "")) if word))
     sys.stdout.flush()
 
 
@@ -78,12 +79,17 @@ def _print_below(answer: Mapping[str, Any]) -> None:
     if answer.get("reason"):
         _line(f"    {answer['reason']}")
     for installed in answer.get("installed") or ():
-        place = f"vrf {installed['vrf']}" if installed.get("vrf") else f"table {installed.get('table')}"
-        _line(f"    {place} {_path(installed)}")
+        _line(f"    {_place(installed)}")
     agents = answer.get("agents") or {}
     if len({told.get("state") for told in agents.values()}) > 1:
         for name, told in agents.items():
             _line(f"    agent {name} {_coloured(str(told.get('state')))}")
+
+
+def _place(installed: Mapping[str, Any]) -> str:
+    """Where a route is installed: `vrf b dev eth3 proto ynl_mirror`."""
+    place = f"vrf {installed['vrf']}" if installed.get("vrf") else f"table {installed.get('table')}"
+    return f"{place} {_path(installed)}"
 
 
 def _path(answer: Mapping[str, Any]) -> str:
