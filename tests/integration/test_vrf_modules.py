@@ -1,0 +1,203 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vrf_route and vrf_info as Ansible runs them: packed, shipped and started in a namespace."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
+
+MANY = 100_000
+
+
+class Controller:
+    """Plays tasks on a namespace with ansible-playbook and returns their results."""
+
+    def __init__(self, router: Router, folder: Path) -> None:
+        self.router = router
+        self.folder = folder
+        self.python = sys.executable
+
+    def play(self, *tasks: dict[str, Any]) -> list[dict[str, Any]]:
+        """Play tasks such as ``{"vrf_route": {...}, "check_mode": True}``; a failure does not stop the next one."""
+        results = self.folder / "results.json"
+        plays = [
+            {
+                "hosts": "all",
+                "gather_facts": False,
+                "tasks": [
+                    *({**_named(task), "register": f"r{n}", "ignore_errors": True} for n, task in enumerate(tasks)),
+                    {
+                        "ansible.builtin.copy": {
+                            "dest": str(results),
+                            "content": "{{ [" + ", ".join(f"r{n}" for n in range(len(tasks))) + "] | to_json }}",
+                        }
+                    },
+                ],
+            }
+        ]
+        playbook, inventory = self.folder / "playbook.json", self.folder / "inventory.json"
+        playbook.write_text(json.dumps(plays))
+        variables = {
+            "ansible_connection": "ekho.ynl_mirror.netns",
+            "ansible_host": self.router.namespace.name,
+            "ansible_python_interpreter": self.python,
+        }
+        inventory.write_text(json.dumps({"all": {"hosts": {"router": variables}}}))
+        program = Path(sys.executable).parent / "ansible-playbook"
+        done = subprocess.run(
+            [str(program), "-i", str(inventory), "--diff", str(playbook)],
+            env={**os.environ, "ANSIBLE_PIPELINING": "1", "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+        found = json.loads(results.read_text())
+        assert isinstance(found, list)
+        return found
+
+    def messages(self, module: str, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """The error that each case (told -> arguments) ends in; every one of them has to fail."""
+        results = self.play(*({module: arguments} for arguments in cases.values()))
+        assert all(result["failed"] for result in results)
+        return dict(zip(cases, (result["msg"] for result in results)))
+
+
+def _named(task: dict[str, Any]) -> dict[str, Any]:
+    return {f"ekho.ynl_mirror.{name}" if name.startswith("vrf_") else name: value for name, value in task.items()}
+
+
+@pytest.fixture
+def controller(namespaces: NamespaceFactory, tmp_path: Path) -> Controller:
+    return Controller(Router.make(namespaces("router")), tmp_path)
+
+
+def test_one_route_by_options_of_the_task(controller: Controller) -> None:
+    task = {"vrf_route": {"table": 10, "dst": "10.0.0.0/8", "gateway": "192.0.2.2", "metric": "{{ 4 + 1 }}"}}
+    predicted, result, again = controller.play({**task, "check_mode": True}, task, task)
+    for one in (predicted, result):
+        assert one["changed"]
+        assert one["commands"] == ["ip route add 10.0.0.0/8 via 192.0.2.2 proto 121 metric 5 table 10"]
+    assert predicted["diff"]["after"] == "10.0.0.0/8 via 192.0.2.2 proto 121 metric 5\n"
+    assert result["diff"]["after"] == "10.0.0.0/8 via 192.0.2.2 dev eth1 proto 121 metric 5\n"
+    assert result["after"] == [
+        {"dst": "10.0.0.0/8", "type": "unicast", "gateway": "192.0.2.2", "dev": "eth1", "metric": 5}
+    ]
+    assert not again["changed"]
+    assert controller.router.show() == ["10.0.0.0/8 via 192.0.2.2 dev eth1 proto 121 metric 5"]
+
+
+ERRORS: dict[str, dict[str, Any]] = {
+    "routes[0] (10.0.0.1/8): host bits are set": {"table": 10, "routes": [{"dst": "10.0.0.1/8"}]},
+    "did you mean 'gateway'?": {"table": 10, "routes": [{"dst": "10.0.0.0/8", "gatway": "x"}]},
+    "gateway describes a route, and its dst is missing": {"table": 10, "gateway": "192.0.2.2"},
+    "state merged needs routes, routes_file, or dst": {"table": 10},
+    "state gathered reads all routes": {"table": 10, "state": "gathered", "routes": []},
+    "mutually exclusive: routes|dst": {"table": 10, "routes": [], "dst": "10.0.0.0/8"},
+    "mutually exclusive: vrf|table": {"table": 10, "vrf": "red", "routes": []},
+    "one of the following is required: vrf, table": {"routes": []},
+    "/no/such/file cannot be read: No such file": {"table": 10, "routes_file": "/no/such/file"},
+    "/etc/hostname is no JSON": {"table": 10, "routes_file": "/etc/hostname"},
+    "vrf: no VRF named 'red'": {"vrf": "red", "state": "gathered"},
+}
+
+
+def test_errors(controller: Controller) -> None:
+    for told, message in controller.messages("vrf_route", ERRORS).items():
+        assert told in message
+
+
+def test_a_missing_library_is_named(controller: Controller, tmp_path: Path) -> None:
+    (tmp_path / "pyroute2.py").write_text("raise ImportError('not for this test')\n")
+    wrapper = tmp_path / "python"
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    controller.python = str(wrapper)
+    for result in controller.play({"vrf_route": {"table": 10, "state": "gathered"}}, {"vrf_info": {}}):
+        assert "Failed to import the required Python library (pyroute2)" in result["msg"]
+
+
+def test_continue_on_error_succeeds_with_a_warning(controller: Controller) -> None:
+    routes = [{"dst": "10.0.0.0/8", "dev": "eth1"}, {"dst": "11.0.0.0/8", "gateway": "203.0.113.9"}]
+    [result] = controller.play({"vrf_route": {"table": 10, "continue_on_error": True, "routes": routes}})
+    assert result["changed"]
+    assert not result["failed"]
+    assert "routes[1] (11.0.0.0/8): Nexthop has invalid gateway" in result["warnings"][0]
+    assert result["failed_routes"][0]["route"]["dst"] == "11.0.0.0/8"
+
+
+def test_a_hundred_thousand_routes_in_seconds(controller: Controller, tmp_path: Path) -> None:
+    routes = [{"dst": f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", "gateway": "192.0.2.2"} for n in range(MANY)]
+    path, empty = tmp_path / "routes.json", tmp_path / "empty.json"
+    path.write_text(json.dumps(routes))
+    empty.write_text("[]")
+    task = {"table": 10, "state": "overridden", "return_routes": False}
+    started = time.monotonic()
+    results = controller.play(*({"vrf_route": {**task, "routes_file": str(name)}} for name in (path, path, empty)))
+    seconds = time.monotonic() - started
+    stats = [result["stats"] for result in results]
+    assert [(s["added"], s["unchanged"], s["deleted"]) for s in stats] == [(MANY, 0, 0), (0, MANY, 0), (0, 0, MANY)]
+    assert [result["changed"] for result in results] == [True, False, True]
+    assert seconds < 60  # 10 s for the three on a machine with nothing else to do
+
+
+def test_vrf_info_tells_what_is_there(controller: Controller) -> None:
+    namespace = controller.router.namespace
+    namespace.ip("rule add iif eth2 lookup 20 priority 1000")
+    namespace.ip("route add 10.0.0.0/8 via 192.0.2.2 table 10 proto static")
+    namespace.ip("link set eth2 down")
+    vrfs = {"a": {"table": 10, "links": ["eth1"]}, "b": {"table": 20}}
+    [facts] = controller.play({"vrf_info": {"vrfs": vrfs}})
+    assert not facts["changed"]
+    assert facts["vrfs"] == [
+        {"name": "a", "table": 10, "links": ["eth1"], "device": False},
+        {"name": "b", "table": 20, "links": ["eth2"], "device": False},
+    ]
+    links = {link["name"]: link for link in facts["links"]}
+    assert (links["eth1"]["vrf"], links["eth1"]["carrier"], links["eth1"]["kind"]) == ("a", True, "veth")
+    assert (links["eth2"]["vrf"], links["eth2"]["up"]) == ("b", False)
+    assert {"address": "192.0.2.1", "prefix_length": 24, "family": "ipv4", "link": "eth1", "vrf": "a"} in facts[
+        "addresses"
+    ]
+    assert {"family": "ipv4", "priority": 1000, "table": 20, "iif": "eth2", "source": None} in facts["rules"]
+    assert [route for route in facts["routes"] if route["vrf"] == "a"] == [
+        {
+            "dst": "10.0.0.0/8",
+            "type": "unicast",
+            "gateway": "192.0.2.2",
+            "dev": "eth1",
+            "metric": 0,
+            "family": "ipv4",
+            "table": 10,
+            "vrf": "a",
+            "protocol": "static",
+        }
+    ]
+
+
+INFO_ERRORS: dict[str, dict[str, Any]] = {
+    "vrfs.a.links: no link 'eth9' here; there are: ": {"vrfs": {"a": {"table": 10, "links": ["eth9"]}}},
+    "vrfs.a.table: missing": {"vrfs": {"a": {"links": []}}},
+    "vrfs.a.link: unknown field": {"vrfs": {"a": {"table": 10, "link": []}}},
+    "tables[0]: no number for 'mian'": {"tables": ["mian"]},
+    "protocols[0]: expected a whole number": {"protocols": ["300"]},
+}
+
+
+def test_vrf_info_errors(controller: Controller) -> None:
+    for told, message in controller.messages("vrf_info", INFO_ERRORS).items():
+        assert told in message
