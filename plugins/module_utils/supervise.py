@@ -100,7 +100,9 @@ class _Supervisor:
             if self._stopping():
                 return 0
             if code == HOPELESS:
-                log.error("the daemon ended with exit code 2: starting it again would not help, see above for what does")
+                log.error(
+                    "the daemon ended with exit code 2: starting it again would not help, see above for what does"
+                )
                 return HOPELESS
             pause = FIRST_PAUSE if time.monotonic() - started >= HEALTHY_SECONDS else pause
             log.warning("the daemon ended with %s; starting it again in %.1f s", _ended(code), pause)

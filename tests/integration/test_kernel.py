@@ -62,7 +62,7 @@ def heard(monitor: Monitor, seconds: float = 1.0) -> list[tuple[int, str]]:
 def test_every_message_of_many_batches_is_carried_out(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
         assert requests.write(adds(5000, link_path(machine))) == []
-        assert sum(1 for _ in kernel.read_routes(requests, AF_INET, 10)) == 5000
+        assert sum(1 for _route in kernel.read_routes(requests, AF_INET, 10)) == 5000
 
 
 def test_refused_messages_are_told_by_index_and_the_others_are_done(machine: Namespace) -> None:
@@ -78,7 +78,7 @@ def test_refused_messages_are_told_by_index_and_the_others_are_done(machine: Nam
         texts = {failure.index: (failure.errno, failure.text) for failure in failures}
         assert texts[700] == (errno.ENETUNREACH, "Nexthop has invalid gateway")
         assert texts[1500] == (errno.EEXIST, "")  # the kernel has no words for it
-        assert sum(1 for _ in kernel.read_routes(requests, AF_INET, 10)) == 3000 - len(places) - 1
+        assert sum(1 for _route in kernel.read_routes(requests, AF_INET, 10)) == 3000 - len(places) - 1
 
 
 def test_a_batch_in_which_all_fail(machine: Namespace) -> None:

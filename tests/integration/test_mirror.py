@@ -136,7 +136,7 @@ def test_ipv6_hops_come_and_go_one_by_one(lab: MirrorLab) -> None:
 
 
 def test_a_route_for_one_tos_only_is_no_winner(lab: MirrorLab) -> None:
-    prefix, to_a, to_b, by_a, _ = FAMILIES["ipv4"]
+    prefix, to_a, to_b, by_a, _by_b = FAMILIES["ipv4"]
     _reach_more(lab)
     lab.mirror()
     lab.host.ip(f"route add {prefix} via {to_b} tos 0x10")

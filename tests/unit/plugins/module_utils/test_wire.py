@@ -70,7 +70,7 @@ def routes(draw: Any) -> Route:
         metric=draw(U32),
         src=draw(st.none() | addresses(family)),
         mtu=draw(st.none() | st.integers(1, 0xFFFF)),
-        nexthops=tuple(draw(hops(family, count == 1)) for _ in range(count)),
+        nexthops=tuple(draw(hops(family, count == 1)) for _count in range(count)),
     )
     return Route(draw(prefixes(family)), path)
 
@@ -176,7 +176,7 @@ def test_reader_and_writer_agree_on_many_routes(many: list[Route]) -> None:
     writer = wire.RouteWriter(wire.RTM_NEWROUTE, 0)
     buffer = b"".join(writer.batch([(route.prefix.key, route.path) for route in many]))
     reader = wire.RouteReader()
-    for _ in range(2):  # the second time all are answered from memory
+    for _count in range(2):  # the second time all are answered from memory
         found = list(reader.routes(buffer))
         assert [Route(Prefix.from_key(m.path.family, m.key), m.path) for m in found] == many
     interned: dict[Path, Path] = {}
@@ -243,12 +243,12 @@ def test_walkers_raise_nothing_but_wire_error(data: bytes) -> None:
 @settings(max_examples=300)
 def test_a_damaged_message_raises_nothing_but_wire_error(route: Route, data: st.DataObject) -> None:
     message = bytearray(wire.encode_route(route, 24, 0))
-    for _ in range(data.draw(st.integers(1, 4))):
+    for _count in range(data.draw(st.integers(1, 4))):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(BYTE)
     cut = bytes(message[: data.draw(st.integers(0, len(message)))])
     reader = wire.RouteReader()
     for buffer in (bytes(message), cut):
-        for _ in range(2):
+        for _count in range(2):
             try:
                 list(reader.routes(buffer))
             except wire.WireError as error:
