@@ -75,6 +75,6 @@ attributes:
       - O(state=restarted) starts the daemon again each time.
 requirements:
   - On the managed machine, for the interpreter that runs the module - Python 3.9 or later, the Python packages
-    C(uvicorn) and C(prometheus-client).
+    C(pyroute2), C(uvicorn) and C(prometheus-client).
   - Linux 5.10 or later, C(setpriv) of util-linux, root.
 """

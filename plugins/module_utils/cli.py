@@ -25,7 +25,7 @@ from .fields import ConfigError
 FINE, NOT_MIRRORED, USAGE, UNREACHABLE = 0, 1, 2, 3
 RUNTIME_DIR = "/run/ynl-mirror"
 MIRRORED = ("installed", "offloaded")
-PACKAGES = {"uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}  # module: name at PyPI
+PACKAGES = {"pyroute2": "pyroute2", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}  # module: at PyPI
 
 EPILOG = """\
 exit codes: 0 fine; 1 not mirrored, or not ready; 2 wrong usage or configuration; 3 no daemon answers

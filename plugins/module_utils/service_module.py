@@ -75,7 +75,8 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
 
 
 def _start(module: Any, made: Service, manager: Manager, config: dict[str, Any]) -> service.Outcome:
-    _check_packages()
+    if not module.check_mode:  # a play that is only checked has not installed them
+        _check_packages()
     program = deploy.program(sys.executable, made.lib_dir, made.runtime_dir)
     wanted = service.Wanted(made, program, config, tuple((config["tls"] or {}).values()))
     restart = module.params["state"] == "restarted"
@@ -90,7 +91,7 @@ def _check_packages() -> None:
     missing = [package for name, package in cli.PACKAGES.items() if importlib.util.find_spec(name) is None]
     if missing:
         raise ServiceError(
-            f"{sys.executable} lacks the Python package {' and '.join(missing)}; run `{sys.executable} -m pip install "
+            f"{sys.executable} lacks the Python packages {', '.join(missing)}; run `{sys.executable} -m pip install "
             f"{' '.join(missing)}`, or set ansible_python_interpreter to one that has it"
         )
 
