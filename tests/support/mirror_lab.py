@@ -184,7 +184,7 @@ class Daemon:
     def metric(self, name: str, **labels: str) -> float:
         """One value out of GET /metrics; 0.0 where there is none."""
         for line in unix_get(self.socket, "/metrics").splitlines():
-            if line.split("{")[0].split(" ")[0] == name and all(f'{k}="{v}"' for k, v in labels.items()):
+            if line.split("{")[0].split(" ")[0] == name and all(f'{k}="{v}"' in line for k, v in labels.items()):
                 return float(line.rpartition(" ")[2])
         return 0.0
 
@@ -214,6 +214,14 @@ class Daemon:
             check=False,
         )
 
+    def watch(self, output: Path) -> subprocess.Popen[str]:
+        """Start ``ynl-mirror watch --json`` against this daemon, printing to a file."""
+        environment = {**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]}
+        with output.open("w") as file:
+            return self.namespace.start(
+                *PROGRAM, "watch", "--json", "--socket", self.socket, stdout=file, env=environment
+            )
+
 
 class MirrorLab:
     """The four machines. ``routes_of``, ``mirrored`` and ``others`` are what tests compare."""
@@ -232,9 +240,9 @@ class MirrorLab:
 
     def close(self) -> None:
         """End everything, and print the daemons' logs, which pytest shows when the test failed."""
+        self._namespaces.close()
         for daemon in self._daemons:
             print(f"--- log of {daemon.socket}\n{daemon.log()}")
-        self._namespaces.close()
 
     # -- machines
 
