@@ -165,6 +165,12 @@ def _by_gateway(route: Route) -> int:
     return 1 if all(hop.gateway is None for hop in route.path.nexthops) else 0
 
 
+def _mistakable(route: Route, other: Route) -> bool:
+    """Whether the delete of an IPv6 *route* without a gateway would match *other* through one on the same link."""
+    linked = route.path.family == AF_INET6 and _by_gateway(route) and route.path.type not in DISCARD_TYPES
+    return bool(linked) and not _by_gateway(other) and bool(route.path.oifs & other.path.oifs)
+
+
 # -- a whole plan -----------------------------------------------------------------------------------------------------
 
 
@@ -190,8 +196,12 @@ def plan(have: Iterable[Route], want: Sequence[Route], owner: int, remove: Calla
             (puts if len(operations) == 1 else anew).extend(operations)
     drops: list[Operation] = []
     for routes in held.values():
-        doomed = [route for route in routes if route.path.protocol == owner and remove(route)]
-        if doomed:
+        ours = [route for route in routes if route.path.protocol == owner]
+        doomed = [route for route in ours if remove(route)]
+        kept = [route for route in ours if route not in doomed]
+        if any(_mistakable(route, other) for route in doomed for other in kept):
+            anew += [*settle(ours, None, owner)[0], *(Operation(ADD, route) for route in kept)]
+        elif doomed:
             drops += settle(doomed, None, owner)[0]
     puts.sort(key=lambda operation: not _by_gateway(operation.route))
     drops.sort(key=lambda operation: _by_gateway(operation.route))

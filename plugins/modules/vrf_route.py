@@ -55,7 +55,8 @@ options:
       - V(overridden) does the same, and removes every other route of this owner from the table. Without any routes
         (C(routes=[])) it empties the table of what this owner has.
       - V(deleted) removes the named routes. A route needs only O(routes[].dst); each further option narrows what is
-        meant. Without any it removes all routes of this owner from the table.
+        meant. A route of another owner that is meant as well is an error. Without any routes named it removes all
+        routes of this owner from the table.
       - V(gathered) changes nothing and returns the routes of this owner in the form that O(routes) takes.
       - V(rendered) looks nowhere and returns the C(ip route) commands for O(routes).
     type: str
@@ -187,6 +188,8 @@ options:
     description:
       - The owner of the routes, as a routing protocol number or a name of C(rt_protos). Routes are installed with it,
         and only routes that carry it are changed or deleted. 121 is the number of this collection.
+      - The agent of the mirror owns number 121 on the DPU that it runs on, and puts right whatever else carries it.
+        For routes of your own on such a machine choose another number.
       - To take care of routes that somebody made with C(ip route add), name their protocol, which is V(boot).
       - V(any), for O(state=gathered) only, returns everybody's routes.
     type: str
@@ -225,6 +228,8 @@ notes:
   - Needs root on the managed machine (C(become), or the capability CAP_NET_ADMIN), except for O(state=gathered),
     O(state=rendered) and check mode.
   - Links, VRFs and addresses are read by pyroute2. Routes have a codec of their own for speed.
+  - IPv6 routes through gateways with the same destination and metric are one multipath route to the kernel, which tells
+    the owner of the first next hop alone. A next hop that somebody appends to a route of yours counts as yours.
   - The kernel takes back routes of its own accord, without saying so, when a link goes down or loses its last address.
     The next run of the task installs them again.
 """

@@ -87,6 +87,14 @@ def test_one_of_several_at_one_ipv6_key_goes_alone(router: Router) -> None:
     assert router.show() == ["fd09::/16 via fd00:1::2 dev eth1 proto 121 metric 1024"]
 
 
+def test_an_ipv6_route_to_a_link_goes_and_one_through_a_gateway_there_stays(router: Router) -> None:
+    router.namespace.ip("-6 route add fd09::/16 via fd00:1::2 proto 121 table 10")
+    router.namespace.ip("-6 route append fd09::/16 dev eth1 mtu 1400 proto 121 table 10")
+    result = router.twice("deleted", {"dst": "fd09::/16", "mtu": 1400})
+    assert result["stats"]["failed"] == 0
+    assert router.show() == ["fd09::/16 via fd00:1::2 dev eth1 proto 121 metric 1024"]
+
+
 def test_routes_through_an_object_go_too(router: Router) -> None:
     router.namespace.ip("nexthop add id 7 via 192.0.2.2 dev eth1")
     router.namespace.ip("nexthop add id 8 via fd00:1::2 dev eth1")
