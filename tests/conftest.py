@@ -69,7 +69,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 else path.rpartition("/")[0]
             )
             outcomes[group][outcome] += 1
-            seconds[group] += report.duration
+            seconds[group] += getattr(report, "duration", 0.0)  # a file that cannot be imported has none
     if not outcomes:
         return
     terminalreporter.section("what ran")
