@@ -14,12 +14,15 @@ import hashlib
 import json
 import os
 import pwd
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import deploy
+from .cli import PACKAGES
 from .client import ControlClient, NotReachable, Refused
 from .managers import VERBS, Manager, Service, ServiceError, running_digest
 
@@ -192,11 +195,31 @@ def _make_directories(service: Service, manager: Manager) -> None:
 
 
 def _check_user(service: Service) -> None:
-    if service.user is not None:
-        try:
-            pwd.getpwnam(service.user)
-        except KeyError:
-            raise ServiceError(f"user: there is no {service.user!r} here; create it, or leave the option out") from None
+    """Refuse a user that does not exist or cannot run this interpreter with its packages (in a home, say)."""
+    if service.user is None:
+        return
+    try:
+        account = pwd.getpwnam(service.user)
+    except KeyError:
+        raise ServiceError(f"user: there is no {service.user!r} here; create it, or leave the option out") from None
+    way_out = "give it one that it can reach (ansible_python_interpreter), or leave the option user out"
+    command = [sys.executable, "-c", "import " + ", ".join(PACKAGES)]
+    try:
+        # In Python 3.9 and later; and like the daemon, without root's way around permissions.
+        done = subprocess.run(
+            command,
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            check=False,
+        )
+    except OSError as error:
+        raise ServiceError(f"user: {service.user} cannot run {sys.executable}: {error.strerror}; {way_out}") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ServiceError(f"user: {service.user} cannot use {sys.executable}: {said}; {way_out}")
 
 
 def _log_end(manager: Manager) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.supervise import start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
@@ -32,21 +34,16 @@ class Machine:
         self.root = root
         self.namespace = namespace
         self.directories = {name: str(root / name[:-4]) for name in DIRECTORIES}
-        (root / "inventory.json").write_text(
-            json.dumps(
-                {
-                    "all": {
-                        "hosts": {
-                            "machine": {
-                                "ansible_connection": "ekho.ynl_mirror.netns",
-                                "ansible_host": namespace.name,
-                                "ansible_python_interpreter": sys.executable,
-                            }
-                        }
-                    }
-                }
-            )
-        )
+        self.interpreter(sys.executable)
+
+    def interpreter(self, path: str) -> None:
+        """Run modules, and the daemon, with another Python."""
+        host = {
+            "ansible_connection": "ekho.ynl_mirror.netns",
+            "ansible_host": self.namespace.name,
+            "ansible_python_interpreter": path,
+        }
+        (self.root / "inventory.json").write_text(json.dumps({"all": {"hosts": {"machine": host}}}))
 
     def run(self, module: str, check: bool = False, fails: bool = False, **options: Any) -> dict[str, Any]:
         """The result of an ad hoc call of a module."""
@@ -245,10 +242,24 @@ def test_what_is_wrong_is_told_before_anything_changes(machine: Machine, options
     assert machine.files() == set()
 
 
+def _interpreter_for_all(root: Path) -> str:
+    """A Python that every user may run, with this one's packages: the own one may be in root's home."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        command = [python, "-c", "import asyncio; print(asyncio.__file__)"]
+        with contextlib.suppress(PermissionError, FileNotFoundError):
+            if subprocess.run(command, user="nobody", cwd="/", capture_output=True, check=False).returncode == 0:
+                break
+    subprocess.run([python, "-m", "venv", "--without-pip", root / "venv"], check=True)
+    site = next((root / "venv" / "lib").iterdir()) / "site-packages"
+    (site / "packages.pth").write_text(str(Path(uvicorn.__file__).parents[1]))
+    return str(root / "venv" / "bin" / "python")
+
+
 def test_the_daemon_runs_as_its_user_with_one_capability(machine: Machine) -> None:
     for directory in (machine.root, *machine.root.parents):
         if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
             directory.chmod(directory.stat().st_mode | 0o055)
+    machine.interpreter(_interpreter_for_all(machine.root))
     result = machine.agent(user="nobody")
     pid = result["service"]["pid"]
     child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
@@ -257,6 +268,17 @@ def test_the_daemon_runs_as_its_user_with_one_capability(machine: Machine) -> No
     assert int(state["CapEff"], 16) == 1 << 12
     assert result["status"]["receive_buffer"] >= 134217728  # SO_RCVBUFFORCE needs the capability
     assert machine.agent(user="nobody")["changed"] is False
+
+
+def test_a_user_who_cannot_reach_the_interpreter_is_told(machine: Machine) -> None:
+    private = machine.root / "private"
+    private.mkdir(mode=0o700)
+    machine.interpreter(_interpreter_for_all(private))
+    told = machine.agent(fails=True, user="nobody")["msg"]
+    assert (
+        f"user: nobody cannot run {private}/venv/bin/python: Permission denied; give it one that it can reach" in told
+    )
+    assert not Path(machine.directories["lib_dir"]).exists()
 
 
 def test_snapshot_returns_what_the_kernel_uses(machine: Machine) -> None:
