@@ -134,6 +134,7 @@ class ItemReader:
         self._family = family
         self._label = label
         self._paths: dict[tuple[str, int], Path] = {}
+        self._given: dict[tuple[str, int], dict[str, Any]] = {}
 
     def routes(self, items: Sequence[object], unique: bool = True) -> list[Route]:
         """All items, in order and in canonical form. ItemErrors names every bad one.
@@ -167,9 +168,10 @@ class ItemReader:
         found: list[Selector] = []
         for index, item in enumerate(items):
             try:
-                fields = _checked(item)
-                prefix = self._prefix(fields)
-                given = self._values({k: v for k, v in fields.items() if k != "dst"}, prefix.family)
+                prefix, rest, signature = self._halves(item)
+                given = self._given.get(signature)
+                if given is None:
+                    given = self._given[signature] = self._values(rest, prefix.family)
             except ItemError as error:
                 errors.append(self._name(index, item) + str(error))
                 continue
@@ -186,11 +188,15 @@ class ItemReader:
             return f"route {dst}: " if dst is not None else "route: "
         return f"{self._label}[{index}]" + (f" ({dst}): " if dst is not None else ": ")
 
-    def _route(self, item: object) -> Route:
+    def _halves(self, item: object) -> tuple[Prefix, dict[str, Any], tuple[str, int]]:
+        """The destination, the rest of the item, and what the rest is known by."""
         fields = _checked(item)
         prefix = self._prefix(fields)
         rest = {name: value for name, value in fields.items() if name != "dst"}
-        signature = (repr(rest), prefix.family)
+        return prefix, rest, (repr(rest), prefix.family)
+
+    def _route(self, item: object) -> Route:
+        prefix, rest, signature = self._halves(item)
         path = self._paths.get(signature)
         if path is None:
             path = self._paths[signature] = self._path(rest, prefix.family)

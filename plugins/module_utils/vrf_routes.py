@@ -43,6 +43,7 @@ class Task:
     continue_on_error: bool = False
     return_routes: bool = True
     check: bool = False
+    diff: bool = False
 
 
 def run(task: Task) -> dict[str, Any]:
@@ -294,6 +295,7 @@ class _Live:
             result["before"] = self.items.items(before)
             result["after"] = self.items.items(after)
             result["commands"] = self.lines.commands(done.operations)
+        if self.task.diff and self.task.return_routes:
             result["diff"] = self._diff(before, after)
         if failed and self.task.continue_on_error:
             result["warnings"] = [self._first(failed, "went on because of continue_on_error")]

@@ -459,7 +459,7 @@ def read_file(path: str) -> list[Any]:
     return routes
 
 
-def task_from(params: dict[str, Any], check: bool) -> Task:
+def task_from(params: dict[str, Any], **mode: bool) -> Task:
     """The task that the module's parameters describe; TaskError for routes where none or two kinds make sense."""
     single = {name: params[name] for name in OPTIONS if params[name] is not None}
     routes, label = params["routes"], "routes"
@@ -478,11 +478,11 @@ def task_from(params: dict[str, Any], check: bool) -> Task:
         state=state,
         routes=routes,
         label=label,
-        check=check,
         **{
             name: params[name]
             for name in ("vrf", "table", "protocol", "family", "force", "continue_on_error", "return_routes")
         },
+        **mode,
     )
 
 
@@ -502,7 +502,7 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("pyroute2"), exception=wire_links.PYROUTE2_ERROR)
     gc.disable()  # nothing cyclic in hundreds of thousands of small objects, which the collector would walk repeatedly
     try:
-        result = run(task_from(module.params, module.check_mode))
+        result = run(task_from(module.params, check=module.check_mode, diff=module._diff))
     except TaskError as error:
         _trim(module)
         module.fail_json(msg=str(error), **error.details)
