@@ -344,7 +344,7 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
     """Decode one route message in full; WireError says what is wrong with it.
 
     The kernel passes over a hop whose link is down (RTNH_F_DEAD), so it is no part of the path, unless *dead_hops*
-    asks for the route as it was configured.
+    asks for the route as it was configured. Where every hop is dead, *extras* says so.
     """
     if end - start < _ATTRIBUTES:
         raise WireError(f"route message of {end - start} bytes")
@@ -376,14 +376,16 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
         nh_id=_number(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
         extras=tuple(extras),
     )
-    if rtflags & RTNH_F_DEAD and not path.nexthops and kind not in DISCARD_TYPES:
+    if (rtflags & RTNH_F_DEAD or RTA_MULTIPATH in found) and not path.nexthops and kind not in DISCARD_TYPES:
         path = replace(path, extras=(*path.extras, "dead"))
     return Prefix(family, destination, length), path
 
 
 def _nexthops(family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool) -> tuple[NextHop, ...]:
     if RTA_MULTIPATH in found:
-        return tuple(_parse_multipath(family, found[RTA_MULTIPATH], dead_hops))
+        hops = tuple(_parse_multipath(family, found[RTA_MULTIPATH], dead_hops))
+        # What is left of several takes all packets, and looks like a route that never had more than one hop.
+        return hops if len(hops) != 1 or dead_hops else (replace(hops[0], weight=1),)
     gateway = None
     if RTA_GATEWAY in found:
         gateway = _address(family, found[RTA_GATEWAY])
