@@ -15,6 +15,7 @@ integer key and a reference to a shared :class:`~.routes.Path`; several paths ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple, Union
 
 from . import wire
@@ -136,7 +137,7 @@ class Rib:
                 continue
             old = table.get(key)
             if kind == wire.RTM_NEWROUTE:
-                if old is path:
+                if old is path and nlflags & _CERTAIN:
                     continue
                 new: Entry | None = path if old is None else inserted(old, path, nlflags)
             else:
@@ -185,6 +186,8 @@ class Rib:
         return Reading(self, scope)
 
 
+#: With these a notification about a path that is known alone says nothing new.
+_CERTAIN = wire.NLM_F_EXCL | wire.NLM_F_REPLACE
 #: What :func:`inserted` and :func:`removed` answer when the event alone does not tell the outcome.
 AMBIGUOUS: tuple[Path, ...] = (Path(family=0),)
 
@@ -204,7 +207,7 @@ def _entry(paths: list[Path]) -> Entry:
 def inserted(old: Entry, path: Path, nlflags: int) -> Entry:
     """The entry after an RTM_NEWROUTE for a prefix that has one already, or AMBIGUOUS.
 
-    Safe to repeat: a notification that a later dump already contains changes nothing.
+    Safe to repeat: a notification that a later dump already contains changes nothing, or is read again.
     """
     paths = list(paths_of(old))
     alike = _alike(paths, path)
@@ -214,7 +217,8 @@ def inserted(old: Entry, path: Path, nlflags: int) -> Entry:
         paths[paths.index(alike[0])] = path
         return _entry(paths)
     if path in alike:
-        return old
+        # Told before, or - where the kernel says that it has put it beside others - equal to one with a dead hop more.
+        return old if nlflags & wire.NLM_F_EXCL or path.family == AF_INET6 else AMBIGUOUS
     if nlflags & wire.NLM_F_EXCL and alike:
         # The kernel says that there was no route of this metric: those known came later, or went without a word.
         return AMBIGUOUS
@@ -223,7 +227,7 @@ def inserted(old: Entry, path: Path, nlflags: int) -> Entry:
     if not alike:
         at = next((i for i, p in enumerate(paths) if _order(p) > _order(path)), len(paths))
     elif nlflags & wire.NLM_F_APPEND:
-        at = paths.index(alike[-1]) + 1
+        at = paths.index(alike[0]) + len(alike)
     else:
         at = paths.index(alike[0])
     paths.insert(at, path)
@@ -264,6 +268,8 @@ def removed(old: Entry | None, path: Path) -> Entry | None:
     paths = list(paths_of(old))
     if path in paths:
         paths.remove(path)
+        if path in paths:  # dead hops made two routes look alike: which of them went?
+            return AMBIGUOUS
         return _entry(paths) if paths else None
     alike = _alike(paths, path)
     if not alike:
@@ -279,6 +285,8 @@ def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry | N
     if len(holders) != 1:
         return AMBIGUOUS
     left: list[NextHop] = [hop for hop in holders[0].nexthops if (hop.gateway, hop.oif) not in gone]
+    if len(left) == 1:
+        left = [replace(left[0], weight=1)]  # as wire.decode_route does
     at = paths.index(holders[0])
     paths[at : at + 1] = [holders[0].with_nexthops(*left)] if left else []
     return _entry(paths) if paths else None
@@ -336,7 +344,9 @@ class Reading:
         changed = set()
         for key in affected:
             before, after = table.get(key), self._found.get(key)
-            if any(oif not in path.oifs for path in paths_of(before)):
+            # Another path stands beside it, or other hops, which stay when an object loses its member.
+            apart = any(oif not in path.oifs for path in paths_of(before))
+            if apart or (after is None and any(len(path.oifs) > 1 for path in paths_of(before))):
                 self._rib.rereads[self._scope._replace(oif=None)] = None
                 continue
             if after is None:
