@@ -10,6 +10,7 @@ shows. Random histories of the models must leave the replica equal to the dump, 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +22,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread,
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,
+    RTNH_F_DEAD,
     Address,
     NextHop,
     Path,
@@ -143,6 +145,25 @@ def test_a_delete_that_fits_no_known_path_is_read_again_and_one_of_an_unknown_me
     rib.apply(gone(v4("192.0.2.1@3"), Prefix.parse("10.99.0.0/16")))
     assert rib.take_rereads() == []
     assert known(rib, AF_INET) == (v4("192.0.2.1@3", "198.51.100.1@5"),)
+
+
+def test_routes_that_look_alike_for_their_dead_hops_are_told_apart_by_reading() -> None:
+    # The first one was configured with a second hop, on a link that is down.
+    one, other = v4("192.0.2.1@3"), v4("192.0.2.2@3")
+    rib = replica(one)
+    rib.apply(new(one, APPENDED))
+    assert rib.take_rereads() == whole(AF_INET)
+    rib = replica(one, other, one)
+    rib.apply(new(v4("192.0.2.3@3"), APPENDED))
+    assert known(rib, AF_INET) == (one, other, one, v4("192.0.2.3@3"))
+    rib.apply(gone(one))
+    assert rib.take_rereads() == whole(AF_INET)
+
+
+def test_what_is_left_of_several_hops_has_no_weight() -> None:
+    rib = replica(v6("fd00:1::2@3", "fd00:2::3@5*5"))
+    rib.apply(gone(v6("fd00:1::2@3")))
+    assert known(rib, AF_INET6) == (v6("fd00:2::3@5"),)
 
 
 def test_the_winner_has_no_tos_and_a_hop_that_lives() -> None:
@@ -520,6 +541,16 @@ def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
     assert rib.take_changed().get((AF_INET, MAIN), set()) == moved
 
 
+def test_a_route_that_leaves_a_links_dump_may_still_have_its_other_hops() -> None:
+    # The member of its group that used the link went with it (carrier loss): the dump of the link omits the route.
+    rib = replica(v4("192.0.2.1@3", "198.51.100.1@5"))
+    rib.ask(3)
+    rib.take_rereads()
+    rib.reading(Reread(AF_INET, MAIN, 3)).finish()
+    assert rib.take_rereads() == whole(AF_INET)
+    assert known(rib, AF_INET) != ()
+
+
 def test_a_link_that_goes_down_costs_no_whole_read_where_nothing_stands_beside_its_routes() -> None:
     rib = Rib([MAIN])
     table = {Prefix.parse(f"10.{number}.0.0/16"): [v4(f"192.0.2.1@{3 + number % 2}")] for number in range(10)}
@@ -542,3 +573,18 @@ def test_tables_beyond_the_byte_of_the_header_are_told_apart(table: int) -> None
     rib.apply(new(v4("@4", table=252)))
     assert list(rib.tables) == [(AF_INET, table)]
     assert known(rib, AF_INET, table) == (v4("@3", table=table),)
+
+
+def test_a_multipath_route_whose_every_hop_is_dead_is_passed_over() -> None:
+    # Each hop says so for itself, the route as a whole does not (fib_nexthop_info).
+    packet = bytearray(new(v4("192.0.2.1@3", "198.51.100.1@5")))
+    at = packet.index(bytes.fromhex("c0000201")) - 12
+    for start in (at, at + 16):
+        length, flags, _weight, _oif = struct.unpack_from("=HBBi", packet, start)
+        assert (length, flags) == (16, 0)
+        packet[start + 2] = RTNH_F_DEAD
+    rib = Rib([MAIN])
+    rib.apply(bytes(packet))
+    rib.apply(new(v4("192.0.2.9@4", metric=5)))
+    entry = rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key]
+    assert winner(entry) == v4("192.0.2.9@4", metric=5)
