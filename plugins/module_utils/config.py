@@ -27,39 +27,32 @@ from .fields import (
     show,
     suggestion,
 )
+from .routes import (
+    PROTO_MANUAL,
+    PROTO_MIRROR,
+    PROTOCOLS,
+    ROUTE_TYPE_NAMES,
+    ROUTE_TYPES,
+    RT_TABLE_LOCAL,
+    TABLES,
+)
 
 FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
 HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
-MIRROR_PROTOCOL = 121  # `ynl_mirror`: what the agent installs and may change
-MANUAL_PROTOCOL = 122  # `ynl_manual`: what POST /route/add installs; the mirror's sweeps never see it
 RECEIVE_BUFFER = 128 * 1024 * 1024  # bytes; took a full-speed burst of a million notifications
-TABLE_LOCAL = 255
 U32 = 2**32 - 1
 
 FAMILIES = ("ipv4", "ipv6")
 INFERENCES = ("nexthop", "prefix", "static")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# RTN_* of linux/rtnetlink.h
-ROUTE_TYPES: Mapping[str, int] = {
-    "unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, "blackhole": 6, "unreachable": 7,
-    "prohibit": 8, "throw": 9, "nat": 10, "xresolve": 11,
-}  # fmt: skip
-# RT_TABLE_* and RTPROT_* of linux/rtnetlink.h, spelt as in iproute2's rt_tables and rt_protos
-KERNEL_TABLES: Mapping[str, int] = {"default": 253, "main": 254, "local": TABLE_LOCAL}
-KERNEL_PROTOCOLS: Mapping[str, int] = {
-    "redirect": 1, "kernel": 2, "boot": 3, "static": 4, "gated": 8, "ra": 9, "mrt": 10, "zebra": 11, "bird": 12,
-    "dnrouted": 13, "xorp": 14, "ntk": 15, "dhcp": 16, "keepalived": 18, "babel": 42, "ovn": 84, "openr": 99,
-    "ynl_mirror": MIRROR_PROTOCOL, "ynl_manual": MANUAL_PROTOCOL,
-    "bgp": 186, "isis": 187, "ospf": 188, "rip": 189, "eigrp": 192,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Names:
     """What the machine calls its tables and protocols (name -> number), as iproute2 reads it."""
 
-    tables: Mapping[str, int] = field(default_factory=lambda: KERNEL_TABLES)
-    protocols: Mapping[str, int] = field(default_factory=lambda: KERNEL_PROTOCOLS)
+    tables: Mapping[str, int] = field(default_factory=lambda: TABLES)
+    protocols: Mapping[str, int] = field(default_factory=lambda: PROTOCOLS)
 
     def table(self, value: object, path: str) -> int:
         """A routing table by number (1..2^32-1) or name."""
@@ -220,13 +213,12 @@ class Filters:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object; protocols as numbers, types as names."""
-        names = {number: name for name, number in ROUTE_TYPES.items()}
         return {
             "protocols": list(self.protocols),
             "exclude_protocols": list(self.exclude_protocols),
             "prefixes": [str(rule) for rule in self.prefixes],
             "exclude_prefixes": [str(rule) for rule in self.exclude_prefixes],
-            "types": [names[number] for number in self.types],
+            "types": [ROUTE_TYPE_NAMES[number] for number in self.types],
             "interfaces": list(self.interfaces),
         }
 
@@ -349,7 +341,7 @@ class AgentConfig:
     static: tuple[StaticRule, ...] = ()
     imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     host_links: tuple[str, ...] = ()
-    protocol: int = MIRROR_PROTOCOL
+    protocol: int = PROTO_MIRROR
     metric: int | None = None
     settle_time: float = 5.0
     receive_buffer: int = RECEIVE_BUFFER
@@ -374,7 +366,7 @@ class AgentConfig:
             static=fields.many("static", StaticRule.from_dict),
             imports=fields.named("imports", _import_list),
             host_links=fields.many("host_links", as_link),
-            protocol=names.protocol(fields.take("protocol", MIRROR_PROTOCOL), "protocol"),
+            protocol=names.protocol(fields.take("protocol", PROTO_MIRROR), "protocol"),
             metric=fields.integer("metric", None, 0, U32) if fields.has("metric") else fields.take("metric"),
             settle_time=fields.number("settle_time", 5.0, 0, 3600),
             receive_buffer=fields.integer("receive_buffer", RECEIVE_BUFFER, 4096, 2**31 - 1),
@@ -414,10 +406,10 @@ def _check_agent(config: AgentConfig) -> None:
     _not_empty(config.listen, "listen", "list at least one address")
     _not_empty(config.host_tables, "host_tables", "list at least one table, such as 254 (main)")
     _not_empty(config.inference, "inference", "list at least one of " + ", ".join(INFERENCES))
-    if config.protocol < 5 or config.protocol == MANUAL_PROTOCOL:
+    if config.protocol < 5 or config.protocol == PROTO_MANUAL:
         raise ConfigError(
             f"protocol: {config.protocol} is what others install under; choose a number from 5 to 255 that nobody uses "
-            f"here and that is not {MANUAL_PROTOCOL}, such as {MIRROR_PROTOCOL}"
+            f"here and that is not {PROTO_MANUAL}, such as {PROTO_MIRROR}"
         )
     tables: dict[int, str] = {}
     links: dict[str, str] = {}
@@ -471,8 +463,8 @@ def _vrf(value: object, path: str, names: Names) -> VrfSpec:
     fields = Fields(value, path)
     made = VrfSpec(names.table(fields.required("table"), fields.path("table")), fields.many("links", as_link))
     fields.done()
-    if made.table == TABLE_LOCAL:
-        raise ConfigError(f"{path}.table: {TABLE_LOCAL} is the kernel's local table; choose the VRF's own")
+    if made.table == RT_TABLE_LOCAL:
+        raise ConfigError(f"{path}.table: {RT_TABLE_LOCAL} is the kernel's local table; choose the VRF's own")
     return made
 
 

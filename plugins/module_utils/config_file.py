@@ -13,8 +13,9 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .config import KERNEL_PROTOCOLS, KERNEL_TABLES, AgentConfig, ListenerConfig, Names, TlsConfig
+from .config import AgentConfig, ListenerConfig, Names, TlsConfig
 from .fields import ConfigError
+from .routes import PROTOCOLS, TABLES
 
 # Where iproute2 keeps rt_tables and rt_protos; the later wins (the distribution's, then the machine's own).
 IPROUTE2_DIRECTORIES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
@@ -54,8 +55,8 @@ def read_json(path: str) -> Any:
 def read_names(directories: Sequence[str] = IPROUTE2_DIRECTORIES) -> Names:
     """Table and protocol names of this machine; the kernel's own where iproute2 has no files."""
     return Names(
-        tables=_read_numbers("rt_tables", KERNEL_TABLES, directories),
-        protocols=_read_numbers("rt_protos", KERNEL_PROTOCOLS, directories),
+        tables=_read_numbers("rt_tables", TABLES, directories),
+        protocols=_read_numbers("rt_protos", PROTOCOLS, directories),
     )
 
 

@@ -44,6 +44,8 @@ PROTOCOLS = {
     "dhcp": 16,
     "keepalived": 18,
     "babel": 42,
+    "ovn": 84,
+    "openr": 99,
     "ynl_mirror": PROTO_MIRROR,
     "ynl_manual": PROTO_MANUAL,
     "bgp": 186,
@@ -54,9 +56,10 @@ PROTOCOLS = {
 }
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
-TABLES = {"default": 253, "main": 254, "local": 255}
-TABLE_NAMES = {number: name for name, number in TABLES.items()}
 RT_TABLE_MAIN = 254
+RT_TABLE_LOCAL = 255
+TABLES = {"default": 253, "main": RT_TABLE_MAIN, "local": RT_TABLE_LOCAL}
+TABLE_NAMES = {number: name for name, number in TABLES.items()}
 
 RTN_UNICAST = 1
 RTN_LOCAL = 2
