@@ -241,13 +241,16 @@ class Systemd:
         return pid if pid and start_time(pid) is not None else None
 
     def start(self, digest: str) -> None:
-        """Write the unit, enable it, and queue its restart."""
+        """Stop what runs, then write the unit, enable it, and queue its start."""
+        if self.pid() is not None:
+            # Not `restart`: whoever waits for the new daemon must not meet the old one.
+            _run("systemctl", "stop", self._unit)
         write_file(self._path, unit_text(self._service, digest), 0o644)
         self._since = _run("date", "+%s").strip()
         _run("systemctl", "daemon-reload")
         _run("systemctl", "enable", "--quiet", self._unit)
         _run("systemctl", "reset-failed", self._unit, check=False)
-        _run("systemctl", "restart", "--no-block", self._unit)
+        _run("systemctl", "start", "--no-block", self._unit)
 
     def stop(self) -> None:
         """Stop it now and at boot."""
