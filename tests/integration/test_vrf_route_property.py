@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -67,10 +68,11 @@ def install(router: Router, ours: list[dict[str, Any]], theirs: list[dict[str, A
                 requests.write([wire.encode_route(route, wire.RTM_NEWROUTE, APPEND)])
 
 
+@pytest.mark.timeout(400)  # a failure takes its time to be made small
 def test_any_task_on_any_table(namespaces: NamespaceFactory) -> None:
     router = Router.make(namespaces("router"))
 
-    @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
     @given(OURS, THEIRS, WANTED, st.sampled_from(("merged", "replaced", "overridden")))
     def check(
         ours: list[dict[str, Any]], theirs: list[dict[str, Any]], wanted: list[dict[str, Any]], state: str
