@@ -97,6 +97,9 @@ class Manager(Protocol):
     def pid(self) -> int | None:
         """The process to ask for the digest; None when the service does not run."""
 
+    def active(self) -> bool:
+        """Whether the service runs, or is about to run again."""
+
     def start(self, digest: str) -> None:
         """Start the service, or start it again, without waiting for it to be ready."""
 
@@ -157,6 +160,10 @@ class Supervised:
     def pid(self) -> int | None:
         """The supervisor."""
         return running_pid(self._pid_file)
+
+    def active(self) -> bool:
+        """Whether there is a supervisor; it outlives the daemon."""
+        return self.pid() is not None
 
     def start(self, digest: str) -> None:
         """Stop what runs, and leave a new supervisor behind."""
@@ -240,9 +247,13 @@ class Systemd:
         pid = int(self._show("MainPID") or 0)
         return pid if pid and start_time(pid) is not None else None
 
+    def active(self) -> bool:
+        """Whether the unit is anything but at rest: it may wait for its next start."""
+        return self._show("ActiveState") not in ("inactive", "failed", "")
+
     def start(self, digest: str) -> None:
         """Stop what runs, then write the unit, enable it, and queue its start."""
-        if self.pid() is not None:
+        if self.active():
             # Not `restart`: whoever waits for the new daemon must not meet the old one.
             _run("systemctl", "stop", self._unit)
         write_file(self._path, unit_text(self._service, digest), 0o644)

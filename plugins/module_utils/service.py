@@ -107,7 +107,7 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
 def ensure_stopped(service: Service, manager: Manager, *, check: bool) -> Outcome:
     """The daemon ended; program and configuration stay."""
     outcome = Outcome()
-    if manager.pid() is not None:
+    if manager.active():
         outcome.actions.append(f"stop the {service.name}")
         if not check:
             manager.stop()

@@ -1,0 +1,122 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The service modules where PID 1 is systemd: a real one, booted in namespaces of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, Systemd, booted
+
+UNIT = "ynl-mirror-agent"
+
+pytestmark = pytest.mark.skipif(not SYSTEMD.exists(), reason="this machine has no systemd to boot")
+
+
+class Machine:
+    """The booted system as Ansible's localhost."""
+
+    def __init__(self, system: Systemd, root: Path) -> None:
+        self.system = system
+        self.root = root
+
+    def agent(self, fails: bool = False, **options: Any) -> dict[str, Any]:
+        """The result of the module dpu_agent, with a small configuration."""
+        given = {
+            "plaintext": True,
+            "vrfs": {"a": {"table": 10, "links": ["lo"]}},
+            "config_dir": str(self.root / "config"),
+            "lib_dir": str(self.root / "lib"),
+            "bin_dir": str(self.root / "bin"),
+            **options,
+        }
+        done = self.system.run(
+            str(Path(sys.executable).parent / "ansible"),
+            "localhost",
+            "--connection=local",
+            f"--extra-vars=ansible_python_interpreter={sys.executable}",
+            "--module-name=ekho.ynl_mirror.dpu_agent",
+            f"--args={json.dumps(given)}",
+            env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"},
+        )
+        assert done.stdout.startswith("{"), done.stdout + done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)["plays"][0]["tasks"][0]["hosts"]["localhost"]
+        assert bool(result.get("failed")) == fails, result.get("msg") or result
+        return result
+
+    def show(self, name: str) -> str:
+        """A property of the unit."""
+        return self.system.run("systemctl", "show", "--value", "--property", name, UNIT).stdout.strip()
+
+
+@pytest.fixture
+def machine(_root: None, tmp_path: Path) -> Iterator[Machine]:
+    with booted(tmp_path / "units") as system:
+        yield Machine(system, tmp_path)
+
+
+def _until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def test_the_life_of_a_unit(machine: Machine) -> None:
+    first = machine.agent()
+    assert first["service"]["manager"] == "systemd"
+    assert first["status"]["ready"]
+    # Type=notify: active means that READY=1 has come
+    assert (machine.show("ActiveState"), machine.show("UnitFileState")) == ("active", "enabled")
+    state = machine.system.run("cat", f"/proc/{machine.show('MainPID')}/status").stdout
+    assert "CapEff:\t0000000000001000\n" in state
+    assert "NoNewPrivs:\t1\n" in state
+    assert machine.agent()["changed"] is False
+
+    second = machine.agent(settle_time=2)
+    assert second["service"]["pid"] != first["service"]["pid"]
+    assert second["status"]["uptime"] < first["status"]["uptime"] + 30
+
+    machine.system.run("systemctl", "kill", "--signal=KILL", UNIT)
+    _until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
+
+    stopped = machine.agent(state="stopped")
+    assert (stopped["actions"], stopped["service"]["running"]) == (["stop the agent"], False)
+    assert machine.show("ActiveState") == "inactive"
+
+    assert machine.agent(state="absent")["changed"]
+    assert machine.show("LoadState") == "not-found"
+    assert {path.name for path in machine.root.iterdir()} == {"units", "bin"}
+    assert machine.agent(state="absent")["changed"] is False
+
+
+def test_a_unit_that_cannot_start_fails_with_its_journal_and_can_be_stopped(machine: Machine) -> None:
+    result = machine.agent(fails=True, listen=[{"address": "192.0.2.1"}], timeout=3)
+    assert "The end of its log:" in result["msg"]
+    assert "cannot listen on 192.0.2.1" in result["msg"]
+    _until(lambda: machine.show("ActiveState") == "activating")
+    assert machine.agent(state="stopped")["actions"] == ["stop the agent"]
+    assert machine.show("ActiveState") == "inactive"
+
+
+def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
+    machine.agent()
+    machine.system.run("mkdir", "-p", f"/run/systemd/system/{UNIT}.service.d")
+    drop_in = "[Service]\nWatchdogSec=2\n"
+    machine.system.run("sh", "-c", f"printf '{drop_in}' > /run/systemd/system/{UNIT}.service.d/test.conf")
+    machine.system.run("systemctl", "daemon-reload")
+    machine.system.run("systemctl", "restart", UNIT)
+    time.sleep(5)
+    assert machine.show("NRestarts") == "0"  # it tells that it lives
+    machine.system.run("kill", f"-{signal.SIGSTOP.value}", machine.show("MainPID"))
+    _until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
