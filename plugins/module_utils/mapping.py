@@ -21,6 +21,7 @@ which is slower and always right.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -52,6 +53,8 @@ INFERENCES = ("nexthop", "prefix", "static")
 #: Paths remembered at most: a host may make ever-new ones.
 _MAX_RULES = 65536
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
+#: What the kernel takes for a next hop's weight at most (rtnh_hops is a byte, and one less).
+_MAX_WEIGHT = 256
 #: The table of a VRF device holds these for its links' addresses; they are no routes to anywhere else.
 _OWN_ADDRESS_TYPES = frozenset((RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST))
 
@@ -391,12 +394,7 @@ class Mapper:
         self, family: int, exits: list[Exit], host_hops: tuple[NextHop, ...], note: Note
     ) -> Mapping[int, Path]:
         sources = {exit_.vrf.name for exit_ in exits}
-        hops: dict[NextHop, int] = {}
-        for exit_, host_hop in zip(exits, host_hops):
-            for hop in exit_.hops:
-                # A gateway of another VRF is resolved by its link alone, which needs onlink (fib_check_nh_v4_gw).
-                plain = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
-                hops[plain] = min(256, hops.get(plain, 0) + hop.weight * host_hop.weight)
+        hops = _shares(exits, host_hops)
         importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources)]
         if not importers:
             raise _NoExit(f"no other VRF imports from vrf {', '.join(sorted(sources))}")
@@ -434,6 +432,23 @@ class Mapper:
     def _describe(self, prefix: Prefix, path: Path) -> str:
         kind = "" if path.type == RTN_UNICAST else f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} "
         return f"{kind}{prefix} {self._show(path.nexthops)} proto {protocol_name(path.protocol)}"
+
+
+def _shares(exits: list[Exit], host_hops: tuple[NextHop, ...]) -> dict[NextHop, int]:
+    """Every way out with its weight: what a host hop carries is divided among the hops of its exit."""
+    totals = [sum(hop.weight for hop in exit_.hops) for exit_ in exits]
+    common = math.lcm(*totals)
+    shares: dict[NextHop, int] = {}
+    for exit_, host_hop, total in zip(exits, host_hops, totals):
+        for hop in exit_.hops:
+            # A gateway of another VRF is resolved by its link alone, which needs onlink (fib_check_nh_v4_gw).
+            way = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
+            shares[way] = shares.get(way, 0) + host_hop.weight * hop.weight * common // total
+    divisor = math.gcd(*shares.values())
+    largest = max(shares.values()) // divisor
+    if largest <= _MAX_WEIGHT:
+        return {way: share // divisor for way, share in shares.items()}
+    return {way: max(1, round(share / divisor * _MAX_WEIGHT / largest)) for way, share in shares.items()}
 
 
 def _way(path: Path) -> tuple[int, tuple[NextHop, ...]]:

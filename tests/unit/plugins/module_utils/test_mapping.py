@@ -369,12 +369,29 @@ def test_host_hops_into_several_vrfs_leave_only_the_others_to_install_in() -> No
     assert reason(mapped("10.0.0.0/8", way, only_two)) == "no other VRF imports from vrf a, b"
 
 
-def test_weights_of_host_and_dpu_multiply_and_equal_exits_add_up() -> None:
+def test_equal_exits_of_several_host_hops_are_one() -> None:
     spread = view((B, "10.0.0.0/8", "192.168.12.9@4*3 192.168.12.8@4*2"))
     way = "192.168.102.1@9*2 192.168.102.1@8*3"
-    assert told(mapped("10.0.0.0/8", way, spread)) == {A: "192.168.12.9@4*15! 192.168.12.8@4*10!"}
-    single = mapped("192.168.12.0/24", "192.168.102.1@9*2 192.168.102.1@8*3")
-    assert told(single) == {A: "@4"}
+    assert told(mapped("10.0.0.0/8", way, spread)) == {A: "192.168.12.9@4*3! 192.168.12.8@4*2!"}
+    assert told(mapped("192.168.12.0/24", way)) == {A: "@4"}
+
+
+@pytest.mark.parametrize(
+    ("way_a", "way_b", "host_weights", "expected"),
+    [
+        ("192.168.11.9@3", "192.168.12.9@4", (1, 1), (1, 1)),
+        ("192.168.11.9@3 192.168.11.8@3", "192.168.12.9@4", (1, 1), (1, 1, 2)),
+        ("192.168.11.9@3*2 192.168.11.8@3", "192.168.12.9@4", (1, 2), (2, 1, 6)),
+        ("192.168.11.9@3*100 192.168.11.8@3*50", "192.168.12.9@4", (100, 100), (2, 1, 3)),
+        ("192.168.11.9@3*256 192.168.11.8@3*1", "192.168.12.9@4", (1, 1), (255, 1, 256)),
+    ],
+)
+def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_exit(
+    way_a: str, way_b: str, host_weights: tuple[int, int], expected: tuple[int, ...]
+) -> None:
+    both = view((A, "10.0.0.0/8", way_a), (B, "10.0.0.0/8", way_b), vrfs=THREE_VRFS)
+    outcome = mapped("10.0.0.0/8", "192.168.101.1@8*{} 192.168.102.1@9*{}".format(*host_weights), both)
+    assert tuple(one.weight for one in outcome.targets[C].nexthops) == expected
 
 
 def test_one_hop_without_an_exit_leaves_the_whole_route_unmapped() -> None:
