@@ -17,6 +17,8 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
 
+pytestmark = pytest.mark.controller
+
 MANY = 100_000
 
 

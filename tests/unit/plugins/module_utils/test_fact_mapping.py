@@ -9,9 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.ekho.ynl_mirror.plugins.filter.map_routes import map_routes
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fact_mapping import map_facts, policy_from
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import PROTO_MIRROR
 
@@ -145,19 +143,17 @@ def test_options_reach_the_mapping() -> None:
         ),
         ({"static": [{"vrf": "a", "dev": "eth1", "prefx": "10.0.0.0/8"}]}, "static[0]: unknown 'prefx'"),
         ({"protocol": "nobody"}, "'nobody' is not a protocol"),
-        ({"infer": []}, "unknown option 'infer'"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(AnsibleFilterError) as caught:
-        map_routes(HOST, DPU, **options)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
+        map_facts(HOST, DPU, policy_from(options))
     assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("routes", "dpu", "told"),
     [
-        ("x", DPU, "the routes have to be a list, got str"),
         ([{"dst": "10.0.0.1/8"}], DPU, "host routes[0] (10.0.0.1/8): host bits are set"),
         (HOST, {"vrfs": []}, "no 'links' in the DPU's facts"),
         (HOST, "x", "the DPU's facts are no result of vrf_info"),
@@ -165,6 +161,6 @@ def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
     ],
 )
 def test_data_that_makes_no_sense(routes: Any, dpu: Any, told: str) -> None:
-    with pytest.raises(AnsibleFilterError) as caught:
-        map_routes(routes, dpu)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
+        map_facts(routes, dpu, policy_from({}))
     assert told in str(caught.value)
