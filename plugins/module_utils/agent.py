@@ -154,7 +154,8 @@ class Agent:
             old[1].cancel()
             await asyncio.gather(old[1], return_exceptions=True)
         _LOG.info("%s: connected from %s", name, peer)
-        session = HostSession(name, self.mirror, self._config.host_tables, self._config.settle_time, self._lock)
+        config = self._config
+        session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
         try:
@@ -249,7 +250,7 @@ class Agent:
                     await self._sync(family, list(keys))
 
     async def _retrier(self) -> None:
-        """Try again what the kernel refused, now and then; and map again when a link to the host was learnt late."""
+        """Try again what the kernel refused, now and then."""
         while True:
             await asyncio.sleep(_RETRY)
             for family in _FAMILIES:
@@ -280,6 +281,7 @@ class Agent:
             await asyncio.sleep(0)
 
     def _check_learnt(self) -> None:
+        """Map everything again when a link proved to lead to the host that was taken for an exit before."""
         if self.mirror.mapper.learnt:
             self.mirror.mapper.learnt = False
             self._remap_all = True

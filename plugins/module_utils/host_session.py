@@ -15,6 +15,7 @@ import contextlib
 import errno
 import logging
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from . import wire
@@ -32,9 +33,20 @@ _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 
 
 class HostSession:
-    """Feeds *mirror* from one connection. *lock* keeps others from writing between reading and answering."""
+    """Feeds *mirror* from one connection. *lock* keeps others from writing between reading and answering.
 
-    def __init__(self, name: str, mirror: Mirror, tables: tuple[int, ...], settle: float, lock: asyncio.Lock) -> None:
+    *synced* is called after every change of the mirror.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        mirror: Mirror,
+        tables: tuple[int, ...],
+        settle: float,
+        lock: asyncio.Lock,
+        synced: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         self.since = now()
         self.received = 0
@@ -44,6 +56,7 @@ class HostSession:
         self._tables = frozenset(tables)
         self._settle = settle
         self._lock = lock
+        self._synced = synced
         self._reader = wire.RouteReader()
         # What this connection has named so far, by table; None for a table that the mirror knew nothing about before,
         # where everything there is has come from this replay.
@@ -66,6 +79,7 @@ class HostSession:
                 return
             async with self._lock:
                 answers = self._take(list(deframer.feed(data)))
+            self._synced()
             if self._done:
                 await self._end_of_replay("NLMSG_DONE")
             writer.writelines(answers)
@@ -177,6 +191,7 @@ class HostSession:
             for start in range(0, len(keys), 2048):
                 async with self._lock:
                     self._mirror.sync(family, keys[start : start + 2048])
+                self._synced()
                 await asyncio.sleep(0)
         seconds = now() - self.since
         total = sum(map(len, self._mirror.host.values()))
