@@ -29,6 +29,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab, until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
 A, B, C = 10, 20, 300
@@ -230,3 +231,13 @@ async def replay(mirror: Mirror, prefixes: list[str]) -> None:
     for end in (out, far):
         end.close()
         await end.wait_closed()
+
+
+def test_a_link_that_proves_to_lead_to_the_host_is_no_exit_from_then_on(lab: MirrorLab) -> None:
+    lab.dpu.ip("route add 10.9.0.0/16 via 192.168.101.9 dev eth1 table 20")
+    lab.host.ip("route add 10.9.0.0/16 via 192.168.102.1")
+    mirror = lab.mirror()
+    until(lab.mirrored, {"a": ["10.9.0.0/16 via 192.168.101.9 dev eth1"], "b": []})
+    lab.host.ip("route add 192.168.11.0/24 via 192.168.101.1")
+    until(lab.mirrored, {"a": [], "b": ["192.168.11.0/24 dev eth3"]}, seconds=5)
+    assert "leads back to the host" in mirror.agent.state("10.9.0.0/16")[1]
