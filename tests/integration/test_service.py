@@ -23,6 +23,8 @@ import uvicorn
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.supervise import start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
+pytestmark = pytest.mark.controller
+
 PROGRAMS = Path(sys.executable).parent
 DIRECTORIES = ("config_dir", "state_dir", "runtime_dir", "log_dir", "lib_dir", "bin_dir")
 
