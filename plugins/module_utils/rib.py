@@ -132,8 +132,8 @@ class Rib:
                 continue
             table = self._home(path)
             if table is None:
-                if self._rejected is not None and self.follows(path.table) and not self._accepts(path):
-                    self._rejected(kind, key, path)
+                if self.follows(path.table) and not self._accepts(path):
+                    self._refuse(kind, nlflags, key, path)
                 continue
             old = table.get(key)
             if kind == wire.RTM_NEWROUTE:
@@ -145,6 +145,14 @@ class Rib:
             if new is not path and isinstance(new, Path):
                 new = self.reader.intern(new)  # hops were added or taken away: one object for all equal paths
             self._put(table, key, path, old, new)
+
+    def _refuse(self, kind: int, nlflags: int, key: int, path: Path) -> None:
+        """Hand on what is not ours. Where it replaced a route that is, that one went without a word of its own."""
+        known = paths_of(self.tables.get((path.family, path.table), {}).get(key))
+        if kind == wire.RTM_NEWROUTE and nlflags & wire.NLM_F_REPLACE and _alike(known, path):
+            self.rereads[Reread(path.family, path.table)] = None
+        if self._rejected is not None:
+            self._rejected(kind, key, path)
 
     def _home(self, path: Path) -> dict[int, Entry] | None:
         """The table that a path belongs into, None when it is not ours. Decided anew only when the path is another."""

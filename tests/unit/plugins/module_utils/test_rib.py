@@ -264,6 +264,16 @@ def test_other_tables_cached_clones_and_foreign_owners_stay_out() -> None:
     assert known(rib, AF_INET) == (v4("@4"),)
 
 
+def test_a_foreign_route_that_replaced_ours_names_only_itself() -> None:
+    rib = Rib([MAIN], lambda path: path.protocol != 121)
+    dump_into(rib, Reread(AF_INET, MAIN), [v4("@3")])
+    rib.apply(new(v4("@4", protocol=121, metric=5), NLM_F_REPLACE))
+    rib.apply(new(v4("@4", protocol=121), APPENDED))
+    assert rib.take_rereads() == []
+    rib.apply(new(v4("@4", protocol=121), NLM_F_REPLACE))
+    assert rib.take_rereads() == whole(AF_INET)
+
+
 def test_following_other_tables_asks_for_the_new_ones_and_forgets_the_old_ones() -> None:
     rib = Rib([10])
     rib.apply(new(v4("@3", table=10)))
