@@ -20,7 +20,10 @@ from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, S
 
 UNIT = "ynl-mirror-agent"
 
-pytestmark = pytest.mark.skipif(not SYSTEMD.exists(), reason="this machine has no systemd to boot")
+pytestmark = [
+    pytest.mark.controller,
+    pytest.mark.skipif(not SYSTEMD.exists(), reason="this machine has no systemd to boot"),
+]
 
 
 class Machine:
