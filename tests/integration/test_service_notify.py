@@ -35,18 +35,18 @@ def test_without_a_service_manager_nothing_happens(tmp_path: Path, monkeypatch: 
     ("microseconds", "pid", "seconds"),
     [
         ("30000000", None, 15.0),
-        ("30000000", os.getpid(), 15.0),
-        ("30000000", 1, None),
+        ("30000000", "own", 15.0),
+        ("30000000", "1", None),
         ("0", None, None),
         ("x", None, None),
     ],
 )
 def test_the_watchdog_is_fed_twice_as_often_as_asked(
-    monkeypatch: pytest.MonkeyPatch, microseconds: str, pid: int | None, seconds: float | None
+    monkeypatch: pytest.MonkeyPatch, microseconds: str, pid: str | None, seconds: float | None
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
     if pid is None:
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
     else:
-        monkeypatch.setenv("WATCHDOG_PID", str(pid))
+        monkeypatch.setenv("WATCHDOG_PID", pid.replace("own", str(os.getpid())))
     assert service_notify.watchdog_seconds() == seconds
