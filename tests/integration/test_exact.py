@@ -10,6 +10,7 @@ histories are drawn from a seed, so that a failure comes again with the same one
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from typing import Any
 
@@ -155,7 +156,8 @@ def _expected(lab: MirrorLab) -> dict[str, list[str]]:
             for hop in hops:
                 vrf = next(name for name, gateways in ways["to"].items() if hop["gateway"] in gateways)
                 weights[vrf] = weights.get(vrf, 0) + (hop.get("weight", 1) if len(hops) > 1 else 1)
-            exits = [f"{ways['exit'][vrf]} weight {weight}" for vrf, weight in weights.items()]
+            common = math.gcd(*weights.values())  # only the ratio of weights means something
+            exits = [f"{ways['exit'][vrf]} weight {weight // common}" for vrf, weight in weights.items()]
             words = ways["exit"][next(iter(weights))] if len(weights) == 1 else " + ".join(sorted(exits))
             for table in {"a", "b", "30"} - (set(weights)):
                 tables[table].append(f"{prefix} {words}")
