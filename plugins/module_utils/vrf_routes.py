@@ -236,7 +236,7 @@ class _Live:
     def _carry_out(self, asked: _Asked, made: plan.Plan) -> _Done:
         """Apply the plan; where that uncovers routes that no dump showed, plan them too and add them to *made*."""
         done = self._apply(made.operations)
-        for _ in range(_ROUNDS):
+        for _round in range(_ROUNDS):
             if done.skipped or not any(plan.uncovers(operation) for operation in made.operations):
                 break
             again = self._plan(asked, self._table(asked))

@@ -459,7 +459,7 @@ def read_file(path: str) -> list[Any]:
     return routes
 
 
-def task_from(params: dict[str, Any], **mode: bool) -> Task:
+def task_from(params: dict[str, Any], *, check: bool = False, diff: bool = False) -> Task:
     """The task that the module's parameters describe; TaskError for routes where none or two kinds make sense."""
     single = {name: params[name] for name in OPTIONS if params[name] is not None}
     routes, label = params["routes"], "routes"
@@ -482,7 +482,8 @@ def task_from(params: dict[str, Any], **mode: bool) -> Task:
             name: params[name]
             for name in ("vrf", "table", "protocol", "family", "force", "continue_on_error", "return_routes")
         },
-        **mode,
+        check=check,
+        diff=diff,
     )
 
 

@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 UNITS = Path("/usr/lib/systemd/system")
@@ -46,17 +47,13 @@ class Systemd:
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
-    def run(self, *command: str, **options: object) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command inside; what it prints is captured."""
         prefix = ["nsenter", f"--target={self._pid}", *NAMESPACES, f"--wdns={os.getcwd()}"]
-        return subprocess.run(
-            [*prefix, *command],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            **options,  # type: ignore[call-overload, no-any-return]
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            [*prefix, *command], capture_output=True, text=True, timeout=60, check=False, **options
         )
+        return done
 
 
 @contextlib.contextmanager
