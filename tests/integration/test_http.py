@@ -75,9 +75,10 @@ def test_health_and_status_tell_that_the_daemons_work(lab: MirrorLab) -> None:
     ]
     assert (agent["installed"], agent["failed"], agent["host_links"]) == (4, 0, ["eth1", "eth2"])
     assert [(host["host"], host["replay"]) for host in agent["hosts"]] == [("192.168.101.2", "complete")]
-    _, listener = _ask(lab.host, "GET", "/status")
+    # The kernel's own routes (fe80::/64) may come late.
+    listener = until(lambda: _ask(lab.host, "GET", "/status")[1], lambda told: not told["agents"][0]["pending"])
     (told,) = listener["agents"]
-    assert (told["connected"], told["offloaded"], told["pending"], told["failed"]) == (True, 4, 0, 0)
+    assert (told["connected"], told["offloaded"], told["failed"]) == (True, 4, 0)
     assert told["offloaded"] + told["unmapped"] == listener["routes"]
     assert listener["receive_buffer"] == 128 * 1024 * 1024
     # The control socket is for root and its group.
@@ -96,8 +97,8 @@ def test_metrics_count_what_happened(lab: MirrorLab) -> None:
     assert agent.metric("ynl_mirror_hosts_connected") == 1
     assert listener.metric("ynl_mirror_agent_up", agent="192.168.101.1:2620") == 1
     assert listener.metric("ynl_mirror_agent_routes", state="offloaded") == 4
-    assert listener.metric("ynl_mirror_host_routes", family="ipv4", table="main") == 4
-    assert listener.metric("ynl_mirror_notifications_total") == 4
+    assert listener.metric("ynl_mirror_host_routes", family="ipv4", table="main") == 4  # two of them connected
+    assert listener.metric("ynl_mirror_notifications_total") >= 4
     assert agent.metric("process_resident_memory_bytes") > 1_000_000
     lab.withdraw()
     until(lab.mirrored, NOTHING)
