@@ -188,25 +188,40 @@ def _silent(_text: str) -> None:
 
 
 class PathMapper:
-    """What becomes of the host routes with one path. Routes that also share their match share the outcome."""
+    """What becomes of the host routes with one path. Routes that also share their match share the outcome.
+
+    The inferences other than ``nexthop`` go by the prefix itself, so their outcomes - and there being none - are shared
+    only among prefixes that nothing on the DPU names.
+    """
 
     def __init__(self, mapper: Mapper, path: Path, lpm: Lpm | None) -> None:
         self._mapper = mapper
         self._path = path
         self._lpm = lpm  # the source VRF's routes, where `nexthop` comes first
-        self.outcomes: dict[int, Outcome] = {}
+        self._by_nexthop: dict[int, Outcome] = {}
+        self._otherwise: dict[int, Outcome] = {}
+
+    def forget(self) -> None:
+        """A link to the host was learnt: what was found may be wrong."""
+        self._by_nexthop.clear()
+        self._otherwise.clear()
 
     def outcome(self, key: int) -> Outcome:
         """For one prefix."""
         match = None if self._lpm is None else self._lpm.plain_match(key)
         if match is None:
             return self._mapper.trace(key, self._path)
-        outcome = self.outcomes.get(match)
+        outcome = self._by_nexthop.get(match)
+        if outcome is not None:
+            return outcome
+        shared = not self._mapper.is_named(self._path.family, key)
+        outcome = self._otherwise.get(match) if shared else None
         if outcome is None:
             outcome = self._mapper.trace(key, self._path)
             if outcome.targets and self._mapper.found_by_nexthop(key, self._path):
-                # The other inferences, and the words of a reason, go by the prefix itself.
-                self.outcomes[match] = outcome
+                self._by_nexthop[match] = outcome
+            elif shared:
+                self._otherwise[match] = outcome
         return outcome
 
 
@@ -226,6 +241,7 @@ class Mapper:
         self.host_links = {index for index, link in view.links.items() if link.name in policy.host_links}
         for gateway in self.gateways:
             self.host_links.update(view.owners.get(gateway, ()))
+        self._prefix_rules = [rule.prefix for rule in policy.static if rule.prefix is not None]
         self._rules: dict[Path, PathMapper] = {}
         self._paths: dict[Path, Path] = {}
 
@@ -260,6 +276,15 @@ class Mapper:
             return False
         return True
 
+    def is_named(self, family: int, key: int) -> bool:
+        """Whether a DPU route to this very prefix, or a user's rule for it, may decide what becomes of it."""
+        if any(self.view.lpm(family, vrf.table).exact(key) is not None for vrf in self.view.vrfs):
+            return True
+        if not self._prefix_rules:
+            return False
+        prefix = Prefix.from_key(family, key)
+        return any(rule.covers(prefix) for rule in self._prefix_rules)
+
     # -- the host's side
 
     def _learn(self, path: Path) -> None:
@@ -270,7 +295,7 @@ class Mapper:
                 if new:
                     self.host_links |= new
                     for rule in self._rules.values():
-                        rule.outcomes.clear()
+                        rule.forget()
                     self.learnt = True
 
     def _prepare(self, path: Path) -> Lpm | None:
@@ -281,7 +306,7 @@ class Mapper:
         try:
             vrf = self._source_vrf(next(iter(self._host_hops(path))), _silent)
         except _NoExit:
-            return None
+            return _everything(path)  # whatever the prefix is, nothing is looked up for it
         return self.view.lpm(path.family, vrf.table)
 
     def _host_hops(self, path: Path) -> tuple[NextHop, ...]:
@@ -353,7 +378,7 @@ class Mapper:
                 note(f"prefix: vrf {vrf.name} has {self._describe(prefix, own)}")
                 found.append((vrf, own))
         if not found:
-            raise _NoExit(f"no VRF has a route of its own to {prefix}")
+            raise _NoExit("no VRF has a route of its own to this prefix")
         if len(found) > 1:
             raise _NoExit(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _own in found)}")
         return Exit(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
@@ -432,6 +457,13 @@ class Mapper:
     def _describe(self, prefix: Prefix, path: Path) -> str:
         kind = "" if path.type == RTN_UNICAST else f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} "
         return f"{kind}{prefix} {self._show(path.nexthops)} proto {protocol_name(path.protocol)}"
+
+
+def _everything(path: Path) -> Lpm:
+    """A table in which every prefix has the same match."""
+    lpm = Lpm(path.family)
+    lpm.set(Prefix(path.family, 0, 0).key, path)
+    return lpm
 
 
 def _shares(exits: list[Exit], host_hops: tuple[NextHop, ...]) -> dict[NextHop, int]:

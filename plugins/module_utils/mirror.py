@@ -110,6 +110,7 @@ class Mirror:
         refused = self.refused[family]
         last: Path | None = None
         rule: PathMapper | None = None
+        refusal: Refusal | None = None
         for key in keys:
             path = single.get(key) if single is not None else self.wanted(family, key)
             if path is None:
@@ -119,7 +120,9 @@ class Mirror:
                     last, rule = path, self.mapper.rule(path)
                 targets, reason = rule.outcome(key)
             if reason is not None:
-                refused[key] = Refusal("unmapped", reason)
+                if refusal is None or reason is not refusal.reason:  # one object for a million routes
+                    refusal = Refusal("unmapped", reason)
+                refused[key] = refusal
             elif refused:
                 refused.pop(key, None)
             for change in tables:

@@ -236,6 +236,22 @@ def test_an_exit_found_by_nexthop_before_its_link_was_learnt_is_not_remembered()
     assert "the exit eth1 leads back to the host" in reason(mapper.map(*route))
 
 
+def test_nor_is_one_that_a_rule_for_the_gateway_gave() -> None:
+    rule = MappingRule("a", "eth1", gateway=Address.parse("192.168.99.1"))
+    mapper = Mapper(view(), Policy(static=(rule,)))
+    assert told(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9"))) == {B: "@1"}
+    mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
+    assert "the exit eth1 leads back to the host" in reason(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9")))
+
+
+def test_prefixes_that_nothing_names_share_one_reason() -> None:
+    mapper = Mapper(view(), Policy())
+    for gateway in ("192.168.99.1@9", "192.168.102.1@9"):
+        first, second = (mapper.map(*host(prefix, gateway)) for prefix in ("10.1.0.0/16", "10.2.0.0/16"))
+        assert first.reason is second.reason
+        assert reason(first)
+
+
 def test_gateways_are_handed_on_to_the_mapper_of_the_next_view() -> None:
     gateways: set[Address] = set()
     Mapper(view(), Policy(), gateways).map(*host("192.168.12.0/24", "192.168.102.1@9"))
@@ -423,7 +439,7 @@ def test_a_dpu_route_to_the_same_prefix_tells_the_source_vrf_where_the_gateway_d
     assert told(mapped("192.168.12.0/24", "192.168.99.1@9")) == {A: "@4"}
     assert told(mapped("192.168.12.0/24", "192.168.99.1@9", view(vrfs=THREE_VRFS))) == {A: "@4", C: "@4"}
     words = reason(mapped("192.168.12.0/25", "192.168.99.1@9"))
-    assert "prefix: no VRF has a route of its own to 192.168.12.0/25" in words
+    assert "prefix: no VRF has a route of its own to this prefix" in words
 
 
 def test_the_same_prefix_in_two_vrfs_is_ambiguous() -> None:
@@ -494,7 +510,7 @@ def test_routes_that_share_a_match_share_no_exit_that_another_inference_found(or
     assert told(mapper.map(*host("10.1.0.0/16", "192.168.102.1@9"))) == {B: "192.168.11.9@3!"}
     assert told(mapper.map(*host("10.2.0.0/16", "192.168.102.1@9"))) == {B: "@3"}
     words = reason(mapper.map(*host("10.3.0.0/16", "192.168.102.1@9")))
-    assert "no VRF has a route of its own to 10.3.0.0/16" in words
+    assert "no VRF has a route of its own to this prefix" in words
 
 
 PLACES = ("0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.0.0.0/10", "10.192.0.0/10", "10.0.0.0/32")
