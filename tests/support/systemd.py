@@ -17,7 +17,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 UNITS = Path("/usr/lib/systemd/system")
