@@ -61,7 +61,7 @@ def read_names(directories: Sequence[str] = IPROUTE2_DIRECTORIES) -> Names:
 
 
 def check_tls(tls: TlsConfig | None) -> None:
-    """Refuse missing files, and a key that others than its owner (or its group, to read) can touch."""
+    """Refuse missing files, and a key that others than its owner can touch."""
     if tls is None:
         return
     for name, path in (("ca", tls.ca), ("certificate", tls.certificate), ("key", tls.key)):
@@ -72,7 +72,7 @@ def check_tls(tls: TlsConfig | None) -> None:
             raise ConfigError(
                 f"tls.{name}: {path} cannot be read: {error.strerror}; deploy the certificates first"
             ) from None
-        if name == "key" and stat.S_IMODE(mode) & 0o037:
+        if name == "key" and stat.S_IMODE(mode) & 0o077:
             raise ConfigError(f"tls.key: {path} has mode {stat.S_IMODE(mode):04o}; run chmod 0600 {path}")
 
 

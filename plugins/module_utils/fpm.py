@@ -9,14 +9,14 @@ the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure
 
 from __future__ import annotations
 
-import os
 import ssl
-import stat
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .config import TlsConfig
+from .config_file import check_tls
+from .fields import ConfigError
 from .wire import chunks
 
 _HEADER = struct.Struct(">BBH")
@@ -85,10 +85,10 @@ def client_context(tls: TlsConfig, check_hostname: bool) -> ssl.SSLContext:
 def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
-    mode = _mode(tls.key)
-    if mode & (stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH):
-        raise TlsError(f"the key {tls.key} is open to others (mode {mode:04o}); chmod 0600 it")
-    _mode(tls.certificate), _mode(tls.ca)
+    try:
+        check_tls(tls)  # again: what was right at the start may be another file by now
+    except ConfigError as error:
+        raise TlsError(str(error)) from None
     try:
         context.load_verify_locations(tls.ca)
     except (ssl.SSLError, OSError) as error:
@@ -102,13 +102,6 @@ def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
 
 def _no_password() -> str:
     raise ValueError("the key is encrypted, and a daemon has nobody to ask for the passphrase")
-
-
-def _mode(path: str) -> int:
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except OSError as error:
-        raise TlsError(f"{path}: {error.strerror}") from None
 
 
 def identities(certificate: dict[str, Any]) -> list[str]:
