@@ -394,7 +394,7 @@ class Agent:
         state, reason = self.mirror.state(family, key)
         return {
             "prefix": str(Prefix.from_key(family, key)),
-            "host": describe_path(path, {}),
+            "host": describe_path(path, None),
             "state": state,
             "reason": reason,
             "installed": [self._describe_installed(path) for path in self.mirror.where(family, key)],

@@ -185,8 +185,7 @@ class Listener:
             if family != wanted.family or wanted.key not in entries:
                 continue
             for number, path in enumerate(paths_of(entries[wanted.key]), 1):
-                words = describe_path(path, {index: link.name for index, link in self._replica.links.items()})
-                steps.append(f"table {table_name(table)}, path {number}: {_words(words)}")
+                steps.append(f"table {table_name(table)}, path {number}: {_words(self.describe_path(path))}")
             best = winner(entries[wanted.key])
             if best is None:
                 steps.append("no path that the kernel would use for every packet")
@@ -209,14 +208,14 @@ class Listener:
         }
 
 
-def describe_path(path: Path, names: dict[int, str]) -> dict[str, Any]:
-    """A path as a JSON object for people: next hops, owner, metric."""
+def describe_path(path: Path, names: dict[int, str] | None) -> dict[str, Any]:
+    """A path as a JSON object for people: next hops, owner, metric. Without *names* the links are another machine's."""
     hops = []
     for hop in path.nexthops:
         item: dict[str, Any] = {}
         if hop.gateway is not None:
             item["gateway"] = str(hop.gateway)
-        if hop.oif is not None:
+        if hop.oif is not None and names is not None:
             item["dev"] = names.get(hop.oif, f"if{hop.oif}")
         if len(path.nexthops) > 1:
             item["weight"] = hop.weight
