@@ -10,6 +10,7 @@ asks for the affected routes to be read again. One replica hears one socket, so 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,10 @@ from . import wire, wire_links
 from .links import Link, LinkAddress, Rule
 from .rib import Rib
 from .routes import AF_INET
+
+#: linux/nexthop.h: the length of struct nhmsg, and the attribute behind it that names the object.
+_NHMSG_SIZE = 8
+_NHA_ID = 1
 
 
 @dataclass
@@ -43,10 +48,8 @@ class Replica:
                 self._address(kind == wire.RTM_NEWADDR, wire_links.decode_address(message))
             elif kind in (wire.RTM_NEWRULE, wire.RTM_DELRULE):
                 self._rule(kind == wire.RTM_NEWRULE, wire_links.decode_rule(message))
-            elif kind in (wire.RTM_NEWNEXTHOP, wire.RTM_DELNEXTHOP) and self.rib.uses_nexthop_objects:
-                # A group that loses a member, or an object that goes with its link, changes or takes IPv4 routes
-                # without a route event (net/ipv4/nexthop.c); which ones only a dump says.
-                self.rib.ask()
+            elif kind in (wire.RTM_NEWNEXTHOP, wire.RTM_DELNEXTHOP):
+                self._nexthop_object(message)
 
     def load(self, links: Iterable[Link], addresses: Iterable[LinkAddress], rules: Iterable[Rule]) -> None:
         """Replace links, addresses and rules by what was read."""
@@ -54,6 +57,15 @@ class Replica:
         if (found, set(addresses), list(rules)) != (self.links, self.addresses, self.rules):
             self.view_changed = True
         self.links, self.addresses, self.rules = found, set(addresses), list(rules)
+
+    def _nexthop_object(self, message: bytes) -> None:
+        # A group that loses a member, or an object that is deleted, changes or takes IPv4 routes without a route event
+        # (net/ipv4/nexthop.c); which ones only a dump says. An object that no route has named yet changes none, and a
+        # member's replacement is told for each route of its groups: a routing daemon makes objects all the time.
+        body = wire.attributes(message, wire.NLMSGHDR.size + _NHMSG_SIZE, len(message))
+        number = next((value for kind, value in body if kind == _NHA_ID), b"")
+        if int.from_bytes(number, sys.byteorder) in self.rib.nexthop_objects:
+            self.rib.ask()
 
     def _link(self, exists: bool, message: bytes) -> None:
         # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.

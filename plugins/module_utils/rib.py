@@ -73,7 +73,7 @@ class Rib:
         self.rereads: dict[Reread, None] = {}  # a set that keeps its order
         self.recording = False
         self.reader = wire.RouteReader()
-        self.uses_nexthop_objects = False
+        self.nexthop_objects: set[int] = set()  # that routes have ever named
         self._accept = accept
         self._rejected = rejected
         # Routes come in runs with one path: where the last one belongs.
@@ -166,7 +166,8 @@ class Rib:
         """Whether a path in a followed table belongs here."""
         if "cloned" in path.extras or not self._accepts(path):
             return False
-        self.uses_nexthop_objects |= path.nh_id is not None
+        if path.nh_id is not None:
+            self.nexthop_objects.add(path.nh_id)
         return True
 
     def _accepts(self, path: Path) -> bool:

@@ -224,12 +224,17 @@ def test_rules_change_the_view_and_stay_in_the_order_of_their_priority(replica: 
 
 
 @pytest.mark.parametrize("kind", [RTM_NEWNEXTHOP, RTM_DELNEXTHOP])
-def test_a_nexthop_object_changes_routes_in_silence_where_routes_use_objects(replica: Replica, kind: int) -> None:
-    told = request(kind, 0, struct.pack("=BBBBI", AF_INET, 0, 0, 0, 0) + attribute(1, u32(7)))
+def test_a_nexthop_object_changes_routes_in_silence_where_routes_name_it(replica: Replica, kind: int) -> None:
+    told, other = (
+        request(kind, 0, struct.pack("=BBBBI", AF_INET, 0, 0, 0, 0) + attribute(5, u32(3)) + attribute(1, u32(number)))
+        for number in (7, 8)
+    )
     replica.apply(told)
     assert asked(replica) == set()
     path = Path(AF_INET, 10, nh_id=7, nexthops=(NextHop(None, 3),))
     replica.apply(RouteWriter(RTM_NEWROUTE, NLM_F_CREATE).message(Prefix.parse("10.0.0.0/8").key, path))
+    replica.apply(other)
+    assert asked(replica) == set()
     replica.apply(told)
     assert asked(replica) == {None}
 

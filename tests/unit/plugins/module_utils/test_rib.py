@@ -303,12 +303,12 @@ def test_a_whole_re_read_swallows_the_narrower_ones() -> None:
 
 def test_nexthop_objects_are_noticed_in_events_and_in_dumps() -> None:
     rib = Rib([MAIN])
-    assert not rib.uses_nexthop_objects
+    assert rib.nexthop_objects == set()
     rib.apply(new(v4(nh_id=7)))
-    assert rib.uses_nexthop_objects
+    assert rib.nexthop_objects == {7}
     rib = Rib([MAIN])
-    dump_into(rib, Reread(AF_INET, MAIN), [v4(nh_id=7)])
-    assert rib.uses_nexthop_objects
+    dump_into(rib, Reread(AF_INET, MAIN), [v4(nh_id=7), v4("@3")])
+    assert rib.nexthop_objects == {7}
 
 
 def test_a_dump_changes_nothing_before_it_is_complete() -> None:
