@@ -238,7 +238,7 @@ def test_the_command_asks_running_daemons(lab: MirrorLab) -> None:
 
     routes = mirror.agent.command("routes", "--state", "installed")
     assert routes.returncode == 0
-    first = "192.168.11.0/24 host via 192.168.101.1 dev if2 proto boot installed\n    vrf b dev eth3 proto ynl_mirror\n"
+    first = "192.168.11.0/24 host via 192.168.101.1 proto boot installed\n    vrf b dev eth3 proto ynl_mirror\n"
     assert first in routes.stdout
     lines = mirror.listener.command("routes", "--prefix", "fd00:12::/64", "--json").stdout.splitlines()
     assert [json.loads(line)["state"] for line in lines] == ["offloaded"]
