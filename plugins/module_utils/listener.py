@@ -62,13 +62,17 @@ class Listener:
         self.selection = self._select()
         self.rib.recording = True
         self.started.set()
-        sessions = [asyncio.ensure_future(session.run()) for session in self._sessions]
+        work = (self._follower.run(), *(session.run() for session in self._sessions))
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
-            await self._follower.run()
+            # None of them ends by itself; one that a fault ended in silence would leave its agent without news.
+            done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            for session in sessions:
-                session.cancel()
-            await asyncio.gather(*sessions, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _select(self) -> Selection:
         return Selection(self._config.filters, self._replica.links, self.rib.reader)
