@@ -2,20 +2,21 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Thin over ansible-playbook: each lab target is a playbook of the collection. LAB=name works on a lab of that name, and
-# ARGS are further arguments, for example: make demo LAB=second ARGS=-v
+# Thin over ansible-playbook: each lab target is a playbook of the collection. NAME=name works on a lab of that name, LAB is what
+# its hosts are made of (netns: network namespaces), and ARGS are further arguments: make demo NAME=second ARGS=-v
 
 MAKEFLAGS += --no-print-directory
-LAB ?=
+LAB ?= netns
+NAME ?=
 ARGS ?=
 PLAY = scripts/play
-OPTIONS = $(if $(LAB),-e ekho_lab_name=$(LAB)) $(ARGS)
+OPTIONS = -e ekho_lab_backend=$(LAB) $(if $(NAME),-e ekho_lab_name=$(NAME)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lab mirror kernel unkernel verify lab-down test bench clean
 
 help: ## Show this list
-	@echo 'make TARGET [LAB=name] [ARGS="..."]'
+	@echo 'make TARGET [NAME=lab] [ARGS="..."]'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make this checkout ready: packages, .venv (the other targets do this by themselves)
