@@ -7,7 +7,8 @@
 
 MAKEFLAGS += --no-print-directory
 LAB ?= netns
-NAME ?=
+# Not from the environment, where NAME may be something else.
+NAME =
 ARGS ?=
 PLAY = scripts/play
 OPTIONS = -e ekho_lab_backend=$(LAB) $(if $(NAME),-e ekho_lab_name=$(NAME)) $(ARGS)
