@@ -141,7 +141,7 @@ _LENGTHS = {str(number): number for number in range(33)}
 
 def _plain_ipv4_prefix(text: str) -> tuple[int, int] | None:
     """Value and length of ``10.0.0.0/8`` in its usual spelling, None for all else: a short cut past ipaddress."""
-    head, _, tail = text.partition("/")
+    head, _slash, tail = text.partition("/")
     parts = head.split(".")
     length = _LENGTHS.get(tail, -1)
     if length < 0 or len(parts) != 4:

@@ -68,7 +68,7 @@ def test_health_and_status_tell_that_the_daemons_work(lab: MirrorLab) -> None:
     mirror = lab.mirror(agent={"http": HTTP}, listener={"http": HTTP})
     assert _ask(lab.dpu, "GET", "/healthz") == (200, {"ready": True, "name": "agent"})
     assert _ask(lab.host, "GET", "/healthz") == (200, {"ready": True, "name": "listener"})
-    _, agent = _ask(lab.dpu, "GET", "/status")
+    _status, agent = _ask(lab.dpu, "GET", "/status")
     assert agent["vrfs"] == [
         {"vrf": "a", "table": 10, "links": ["eth1", "eth3"], "mirrored": 2},
         {"vrf": "b", "table": 20, "links": ["eth2", "eth4"], "mirrored": 2},

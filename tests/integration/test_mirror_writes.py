@@ -77,8 +77,8 @@ class Dpu:
         """The source VRF reaches the prefix this way from now on."""
         hops = []
         for hop in way.split():
-            text, _, weight = hop.partition("*")
-            gateway, _, link = text.partition("@")
+            text, _star, weight = hop.partition("*")
+            gateway, _at, link = text.partition("@")
             index = next(i for i, known in self.view.links.items() if known.name == link)
             hops.append(NextHop(Address.parse(gateway) if gateway else None, index, int(weight or 1)))
         self.view.lpm(family, B).set((prefix or PREFIX[family]).key, Path(family, B, nexthops=tuple(hops)))

@@ -125,10 +125,12 @@ def open_machine(netns: Namespace) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def _cleaned(made: Machine) -> Iterator[Machine]:
-    yield made
-    for module, name in (("dpu_agent", "agent"), ("netlink_route_watch", "listener")):
-        if Path(made.directories["config_dir"], name + ".json").exists():
-            made.run(module, state="absent")
+    try:
+        yield made
+    finally:
+        for module, name in (("dpu_agent", "agent"), ("netlink_route_watch", "listener")):
+            if Path(made.directories["config_dir"], name + ".json").exists():
+                made.run(module, state="absent")
 
 
 def _until(condition: Callable[[], Any], seconds: float = 10.0) -> None:

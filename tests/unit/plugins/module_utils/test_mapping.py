@@ -90,8 +90,8 @@ Own = tuple[int, str, str]
 
 def hop(text: str) -> NextHop:
     """``192.0.2.2@3*5``: gateway, link and weight; each but the gateway or the link may be missing."""
-    text, _, weight = text.partition("*")
-    gateway, _, oif = text.partition("@")
+    text, _star, weight = text.partition("*")
+    gateway, _at, oif = text.partition("@")
     return NextHop(Address.parse(gateway) if gateway else None, int(oif) if oif else None, int(weight or 1))
 
 

@@ -46,8 +46,8 @@ APPENDED = NLM_F_CREATE | NLM_F_APPEND
 
 def hop(text: str) -> NextHop:
     """``192.0.2.2@3`` or ``@3``: gateway and link; ``*5`` behind it is the weight."""
-    text, _, weight = text.partition("*")
-    gateway, _, oif = text.partition("@")
+    text, _star, weight = text.partition("*")
+    gateway, _at, oif = text.partition("@")
     return NextHop(Address.parse(gateway) if gateway else None, int(oif), int(weight or 1))
 
 
