@@ -273,8 +273,15 @@ class Agent:
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         for start in range(0, len(keys), _SLICE):
+            part = keys[start : start + _SLICE]
+            refused = self.mirror.refused[family]
             async with self._lock:
-                self.mirror.sync(family, keys[start : start + _SLICE])
+                before = [refused.get(key) for key in part]
+                self.mirror.sync(family, part)
+                moved = [key for key, old in zip(part, before) if refused.get(key) != old]
+            if moved:
+                for session, _task in self._sessions.values():
+                    session.moved(family, moved)
             self._check_learnt()
             if self.mirror.in_doubt:
                 self._work_to_do.set()

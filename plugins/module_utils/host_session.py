@@ -15,7 +15,7 @@ import contextlib
 import errno
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import wire
@@ -28,6 +28,8 @@ from .routes import AF_INET, AF_INET6, Path, table_name
 
 _LOG = logging.getLogger("ynl_mirror.host")
 _READ = 1 << 18
+#: Routes answered anew in one go.
+_BATCH = 2048
 _NO_FLAGS = bytes(4)
 _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 
@@ -64,9 +66,50 @@ class HostSession:
         for scope, routes in mirror.host.items():
             self._named[scope] = {} if routes else None
         self._told: set[int] = set()
+        # Prefixes whose state moved without a word from the host, and what tells the host about them.
+        self._moved: dict[int, set[int]] = {}
+        self._news = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._put = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the connection until its end. FpmError or WireError when the peer speaks something else."""
+        teller = asyncio.ensure_future(self._tell(writer))
+        try:
+            await self._listen(reader, writer)
+        finally:
+            teller.cancel()
+            await asyncio.gather(teller, return_exceptions=True)
+
+    def moved(self, family: int, keys: Iterable[int]) -> None:
+        """The state of these prefixes is another now, by something that happened on the DPU: answer them anew."""
+        self._moved.setdefault(family, set()).update(keys)
+        self._news.set()
+
+    async def _tell(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._moved:
+                family, waiting = next(iter(self._moved.items()))
+                keys = [waiting.pop() for _count in range(min(_BATCH, len(waiting)))]
+                if not waiting:
+                    del self._moved[family]
+                await self._write(writer, list(frames(self._answers(self._as_sent(family, keys)))))
+
+    def _as_sent(self, family: int, keys: Iterable[int]) -> bytes:
+        """The host's routes to these prefixes, as messages."""
+        tables = [self._mirror.host.get((family, table), {}) for table in self._tables]
+        routes = [(key, routes[key]) for routes in tables for key in keys if key in routes]
+        return b"".join(self._put.batch(routes))
+
+    async def _write(self, writer: asyncio.StreamWriter, answers: list[bytes]) -> None:
+        async with self._writing:  # two tasks write, and StreamWriter.drain() is for one at a time before Python 3.12
+            writer.writelines(answers)
+            await writer.drain()
+        await asyncio.sleep(0)
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         deframer = Deframer()
         while True:
             timeout = None if self.replayed else self._settle
@@ -82,9 +125,7 @@ class HostSession:
             self._synced()
             if self._done:
                 await self._end_of_replay("NLMSG_DONE")
-            writer.writelines(answers)
-            await writer.drain()
-            await asyncio.sleep(0)
+            await self._write(writer, answers)
 
     def _take(self, payloads: list[bytes]) -> list[bytes]:
         """Work off whole frames; the frames that answer them."""

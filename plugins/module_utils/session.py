@@ -284,10 +284,16 @@ class Session:
                 elif sent is path or sent == path:
                     del unanswered[key]
                     self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
+                elif sent is None and self._is_current(key, path):  # something happened on the DPU
+                    self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
                 # Otherwise it is about an older version of the route; the answer to the latest is on its way.
                 self.answers = True
             elif kind == wire.NLMSG_ERROR:
                 self._reason(wire.parse_acknowledgement(payload, start, end))
+
+    def _is_current(self, key: int, path: Path) -> bool:
+        best = winner(self._listener.rib.tables.get((path.family, path.table), {}).get(key))
+        return best is not None and self._listener.selection.path(best) == path
 
     def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:
         refused = self.refused[scope]

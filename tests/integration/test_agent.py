@@ -229,6 +229,20 @@ def test_a_link_that_goes_down_takes_its_routes_off_and_brings_them_back(lab: Mi
     until(lab.mirrored, OFFLOADED)
 
 
+def test_the_listener_hears_of_what_happens_on_the_dpu_later(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    until(lambda: mirror.listener.state("192.168.11.0/24"), ("offloaded", None))
+    lab.host_a.ip("link set eth1 down")  # the DPU's eth3 loses its carrier
+    for prefix in ("192.168.11.0/24", "fd00:11::/64"):
+        told = until(lambda p=prefix: mirror.listener.state(p), lambda told: told[0] == "unmapped")
+        assert "the exit link eth3 is down" in str(told[1])
+    assert mirror.listener.state("192.168.12.0/24") == ("offloaded", None)
+    lab.host_a.ip("link set eth1 up")
+    for prefix in ("192.168.11.0/24", "fd00:11::/64"):
+        until(lambda p=prefix: mirror.listener.state(p), ("offloaded", None))
+
+
 def test_a_gateway_address_that_moves_moves_its_routes(lab: MirrorLab) -> None:
     lab.host.ip("route add 192.168.11.0/24 via 192.168.101.1")
     lab.dpu.ip("address add 192.168.109.1/24 dev eth1 noprefixroute")  # so that eth1 keeps its IPv4 routes
