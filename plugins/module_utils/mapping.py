@@ -423,7 +423,7 @@ class Mapper:
         importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources)]
         if not importers:
             raise _NoExit(f"no other VRF imports from vrf {', '.join(sorted(sources))}")
-        note(f"installed in vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
+        note(f"goes into vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
         single = len(hops) == 1
         nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())
         return {vrf.table: self._intern(self._dpu_path(family, vrf.table, nexthops)) for vrf in importers}

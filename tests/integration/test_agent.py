@@ -89,7 +89,7 @@ def test_explain_tells_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
         "nexthop: gateway 192.168.101.1 is on eth1 in vrf a (table 10)",
         "nexthop: vrf a reaches 192.168.11.0/24 by 192.168.11.0/24 dev eth3 proto kernel",
         "nexthop: exit dev eth3, known in vrf a",
-        "installed in vrf b: every VRF that imports but the source",
+        "goes into vrf b: every VRF that imports but the source",
     ]
 
 

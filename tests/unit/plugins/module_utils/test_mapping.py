@@ -494,7 +494,7 @@ def test_each_step_is_told() -> None:
         "nexthop: gateway 192.168.102.1 is on eth2 in vrf b (table 20)",
         "nexthop: vrf b reaches 192.168.12.0/24 by 192.168.12.0/24 dev eth4 proto static",
         "nexthop: exit dev eth4, known in vrf b",
-        "installed in vrf a: every VRF that imports but the source",
+        "goes into vrf a: every VRF that imports but the source",
     ]
 
 
