@@ -76,12 +76,7 @@ class Agent:
         self._replica = Replica(self.rib)
         self._requests = kernel.Requests()
         self._manual = kernel.Requests()
-        self._monitor = kernel.Monitor(config.receive_buffer, deaf_to=self._requests.port)
-        if self._monitor.granted < config.receive_buffer:
-            _LOG.warning(
-                "the receive buffer is clamped to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
-                *(self._monitor.granted, config.receive_buffer),
-            )
+        self._monitor = daemon.monitor(config.receive_buffer, deaf_to=self._requests.port)
         # The follower dumps on a socket of its own: a dump spans turns of the event loop, and writes go on meanwhile.
         self._follower = Follower(self._replica, self._monitor, kernel.Requests(), self._on_change)
         self._view = View()

@@ -18,7 +18,7 @@ from typing import Any, Callable, Protocol
 from . import api, service_notify
 from .config import HttpConfig
 from .fpm import TlsError
-from .kernel import KernelError
+from .kernel import KernelError, Monitor
 
 _LOG = logging.getLogger("ynl_mirror")
 #: Changes a watcher may lag behind before it loses the oldest ones (and is told how many).
@@ -121,6 +121,17 @@ async def _tell(program: Program) -> None:
     while True:
         await asyncio.sleep(service_notify.watchdog_seconds() or 3600.0)
         service_notify.notify(service_notify.WATCHDOG)
+
+
+def monitor(receive_buffer: int, deaf_to: int | None = None) -> Monitor:
+    """The socket that hears the kernel; a word in the log when its buffer is not what was asked for."""
+    opened = Monitor(receive_buffer, deaf_to)
+    if opened.granted < receive_buffer:
+        _LOG.warning(
+            "the receive buffer is clamped to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
+            *(opened.granted, receive_buffer),
+        )
+    return opened
 
 
 def now() -> float:

@@ -35,12 +35,7 @@ class Listener:
         accept = None if len(families) == len(FAMILIES) else lambda path: path.family in families
         self.rib = Rib(config.tables, accept)
         self._replica = Replica(self.rib)
-        self._monitor = kernel.Monitor(config.receive_buffer)
-        if self._monitor.granted < config.receive_buffer:
-            _LOG.warning(
-                "the receive buffer is clamped to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
-                *(self._monitor.granted, config.receive_buffer),
-            )
+        self._monitor = daemon.monitor(config.receive_buffer)
         self._follower = Follower(self._replica, self._monitor, kernel.Requests(), self._on_change)
         self.selection = self._select()
         self.watchers = daemon.Watchers()

@@ -89,7 +89,7 @@ class Mirror:
     # -- making it so
 
     def sync(self, family: int, keys: Iterable[int]) -> None:
-        """Bring the DPU's tables up to date for these prefixes: additions and replacements first, then removals."""
+        """Bring the DPU's tables up to date: additions and replacements first, then removals. Name each prefix once."""
         if not self.watched():
             self._sync(family, keys)
             return
