@@ -15,7 +15,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Callable, Protocol
 
-from . import api, service_notify
+from . import api, backoff, service_notify
 from .config import HttpConfig
 from .fpm import TlsError
 from .kernel import KernelError, Monitor
@@ -78,7 +78,10 @@ def run(make: Callable[[], Program], control_socket: str, http: HttpConfig | Non
         level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     # A new directory or socket of ours is nobody else's.
-    os.umask(0o027)
+    os.umask(0o077)
+    note = backoff.note_of(control_socket)
+    if service_notify.manager_listens() and not _held_back(note):
+        return 0
     try:
         asyncio.run(_main(make, control_socket, http))
     except (Stop, TlsError, KernelError) as error:
@@ -87,7 +90,21 @@ def run(make: Callable[[], Program], control_socket: str, http: HttpConfig | Non
     except OSError as error:
         _LOG.error("%s", error if error.filename is None else f"{error.filename}: {error.strerror}")
         return 1
+    backoff.forget(note)
     return 0
+
+
+def _held_back(note: str) -> bool:
+    """Wait, when runs before this one have failed; False when we are asked to stop meanwhile."""
+    pause = backoff.due_pause(note)
+    if pause:
+        told = f"the run before failed; waiting {pause:.1f} s"
+        _LOG.warning("%s", told)
+        service_notify.notify(service_notify.status(told))
+    if pause and not backoff.sleep(pause):
+        backoff.forget(note)
+        return False
+    return True
 
 
 async def _main(make: Callable[[], Program], control_socket: str, http: HttpConfig | None) -> None:
@@ -116,7 +133,7 @@ async def _main(make: Callable[[], Program], control_socket: str, http: HttpConf
 async def _tell(program: Program) -> None:
     """Tell the service manager when the daemon is ready, and from then on that it lives."""
     await program.started.wait()
-    service_notify.notify(service_notify.READY)
+    service_notify.notify(service_notify.READY, service_notify.status(f"{program.name} is ready"))
     _LOG.info("%s is ready", program.name)
     while True:
         await asyncio.sleep(service_notify.watchdog_seconds() or 3600.0)

@@ -17,39 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .backoff import forget, note_of
 from .deploy import COMMAND, write_file
 from .supervise import STOP_SECONDS, running_pid, start_time
+from .unit import unit_text
 
 DIGEST = "YNL_MIRROR_DIGEST"
 VERBS = {"listener": "listen", "agent": "agent"}
 LOG_LINES = 20
-
-UNIT = """\
-# Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
-[Unit]
-Description=ynl-mirror {name}
-Documentation=https://docs.kernel.org/netlink/specs/rt-route.html
-After=network-pre.target
-StartLimitIntervalSec=0
-
-[Service]
-Type=notify
-ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
-Environment={digest_name}={digest}
-Environment=PYTHONUNBUFFERED=1
-Restart=always
-RestartSec=1
-RestartPreventExitStatus=2
-TimeoutStartSec=300
-TimeoutStopSec={stop:.0f}
-WatchdogSec=60
-{account}CapabilityBoundingSet=CAP_NET_ADMIN
-NoNewPrivileges=yes
-
-[Install]
-WantedBy=multi-user.target
-"""
 
 
 class ServiceError(RuntimeError):
@@ -69,6 +44,7 @@ class Service:
     bin_dir: str
     unit_dir: str
     user: str | None = None
+    reads: tuple[str, ...] = ()  # what the daemon needs besides: interpreter, certificates
 
     @property
     def config_file(self) -> str:
@@ -237,10 +213,11 @@ class Systemd:
         self._unit = f"{COMMAND}-{service.name}.service"
         self._path = os.path.join(service.unit_dir, self._unit)
         self._since = ""
+        self._note = note_of(service.control_socket)
 
     def definition(self, digest: str) -> tuple[str, str] | None:
         """The unit file."""
-        return self._path, unit_text(self._service, digest)
+        return self._path, self._text(digest)
 
     def pid(self) -> int | None:
         """The daemon."""
@@ -256,7 +233,8 @@ class Systemd:
         if self.active():
             # Not `restart`: whoever waits for the new daemon must not meet the old one.
             _run("systemctl", "stop", self._unit)
-        write_file(self._path, unit_text(self._service, digest), 0o644)
+        forget(self._note)  # a new program or configuration does not wait for what the one before has done
+        write_file(self._path, self._text(digest), 0o644)
         self._since = _run("date", "+%s").strip()
         _run("systemctl", "daemon-reload")
         _run("systemctl", "enable", "--quiet", self._unit)
@@ -284,28 +262,24 @@ class Systemd:
 
     def forget(self) -> None:
         """Make systemd see that the unit is gone."""
+        forget(self._note)
         _run("systemctl", "daemon-reload")
         _run("systemctl", "reset-failed", self._unit, check=False)
 
+    def _text(self, digest: str) -> str:
+        service = self._service
+        return unit_text(
+            service.name,
+            service.command,
+            {DIGEST: digest, "PYTHONUNBUFFERED": "1"},
+            user=service.user,
+            runtime_dir=service.runtime_dir,
+            reads=[service.config_dir, service.lib_dir, service.bin_dir, *service.reads],
+            stop_seconds=STOP_SECONDS,
+        )
+
     def _show(self, name: str) -> str:
         return _run("systemctl", "show", "--value", "--property", name, self._unit, check=False).strip()
-
-
-def unit_text(service: Service, digest: str) -> str:
-    """The unit file of a service; as a user of its own when one is given, else as root without root's privileges."""
-    account = ""
-    if service.user is not None:
-        account = f"User={service.user}\nAmbientCapabilities=CAP_NET_ADMIN\n"
-    if service.runtime_dir.startswith("/run/"):  # /run is empty after a boot
-        account += f"RuntimeDirectory={service.runtime_dir[5:]}\nRuntimeDirectoryPreserve=yes\n"
-    return UNIT.format(
-        name=service.name,
-        command=" ".join(service.command),
-        digest_name=DIGEST,
-        digest=digest,
-        stop=STOP_SECONDS,
-        account=account,
-    )
 
 
 def _systemd_runs() -> bool:

@@ -102,7 +102,8 @@ def _service(params: dict[str, Any], name: str) -> Service:
     for option, path in directories.items():
         if not os.path.isabs(path):
             raise ServiceError(f"{option}: {path!r} is a relative path; write it from the root (/...)")
-    return Service(name=name, user=params["user"], **directories)
+    reads = (sys.executable, sys.prefix, *(params["tls"] or {}).values())
+    return Service(name=name, user=params["user"], reads=reads, **directories)
 
 
 def without_none(value: Any) -> Any:

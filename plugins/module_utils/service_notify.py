@@ -14,11 +14,16 @@ STOPPING = "STOPPING=1"
 WATCHDOG = "WATCHDOG=1"
 
 
+def manager_listens() -> bool:
+    """Whether a service manager has started us, so that it starts us again when we fail."""
+    return os.environ.get("NOTIFY_SOCKET", "").startswith(("/", "@"))
+
+
 def notify(*states: str) -> bool:
     """Send STATES (READY, `status("...")` ...); False where no service manager listens, which is no error."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if not manager_listens():
         return False
+    address = os.environ["NOTIFY_SOCKET"]
     if address.startswith("@"):
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:

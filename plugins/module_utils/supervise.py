@@ -23,9 +23,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from .backoff import next_pause
+
 CAPABILITY = "-all,+net_admin"
-FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds between an end and the next start
-HEALTHY_SECONDS = 60.0  # a daemon that lived this long starts over with the first pause
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL
 HOPELESS = 2  # the daemon's exit code for a configuration that it cannot use: starting again would not help
 log = logging.getLogger("ynl_mirror.supervise")
@@ -93,7 +93,7 @@ class _Supervisor:
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda got, _frame: self._wanted.add(got))
-        pause = FIRST_PAUSE
+        pause = 0.0
         while True:
             started = time.monotonic()
             code = self._run_once()
@@ -104,12 +104,11 @@ class _Supervisor:
                     "the daemon ended with exit code 2: starting it again would not help, see above for what does"
                 )
                 return HOPELESS
-            pause = FIRST_PAUSE if time.monotonic() - started >= HEALTHY_SECONDS else pause
+            pause = next_pause(pause, time.monotonic() - started)
             log.warning("the daemon ended with %s; starting it again in %.1f s", _ended(code), pause)
             self._sleep(pause)
             if self._stopping():
                 return 0
-            pause = min(pause * 2, LAST_PAUSE)
 
     def _run_once(self) -> int:
         """Start the daemon and wait for its end, passing on SIGHUP, and SIGTERM with its bound."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.unit import unit_text
 from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, Systemd, booted
 
 UNIT = "ynl-mirror-agent"
@@ -57,6 +60,10 @@ class Machine:
         assert bool(result.get("failed")) == fails, result.get("msg") or result
         return result
 
+    def log(self) -> str:
+        """What the journal has of the unit."""
+        return self.system.run("journalctl", "--unit", UNIT, "--output=cat", "--no-pager").stdout
+
     def show(self, name: str) -> str:
         """A property of the unit."""
         return self.system.run("systemctl", "show", "--value", "--property", name, UNIT).stdout.strip()
@@ -92,6 +99,7 @@ def test_the_life_of_a_unit(machine: Machine) -> None:
 
     machine.system.run("systemctl", "kill", "--signal=KILL", UNIT)
     _until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
+    assert machine.show("StatusText") == "agent is ready"
 
     stopped = machine.agent(state="stopped")
     assert (stopped["actions"], stopped["service"]["running"]) == (["stop the agent"], False)
@@ -110,6 +118,37 @@ def test_a_unit_that_cannot_start_fails_with_its_journal_and_can_be_stopped(mach
     _until(lambda: machine.show("ActiveState") == "activating")
     assert machine.agent(state="stopped")["actions"] == ["stop the agent"]
     assert machine.show("ActiveState") == "inactive"
+
+
+def test_a_unit_that_fails_again_and_again_waits_longer_each_time(machine: Machine) -> None:
+    machine.agent(fails=True, listen=[{"address": "192.0.2.1"}], timeout=1)
+    _until(lambda: machine.log().count("waiting") == 3)
+    pauses = re.findall(r"the run before failed; waiting ([\d.]+) s", machine.log())
+    assert pauses == ["0.5", "1.0", "2.0"]
+    # A configuration that works does not wait for what the one before has done, and a clean end leaves no debt.
+    before = time.monotonic()
+    assert machine.agent()["status"]["ready"]
+    machine.system.run("systemctl", "restart", UNIT)
+    assert time.monotonic() - before < 8
+    assert machine.log().count("waiting") <= 4
+
+
+@pytest.mark.parametrize(("name", "user", "most"), [("agent", "x", 1.9), ("listener", "x", 1.9), ("agent", None, 1.9)])
+def test_the_sandbox_has_a_good_score(tmp_path: Path, name: str, user: str | None, most: float) -> None:
+    unit = tmp_path / f"ynl-mirror-{name}.service"
+    command = ["/usr/bin/true", name]
+    unit.write_text(unit_text(name, command, {}, user=user, runtime_dir="/run/x", reads=["/usr/x"], stop_seconds=10))
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    score = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
+    assert score is not None
+    assert float(score.group(1)) <= most, done.stdout
+    verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert str(unit) not in verified.stderr  # no line that systemd does not understand
 
 
 def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
