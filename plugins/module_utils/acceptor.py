@@ -15,6 +15,8 @@ import ssl
 from collections.abc import Awaitable
 from typing import Callable
 
+from .journal import about
+
 _LOG = logging.getLogger("ynl_mirror.acceptor")
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
@@ -68,12 +70,13 @@ async def _serve(connection: socket.socket, peer: str, context: ssl.SSLContext |
         )
     except OSError as error:  # ssl.SSLError is one
         connection.close()
-        _LOG.warning("%s: refused: no TLS connection: %s", peer, str(error) or "the peer left during the handshake")
+        text = str(error) or "the peer left during the handshake"
+        _LOG.warning("%s: refused: no TLS connection: %s", peer, text, extra=about(peer=peer, reason=text))
         return
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
         await connected(reader, writer, peer)
     except OSError as error:
-        _LOG.warning("%s: connection lost: %s", peer, error)
+        _LOG.warning("%s: connection lost: %s", peer, error, extra=about(peer=peer, reason=error))
     finally:
         transport.abort()

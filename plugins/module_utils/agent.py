@@ -24,6 +24,7 @@ from .config import AgentConfig, StaticRule
 from .follower import Follower
 from .fpm import identities, server_context
 from .host_session import HostSession, serve
+from .journal import about
 from .links import Vrf
 from .listener import describe_path
 from .mapping import Mapper, MappingRule, Policy, View, address_owners, discover_vrfs, own_routes
@@ -148,7 +149,7 @@ class Agent:
             # The same host anew: the connection before is half open at best.
             old[1].cancel()
             await asyncio.gather(old[1], return_exceptions=True)
-        _LOG.info("%s: connected from %s", name, peer)
+        _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
         session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)
         task = asyncio.ensure_future(serve(session, reader, writer))
@@ -166,11 +167,13 @@ class Agent:
         names = identities(tls.getpeercert() or {}) if tls is not None else [peer]
         allowed = [name for name in names if not self._config.hosts or name in self._config.hosts]
         if not allowed:
-            _LOG.warning("%s: refused: %s is not among hosts", peer, ", ".join(names) or "a certificate without a name")
+            text = f"{', '.join(names) or 'a certificate without a name'} is not among hosts"
+            _LOG.warning("%s: refused: %s", peer, text, extra=about(peer=peer, reason=text))
             return None
         others = [name for name in self._sessions if name not in names]
         if others:
-            _LOG.warning("%s: refused: the host %s is connected, and one DPU mirrors one host", allowed[0], others[0])
+            text = f"the host {others[0]} is connected, and one DPU mirrors one host"
+            _LOG.warning("%s: refused: %s", allowed[0], text, extra=about(host=allowed[0], peer=peer, reason=text))
             return None
         return allowed[0]
 
@@ -484,4 +487,4 @@ def _rule(rule: StaticRule) -> MappingRule:
 
 def run(config: AgentConfig) -> int:
     """Run the agent until it is told to stop; its exit code."""
-    return daemon.run(lambda: Agent(config), config.control_socket, config.http, config.log_level)
+    return daemon.run(lambda: Agent(config), config.control_socket, config.http)

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import show
+from . import journal, show
 from .client import ControlClient, NotReachable, Refused
 from .config_file import load_agent, load_listener
 from .fields import ConfigError
@@ -113,7 +113,7 @@ def _listen(arguments: argparse.Namespace) -> int:
     config = load_listener(arguments.config)
     if arguments.check:
         return _checked(arguments.config)
-    _prepare(config.log_level)
+    _prepare("listener", config.log_level)
     from .listener import run
 
     return _guarded(run, config)
@@ -123,7 +123,7 @@ def _agent(arguments: argparse.Namespace) -> int:
     config = load_agent(arguments.config)
     if arguments.check:
         return _checked(arguments.config)
-    _prepare(config.log_level)
+    _prepare("agent", config.log_level)
     from .agent import run
 
     return _guarded(run, config)
@@ -134,10 +134,9 @@ def _checked(path: str) -> int:
     return FINE
 
 
-def _prepare(log_level: str) -> None:
-    """Log to standard error, and name Python packages that are missing before anything starts."""
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(level=log_level.upper(), format=stamp + "%(levelname)s %(name)s: %(message)s")
+def _prepare(name: str, log_level: str) -> None:
+    """Set up the log, and name Python packages that are missing before anything starts."""
+    journal.configure(log_level.upper(), f"ynl-mirror-{name}")
     for module, package in PACKAGES.items():
         try:
             importlib.import_module(module)

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Callable, Protocol
@@ -72,11 +71,8 @@ class Program(api.Daemon, Protocol):
         """SIGHUP."""
 
 
-def run(make: Callable[[], Program], control_socket: str, http: HttpConfig | None, log_level: str) -> int:
+def run(make: Callable[[], Program], control_socket: str, http: HttpConfig | None) -> int:
     """Run a daemon until SIGTERM or SIGINT; its exit code (0 asked to stop, 1 could not go on)."""
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     # A new directory or socket of ours is nobody else's.
     os.umask(0o077)
     note = backoff.note_of(control_socket)

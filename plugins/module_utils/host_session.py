@@ -21,6 +21,7 @@ from typing import Any
 from . import wire
 from .daemon import now
 from .fpm import Deframer, FpmError, frame, frames
+from .journal import about
 from .mirror import Mirror
 from .refusal import Refusal
 from .rib import TableKey
@@ -184,7 +185,8 @@ class HostSession:
             self._done = True
         elif kind not in self._told:
             self._told.add(kind)
-            _LOG.warning("%s: netlink messages of type %d are not understood and passed over", self.name, kind)
+            text = f"netlink messages of type {kind} are not understood and passed over"
+            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
 
     def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None]:
         """The host's table that a path belongs to, and what the replay named of it so far."""
@@ -237,7 +239,9 @@ class HostSession:
         seconds = now() - self.since
         total = sum(map(len, self._mirror.host.values()))
         _LOG.info(
-            "%s: replay complete (%s): %d routes in %.2f s, %d stale ones swept", self.name, why, total, seconds, stale
+            "%s: replay complete (%s): %d routes in %.2f s, %d stale ones swept",
+            *(self.name, why, total, seconds, stale),
+            extra=about(host=self.name),
         )
 
     def status(self) -> dict[str, Any]:
@@ -268,11 +272,13 @@ async def serve(session: HostSession, reader: asyncio.StreamReader, writer: asyn
     """Run a session to its end, and say how it ended."""
     try:
         await session.run(reader, writer)
-        _LOG.info("%s: disconnected; its routes stay", session.name)
+        _LOG.info("%s: disconnected; its routes stay", session.name, extra=about(host=session.name))
     except (FpmError, wire.WireError) as error:
-        _LOG.warning("%s: %s; disconnected, its routes stay", session.name, error)
+        told = about(host=session.name, reason=error)
+        _LOG.warning("%s: %s; disconnected, its routes stay", session.name, error, extra=told)
     except OSError as error:
-        _LOG.warning("%s: connection lost (%s); its routes stay", session.name, error)
+        told = about(host=session.name, reason=error)
+        _LOG.warning("%s: connection lost (%s); its routes stay", session.name, error, extra=told)
     finally:
         writer.transport.abort()
         with contextlib.suppress(Exception):

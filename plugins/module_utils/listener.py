@@ -231,4 +231,4 @@ def _words(route: dict[str, Any]) -> str:
 
 def run(config: ListenerConfig) -> int:
     """Run the listener until it is told to stop; its exit code."""
-    return daemon.run(lambda: Listener(config), config.control_socket, config.http, config.log_level)
+    return daemon.run(lambda: Listener(config), config.control_socket, config.http)

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from . import kernel, wire
+from .journal import about
 from .mapping import Mapper, PathMapper
 from .refusal import Refusal
 from .rib import Rib, TableKey, paths_of
@@ -211,7 +212,9 @@ class Mirror:
             if refusal.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
                 change.installed[key] = path
                 self.in_doubt = True
-                _LOG.warning("%s: cannot be removed: %s", Prefix.from_key(family, key), refusal.text)
+                prefix = Prefix.from_key(family, key)
+                told = about(prefix=prefix, reason=refusal.text)
+                _LOG.warning("%s: cannot be removed: %s", prefix, refusal.text, extra=told)
             return
         change.installed.pop(key, None)
         self.failures += 1
@@ -222,6 +225,9 @@ class Mirror:
         if refusal.errno in (errno.EEXIST, errno.ENOENT):
             self.in_doubt = True
         self.refused[family][key] = Refusal("failed", f"vrf {vrf}: {words}")
+        if _LOG.isEnabledFor(logging.DEBUG):
+            prefix = Prefix.from_key(family, key)
+            _LOG.debug("%s: vrf %s: %s", prefix, vrf, words, extra=about(prefix=prefix, vrf=vrf, reason=words))
 
     # -- what is there
 

@@ -22,6 +22,7 @@ from . import wire
 from .config import PeerAddress, TlsConfig
 from .daemon import now
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
+from .journal import about
 from .refusal import Refusal
 from .rib import Entry, TableKey, winner
 from .routes import Path, Prefix
@@ -150,7 +151,8 @@ class Session:
         self._forget()
         self.connected = True
         self._error = None
-        _LOG.info("connected to %s (%s port %d)", self.name, self._agent.address, self._agent.port)
+        told = about(agent=self.name)
+        _LOG.info("connected to %s (%s port %d)", self.name, self._agent.address, self._agent.port, extra=told)
         tasks = [asyncio.ensure_future(self._send(writer)), asyncio.ensure_future(self._receive(reader))]
         try:
             await asyncio.gather(*tasks)
@@ -169,7 +171,9 @@ class Session:
 
     def _fail(self, text: str) -> None:
         if text != self._error:
-            _LOG.warning("%s (%s port %d): %s; trying again", self.name, self._agent.address, self._agent.port, text)
+            address, port = self._agent.address, self._agent.port
+            told = about(agent=self.name, reason=text)
+            _LOG.warning("%s (%s port %d): %s; trying again", self.name, address, port, text, extra=told)
         self._error = text
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -193,7 +197,7 @@ class Session:
             del self._replaying[scope]
         await self._write(writer, [wire.encode_done()])
         self.replays += 1
-        _LOG.info("%s: replay complete, %d routes", self.name, self.sent)
+        _LOG.info("%s: replay complete, %d routes", self.name, self.sent, extra=about(agent=self.name))
         while True:
             await self._wake.wait()
             self._wake.clear()

@@ -64,6 +64,11 @@ class Machine:
         """What the journal has of the unit."""
         return self.system.run("journalctl", "--unit", UNIT, "--output=cat", "--no-pager").stdout
 
+    def entries(self, *matches: str) -> list[dict[str, Any]]:
+        """The entries of the journal that match, with all their fields."""
+        done = self.system.run("journalctl", "--unit", UNIT, "--output=json", "--no-pager", *matches)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def show(self, name: str) -> str:
         """A property of the unit."""
         return self.system.run("systemctl", "show", "--value", "--property", name, UNIT).stdout.strip()
@@ -149,6 +154,24 @@ def test_the_sandbox_has_a_good_score(tmp_path: Path, name: str, user: str | Non
     assert float(score.group(1)) <= most, done.stdout
     verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert str(unit) not in verified.stderr  # no line that systemd does not understand
+
+
+def test_the_journal_has_the_fields_of_a_log_line(machine: Machine) -> None:
+    machine.agent(listen=[{"address": "127.0.0.1"}], hosts=["ekho-host"])
+    stranger = "import socket; socket.create_connection(('127.0.0.1', 2620)).recv(1)"
+    assert machine.system.run(sys.executable, "-c", stranger).returncode == 0
+    refused = machine.entries("YNL_MIRROR_PEER=127.0.0.1")[-1]
+    assert refused["MESSAGE"] == "127.0.0.1: refused: 127.0.0.1 is not among hosts"
+    told = {name: refused[name] for name in ("PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER", "CODE_FUNC", "_SYSTEMD_UNIT")}
+    assert told == {
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "ynl-mirror-agent",
+        "LOGGER": "ynl_mirror.agent",
+        "CODE_FUNC": "_admit",
+        "_SYSTEMD_UNIT": f"{UNIT}.service",
+    }
+    assert refused["YNL_MIRROR_REASON"] == "127.0.0.1 is not among hosts"
+    assert machine.entries("PRIORITY=6", "CODE_FUNC=_tell")[0]["MESSAGE"] == "agent is ready"
 
 
 def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
