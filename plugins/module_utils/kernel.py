@@ -16,6 +16,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Callable
 
 from . import wire, wire_links
 from .links import Link, LinkAddress, Rule
@@ -294,26 +295,28 @@ class Monitor:
 # -- whole reads, for modules and start-up ----------------------------------------------------------------------------
 
 
-def read_links(requests: Requests) -> list[Link]:
-    """All links, by ifindex."""
+def read_links(requests: Requests, decode: Callable[[bytes], Link] = wire_links.decode_link) -> list[Link]:
+    """All links, by ifindex. *decode*: that of plain_links.py does without pyroute2; likewise below."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)))
-    return sorted((wire_links.decode_link(m) for m in _each(chunks, wire.RTM_NEWLINK)), key=lambda link: link.index)
+    return sorted((decode(m) for m in _each(chunks, wire.RTM_NEWLINK)), key=lambda link: link.index)
 
 
-def read_addresses(requests: Requests) -> list[LinkAddress]:
+def read_addresses(
+    requests: Requests, decode: Callable[[bytes], LinkAddress] = wire_links.decode_address
+) -> list[LinkAddress]:
     """All IP addresses of this machine, in the kernel's order."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
     # A dump of all families names those of MCTP and others as well.
     found = (message for message in _each(chunks, wire.RTM_NEWADDR) if wire_links.family_of(message) in WIDTH)
-    return [wire_links.decode_address(message) for message in found]
+    return [decode(message) for message in found]
 
 
-def read_rules(requests: Requests) -> list[Rule]:
+def read_rules(requests: Requests, decode: Callable[[bytes], Rule] = wire_links.decode_rule) -> list[Rule]:
     """All policy rules of both families, in the order of their priority."""
     rules: list[Rule] = []
     for family in (AF_INET, AF_INET6):
         chunks = requests.dump_whole(_general_dump(wire.RTM_GETRULE, wire.RTMSG.pack(family, *[0] * 8)))
-        rules += [wire_links.decode_rule(m) for m in _each(chunks, wire.RTM_NEWRULE)]
+        rules += [decode(m) for m in _each(chunks, wire.RTM_NEWRULE)]
     return rules
 
 

@@ -38,13 +38,17 @@ class LinkAddress:
 
 @dataclass(frozen=True)
 class Rule:
-    """A policy rule (ip-rule(8)) as far as VRF-lite uses it: ``iif NAME lookup TABLE``."""
+    """A policy rule (ip-rule(8)) as far as VRF-lite uses it: ``iif NAME lookup TABLE``.
+
+    *l3mdev*: the rule that the kernel makes with the first VRF device: each packet is looked up in its own VRF's table.
+    """
 
     family: int
     priority: int
     table: int
     iif: str = ""
     source: Prefix | None = None
+    l3mdev: bool = False
 
 
 @dataclass(frozen=True)

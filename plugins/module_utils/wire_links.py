@@ -81,6 +81,7 @@ def decode_rule(message: bytes) -> Rule:
         table=found["table"] if table is None else table,
         iif=found.get_attr("FRA_IIFNAME") or "",
         source=Prefix(family, Address.parse(source).value, found["src_len"]) if source and family in WIDTH else None,
+        l3mdev=found.get_attr("FRA_L3MDEV") == 1,
     )
 
 
