@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mirror_preflight
+short_description: Check a machine before the mirror goes onto it
+description:
+  - Looks at everything on a machine that can let a mirror down - kernel, Python, clock, VRFs, addresses, ports, other
+    owners of routes, certificates - and says of each whether it is all right, and else the way out.
+  - Changes nothing, needs nothing but Python on the machine, and does not fail when it finds a problem.
+  - C(ekho.ynl_mirror.preflight) is the playbook that asks all machines and tells the outcome.
+version_added: "0.1.0"
+author: ynl-mirror contributors (@ekho)
+extends_documentation_fragment:
+  - ekho.ynl_mirror.attributes.info
+requirements:
+  - Linux, Python 3.9 or later; what is older is a finding, as far as Ansible gets there
+options:
+  agent:
+    description:
+      - Check a DPU, for an agent with these options of M(ekho.ynl_mirror.dpu_agent), those of its service left out.
+    type: dict
+  listener:
+    description:
+      - Check a host, for a listener with these options of M(ekho.ynl_mirror.netlink_route_watch), those of its service
+        left out.
+    type: dict
+  authority_dir:
+    description: Check the authority in this folder, C(ca.crt) and C(ca.key). For the controller.
+    type: path
+  names:
+    description: Names that the machine's certificate is to have.
+    type: list
+    elements: str
+    default: []
+  expected:
+    description: The O(listener) option C(agents) of all listeners - where, and as whom, they look for agents.
+    type: list
+    elements: dict
+    default: []
+  accepted:
+    description: The O(agent) option C(hosts) of all agents - which names of hosts they accept. Empty is any.
+    type: list
+    elements: str
+    default: []
+  certificates_dir:
+    description:
+      - Where the role P(ekho.ynl_mirror.mirror_certificates#role) puts the machine's certificate. What is wrong with
+        these files is a warning, since the role replaces them. What is wrong with other files is a problem.
+    type: path
+    default: /etc/ynl-mirror/tls
+  authority_sha256:
+    description: RV(authority_sha256) of the controller's authority.
+    type: str
+    default: ""
+  renew_days:
+    description: Warn of a certificate that ends within this number of days.
+    type: int
+    default: 30
+  user:
+    description: User that the daemon is to run as, who has to be able to read the key. Root when left out.
+    type: str
+  controller_time:
+    description: Unix time on the controller.
+    type: float
+  clock_seconds:
+    description: With TLS a clock that is off by more than this is a problem.
+    type: int
+    default: 300
+  python_packages_from:
+    description: Where the daemon's Python packages are to come from, see P(ekho.ynl_mirror.dpu_agent#role).
+    type: str
+    choices: [none, pip, wheels]
+    default: none
+  wheels_found:
+    description: Whether the controller has the folder of wheels.
+    type: bool
+    default: true
+  config_dir:
+    description: Folder of the daemon's configuration. One that is there tells that the daemon is deployed.
+    type: path
+    default: /etc/ynl-mirror
+  lib_dir:
+    description: Folder of the program.
+    type: path
+    default: /usr/local/lib/ynl-mirror
+  timeout:
+    description: Seconds to wait for an agent's machine to answer.
+    type: float
+    default: 3.0
+seealso:
+  - module: ekho.ynl_mirror.vrf_info
+  - module: ekho.ynl_mirror.dpu_agent
+  - module: ekho.ynl_mirror.netlink_route_watch
+"""
+
+EXAMPLES = r"""
+- name: Check a DPU
+  ekho.ynl_mirror.mirror_preflight:
+    agent:
+      plaintext: true
+    python_packages_from: pip
+  register: dpu
+
+- name: Nothing is in the way
+  ansible.builtin.assert:
+    that: dpu.problems == 0
+    fail_msg: "{{ dpu.findings | selectattr('level', 'eq', 'problem') | map(attribute='found') | join('; ') }}"
+
+- name: Check a host
+  ekho.ynl_mirror.mirror_preflight:
+    listener:
+      agents: [{address: 192.168.101.1, server_name: dpu1}]
+      tls:
+        ca: /etc/ynl-mirror/tls/ca.crt
+        certificate: /etc/ynl-mirror/tls/machine.crt
+        key: /etc/ynl-mirror/tls/machine.key
+    names: [host1]
+    controller_time: "{{ now().timestamp() }}"
+"""
+
+RETURN = r"""
+findings:
+  description: What was found, at least one item for each check.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    check:
+      description: Name of the check.
+      type: str
+    level:
+      description: V(ok), V(warning) (something to know or to watch) or V(problem) (it would not work, or do harm).
+      type: str
+    found:
+      description: What was found.
+      type: str
+    way_out:
+      description: What to do about it; empty when there is nothing to do.
+      type: str
+  sample:
+    - check: rp_filter
+      level: warning
+      found: "strict on eth3: what still comes by way of the host is dropped once its source is mirrored"
+      way_out: sysctl -w net.ipv4.conf.all.rp_filter=2 (loose; the larger of `all` and a link's own applies)
+problems:
+  description: Number of problems.
+  returned: always
+  type: int
+  sample: 0
+warnings_found:
+  description: Number of warnings.
+  returned: always
+  type: int
+  sample: 1
+authority_sha256:
+  description: SHA-256 of the authority's certificate file, empty when there is none.
+  returned: with O(authority_dir)
+  type: str
+  sample: ""
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.preflight import check
+
+OPTIONS = {
+    "agent": {"type": "dict"},
+    "listener": {"type": "dict"},
+    "authority_dir": {"type": "path"},
+    "names": {"type": "list", "elements": "str", "default": []},
+    "expected": {"type": "list", "elements": "dict", "default": []},
+    "accepted": {"type": "list", "elements": "str", "default": []},
+    "certificates_dir": {"type": "path", "default": "/etc/ynl-mirror/tls"},
+    "authority_sha256": {"type": "str", "default": ""},
+    "renew_days": {"type": "int", "default": 30},
+    "user": {"type": "str"},
+    "controller_time": {"type": "float"},
+    "clock_seconds": {"type": "int", "default": 300},
+    "python_packages_from": {"type": "str", "choices": ["none", "pip", "wheels"], "default": "none"},
+    "wheels_found": {"type": "bool", "default": True},
+    "config_dir": {"type": "path", "default": "/etc/ynl-mirror"},
+    "lib_dir": {"type": "path", "default": "/usr/local/lib/ynl-mirror"},
+    "timeout": {"type": "float", "default": 3.0},
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=OPTIONS,
+        mutually_exclusive=[("agent", "listener", "authority_dir")],
+        required_one_of=[("agent", "listener", "authority_dir")],
+        supports_check_mode=True,
+    )
+    try:
+        result = check(module.params)
+    except OSError as error:
+        module.fail_json(msg=f"the machine cannot be looked at: {error}; run as root (become), with /proc mounted")
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
