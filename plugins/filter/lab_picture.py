@@ -1,0 +1,65 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter lab_picture: what report.json says -> an SVG picture of it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: lab_picture
+short_description: A picture of the ekho lab and of the ways through it
+version_added: "0.1.0"
+author: ynl-mirror contributors (@ekho)
+description:
+  - Draws the machines of the lab with interfaces, VRFs and cables, and the measured way of packets between two end
+    hosts, before and after the DPU forwards by itself. A table has hops and round trips of all ways.
+  - The same report gives the same picture. It needs no other file, and has a light and a dark look.
+options:
+  _input:
+    description: A report, as P(ekho.ynl_mirror.lab_report#filter) returns it or as C(report.json) has it.
+    type: dict
+    required: true
+seealso:
+  - plugin: ekho.ynl_mirror.lab_report
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Draw a report again
+  ansible.builtin.copy:
+    content: "{{ lookup('ansible.builtin.file', 'report.json') | from_json | ekho.ynl_mirror.lab_picture }}"
+    dest: lab.svg
+    mode: "0644"
+"""
+
+RETURN = r"""
+_value:
+  description: The text of an SVG file.
+  type: str
+"""
+
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ..plugin_utils.lab_picture import draw
+from ..plugin_utils.lab_report import ReportError, report_from
+
+
+def lab_picture(values: Any) -> str:
+    """Draw a report; see DOCUMENTATION."""
+    try:
+        report = report_from(values)
+        if report is None:
+            raise ReportError(f"this is a report of version {values.get('version')}; measure anew")
+        return draw(report)
+    except ReportError as error:
+        raise AnsibleFilterError(f"lab_picture: {error}") from None
+
+
+class FilterModule:
+    """The filter of this file."""
+
+    def filters(self) -> dict[str, Any]:
+        """Name and function."""
+        return {"lab_picture": lab_picture}

@@ -1,0 +1,47 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filters lab_report and lab_picture as templates see them; what they do is tested beside their library."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.lab_report import CLIMBING, STAYING, role_facts, traces
+
+pytestmark = pytest.mark.controller
+
+
+def call(name: str, *given: Any) -> Any:
+    # Ansible is on the controller only, so it is not imported with this file.
+    from ansible_collections.ekho.ynl_mirror.plugins.filter import lab_picture, lab_report
+
+    return {**lab_report.FilterModule().filters(), **lab_picture.FilterModule().filters()}[name](*given)
+
+
+def test_a_report_grows_and_is_drawn() -> None:
+    before = call("lab_report", traces(CLIMBING), role_facts())
+    both = call("lab_report", traces(STAYING), role_facts(), json.dumps(before))
+    assert [len(report["paths"]) for report in (before, both)] == [4, 8]
+    assert call("lab_picture", both).startswith("<svg ")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("lab_report", [[], {}], "lab_report: the lab cannot be read: there is no 'hosts'"),
+        ("lab_report", [[], role_facts(), "{"], "lab_report: the earlier report is no JSON"),
+        ("lab_report", [[], role_facts(), "{}"], "lab_report: this is no report on a lab"),
+        ("lab_picture", [{}], "lab_picture: this is no report on a lab"),
+        ("lab_picture", [{"schema": "ekho.ynl_mirror.lab_report", "version": 0}], "of version 0; measure anew"),
+    ],
+)
+def test_errors(name: str, given: list[Any], told: str) -> None:
+    from ansible.errors import AnsibleFilterError
+
+    with pytest.raises(AnsibleFilterError) as caught:
+        call(name, *given)
+    assert told in str(caught.value)
