@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tarfile
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -88,3 +89,8 @@ def test_demo_runs_from_the_installed_collection(elsewhere: Path) -> None:
     assert str(CHECKOUT) not in output
     assert "failed=0" in output
     assert not list(Path("/run/netns").glob(f"{lab}-*"))
+    # What is left of it: a report, and a picture in the folder from which it was started.
+    paths = json.loads((elsewhere / "ynl-mirror-demo" / "report.json").read_text())["paths"]
+    kinds = sorted((path["kind"], path["hop_count"]) for path in paths)
+    assert kinds == [("on_dpu", 2)] * 4 + [("through_host", 4)] * 4
+    assert ET.parse(elsewhere / "ynl-mirror-demo" / "lab.svg").getroot().get("role") == "img"
