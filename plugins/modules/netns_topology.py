@@ -16,6 +16,7 @@ description:
   - Takes a namespace for its own only if it made it. One of the same name that it did not make is an error.
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
+extends_documentation_fragment: ekho.ynl_mirror.topology
 options:
   name:
     description: Name of the lab. Its namespaces are called C(NAME-HOST), so labs of different names stand side by side.
@@ -40,91 +41,6 @@ options:
     type: str
     choices: [auto, device, rules]
     default: auto
-  hosts:
-    description: The hosts of the lab. Needed for O(state=present).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the host within the lab.
-        type: str
-        required: true
-      vrfs:
-        description: The VRFs of the host.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          name:
-            description: Name of the VRF.
-            type: str
-            required: true
-          table:
-            description: Number of its routing table.
-            type: int
-            required: true
-      interfaces:
-        description: The interfaces of the host, each the end of a link.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          name:
-            description: Name of the interface.
-            type: str
-            required: true
-          vrf:
-            description: The VRF that the interface belongs to.
-            type: str
-          addresses:
-            description: Its addresses with prefix length, of both families.
-            type: list
-            elements: str
-            default: []
-      routes:
-        description: Routes by way of a neighbour.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          dst:
-            description: Destination prefix or V(default).
-            type: str
-            required: true
-          gateway:
-            description: Address of the neighbour. It tells family and interface.
-            type: str
-            required: true
-          vrf:
-            description: The VRF whose table the route goes to.
-            type: str
-          table:
-            description: Number of the table the route goes to. Without this and O(hosts[].routes[].vrf) it is main.
-            type: int
-      rules:
-        description: Policy rules of both families that send every packet to a table.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          priority:
-            description: Priority of the rule; the main table's is 32766.
-            type: int
-            required: true
-          table:
-            description: Number of the table.
-            type: int
-            required: true
-      sysctls:
-        description: Kernel settings of the namespace.
-        type: dict
-        default: {}
-  links:
-    description: The cables, each a list of two ends, V(HOST:INTERFACE).
-    type: list
-    elements: list
-    default: []
 requirements:
   - iproute2
   - procps
@@ -188,43 +104,16 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_arguments import TOPOLOGY
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_netns import Lab, LabFailure
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import LabError, VrfKind, parse_topology
 
-VRF = {"name": {"type": "str", "required": True}, "table": {"type": "int", "required": True}}
-INTERFACE = {
-    "name": {"type": "str", "required": True},
-    "vrf": {"type": "str"},
-    "addresses": {"type": "list", "elements": "str", "default": []},
-}
-ROUTE = {
-    "dst": {"type": "str", "required": True},
-    "gateway": {"type": "str", "required": True},
-    "vrf": {"type": "str"},
-    "table": {"type": "int"},
-}
-RULE = {"priority": {"type": "int", "required": True}, "table": {"type": "int", "required": True}}
-HOST = {
-    "name": {"type": "str", "required": True},
-    "vrfs": {"type": "list", "elements": "dict", "default": [], "options": VRF},
-    "interfaces": {"type": "list", "elements": "dict", "default": [], "options": INTERFACE},
-    "routes": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": ROUTE,
-        "mutually_exclusive": [("vrf", "table")],
-    },
-    "rules": {"type": "list", "elements": "dict", "default": [], "options": RULE},
-    "sysctls": {"type": "dict", "default": {}},
-}
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "run_dir": {"type": "path"},
     "vrf": {"type": "str", "choices": ["auto", "device", "rules"], "default": "auto"},
-    "hosts": {"type": "list", "elements": "dict", "default": [], "options": HOST},
-    "links": {"type": "list", "elements": "list", "default": []},
+    **TOPOLOGY,
 }
 
 

@@ -1,0 +1,83 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module `qemu_topology`: it works on the controller, and tells its progress while it does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_arguments import TOPOLOGY
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import LabError, parse_topology
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils import qemu_image, qemu_requirements
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_lab import Lab, LabFailure, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import Accelerator, Software
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_process import MachineError
+
+ARGUMENTS = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "run_dir": {"type": "path", "required": True},
+    "cache_dir": {"type": "path"},
+    "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
+    "memory": {"type": "int", "default": 384},
+    "saved_state": {"type": "bool", "default": True},
+    "timeout": {"type": "float", "default": 180.0},
+    **TOPOLOGY,
+}
+FAILURES = (LabError, LabFailure, MachineError, qemu_image.ImageError, qemu_requirements.Lacking)
+DISPLAY = Display()
+
+
+class ActionModule(ActionBase):
+    """Read by Ansible."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read the options, let the library do the work and report it."""
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(ARGUMENTS, required_if=[("state", "present", ["hosts"])])
+        lab = Lab(
+            Place(options["name"], options["run_dir"]), _tell, dry=self._task.check_mode, seconds=options["timeout"]
+        )
+        try:
+            done = lab.remove() if options["state"] == "absent" else asyncio.run(_make(lab, options))
+        except FAILURES as error:
+            raise AnsibleActionFail(str(error)) from None
+        except OSError as error:
+            raise AnsibleActionFail(f"{error.filename or options['run_dir']}: {error.strerror}") from None
+        if self._task.diff:
+            done["diff"] = {"prepared": "".join(f"+ {line}\n" for line in lab.commands)}
+        return {"changed": bool(lab.commands), "commands": lab.commands, **done}
+
+
+async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
+    reasons = []
+
+    async def image(made_with: Accelerator | None) -> qemu_image.Image:
+        cache = options["cache_dir"] or qemu_image.cache_folder()
+        qemu_requirements.check(build=True)
+        disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _tell)
+        if made_with is None:
+            accelerator, reason = qemu_requirements.choose_accelerator(options["accelerator"], kernel)
+            _tell(f"guests run under {accelerator.name}: {reason}")
+            reasons.append(reason)
+        else:
+            accelerator = made_with
+        chosen = qemu_image.Image(disk, Software(accelerator, options["memory"], kernel, initrd))
+        return await qemu_image.booted(cache, chosen, _tell) if options["saved_state"] else chosen
+
+    topology = parse_topology(options["name"], options["hosts"], options["links"])
+    done = await lab.make(topology, image)
+    return {**done, "accelerator_reason": reasons[0] if reasons else "the lab was made with it"}
+
+
+def _tell(text: str) -> None:
+    DISPLAY.display(f"   {text}")
