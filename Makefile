@@ -14,7 +14,7 @@ PLAY = scripts/play
 OPTIONS = -e ekho_lab_backend=$(LAB) $(if $(NAME),-e ekho_lab_name=$(NAME)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab mirror kernel unkernel verify lab-down test bench clean
+.PHONY: help setup demo lab preflight mirror kernel unkernel verify lab-down picture test bench clean
 
 help: ## Show this list
 	@echo 'make TARGET [NAME=lab] [ARGS="..."]'
@@ -23,11 +23,14 @@ help: ## Show this list
 setup: ## Make this checkout ready: packages, .venv (the other targets do this by themselves)
 	@scripts/setup
 
-demo: setup ## The whole story in one go: four hops become two, and four again; leaves nothing
+demo: setup ## The whole story in one go: four hops become two, and four again; leaves a picture in ynl-mirror-demo
 	@$(PLAY) demo $(OPTIONS)
 
 lab: setup ## Bring the lab up (or repair it): two end hosts, the DPU with two VRFs, the host
 	@$(PLAY) lab_up $(OPTIONS)
+
+preflight: setup ## Check the lab before the mirror goes onto it; changes nothing (real machines: docs/hardware.md)
+	@$(PLAY) preflight $(OPTIONS)
 
 mirror: setup ## Deploy and start agent and listener in the lab
 	@$(PLAY) mirror $(OPTIONS)
@@ -44,6 +47,9 @@ verify: setup ## Traceroute between the end hosts, both ways and both families (
 lab-down: setup ## Take the lab down with everything that runs in it
 	@$(PLAY) lab_down $(OPTIONS)
 
+picture: setup ## Draw docs/lab.svg anew, from what the demo measures (the numbers stand in docs/report.json)
+	@$(PLAY) demo -e verify_report_dir=docs $(OPTIONS)
+
 test: ## All tests, with all the set-up
 	@scripts/setup test
 	@tests/run $(ARGS)
@@ -53,4 +59,4 @@ bench: ## Measure against other mirrors: a million routes, takes some minutes
 	@.venv/bin/python bench/run.py $(ARGS)
 
 clean: ## Remove what the targets made in this checkout (not a running lab: make lab-down)
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/output ynl-mirror-demo
