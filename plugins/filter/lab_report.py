@@ -31,8 +31,8 @@ options:
     type: dict
     required: true
   previous:
-    description: The text of an earlier C(report.json). Empty when there is none.
-    type: str
+    description: An earlier C(report.json), its text or its values. Empty when there is none.
+    type: raw
     default: ""
 seealso:
   - plugin: ekho.ynl_mirror.lab_picture
@@ -59,12 +59,13 @@ from ansible.errors import AnsibleFilterError
 from ..plugin_utils.lab_report import ReportError, lab_from_role, merged, path_from_trace, report_from, report_values
 
 
-def lab_report(traces: Any, lab: Any, previous: str = "") -> dict[str, Any]:
+def lab_report(traces: Any, lab: Any, previous: Any = "") -> dict[str, Any]:
     """Bring *traces* in *lab* into the report; see DOCUMENTATION."""
     try:
         found = lab_from_role(lab)
-        old = report_from(json.loads(previous)) if previous.strip() else None
-        return report_values(merged(old, found, [path_from_trace(trace, found) for trace in traces]))
+        paths = [path_from_trace(trace, found) for trace in traces]
+        values = json.loads(previous) if previous and isinstance(previous, str) else previous
+        return report_values(merged(report_from(values) if values else None, found, paths))
     except json.JSONDecodeError as error:
         raise AnsibleFilterError(f"lab_report: the earlier report is no JSON: {error}") from None
     except ReportError as error:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ def call(name: str, *given: Any) -> Any:
     return {**lab_report.FilterModule().filters(), **lab_picture.FilterModule().filters()}[name](*given)
 
 
-def test_a_report_grows_and_is_drawn() -> None:
-    before = call("lab_report", traces(CLIMBING), role_facts())
-    both = call("lab_report", traces(STAYING), role_facts(), json.dumps(before))
+@pytest.mark.parametrize("given", [json.dumps, lambda values: values], ids=["text", "values"])
+def test_a_report_grows_and_is_drawn(given: Callable[[Any], Any]) -> None:
+    before = call("lab_report", traces(CLIMBING), role_facts(), "")
+    both = call("lab_report", traces(STAYING), role_facts(), given(before))
     assert [len(report["paths"]) for report in (before, both)] == [4, 8]
     assert call("lab_picture", both).startswith("<svg ")
 
@@ -34,7 +36,7 @@ def test_a_report_grows_and_is_drawn() -> None:
     [
         ("lab_report", [[], {}], "lab_report: the lab cannot be read: there is no 'hosts'"),
         ("lab_report", [[], role_facts(), "{"], "lab_report: the earlier report is no JSON"),
-        ("lab_report", [[], role_facts(), "{}"], "lab_report: this is no report on a lab"),
+        ("lab_report", [[], role_facts(), '{"schema": "other"}'], "lab_report: this is no report on a lab"),
         ("lab_picture", [{}], "lab_picture: this is no report on a lab"),
         ("lab_picture", [{"schema": "ekho.ynl_mirror.lab_report", "version": 0}], "of version 0; measure anew"),
     ],
