@@ -24,8 +24,8 @@ DAY = 86400
 MIB = 1 << 20
 #: What a daemon takes at rest, and for each route of the tables it holds. bench/README.md: both 350 MiB for a million.
 DAEMON_MEMORY, ROUTE_MEMORY = 64 * MIB, 400
-#: The virtual environment with all packages takes 60 MiB, the program itself less than 2.
-VENV_DISK, PROGRAM_DISK = 120 * MIB, 10 * MIB
+#: A virtual environment with all packages takes some 40 MiB, and one before it is kept; the program less than 2.
+VENV_DISK, PROGRAM_DISK = 100 * MIB, 10 * MIB
 
 RENEWED = "ekho.ynl_mirror.mirror replaces it"
 
@@ -96,19 +96,16 @@ def _packages(machine: Machine, task: Task) -> Iterator[Finding]:
             )
         return
     if task.packages_from == "wheels" and not task.wheels_found:
-        yield Finding(
-            "packages",
-            PROBLEM,
-            "the controller has no folder with wheels",
-            f"pip download --dest FOLDER {' '.join(PYTHON_PACKAGES)}, and set {task.prefix}_wheels_dir to FOLDER",
+        way_out = (
+            f"pip download --dest FOLDER {' '.join(PYTHON_PACKAGES)}; or leave it empty: the controller downloads them"
         )
-    if machine.missing_for_venv and not machine.has_venv:
-        yield Finding(
-            "packages",
-            PROBLEM,
-            f"{machine.executable} cannot make a virtual environment: no {', '.join(machine.missing_for_venv)}",
-            f"install them (Debian, Ubuntu: apt-get install python3-venv), or set {variable} to none",
-        )
+        yield Finding("packages", PROBLEM, f"the controller has no such folder as {task.prefix}_wheels_dir", way_out)
+    # Packages from the controller are unpacked, which needs no pip.
+    missing = [name for name in machine.missing_for_venv if name == "venv" or task.packages_from == "pip"]
+    if missing and not machine.has_venv:
+        found = f"{machine.executable} cannot make a virtual environment: no {', '.join(missing)}"
+        way_out = f"install python3-venv (as Debian and Ubuntu call it), or set {variable} to "
+        yield Finding("packages", PROBLEM, found, way_out + ("none" if "venv" in missing else "wheels"))
 
 
 def _privilege(machine: Machine) -> Iterator[Finding]:

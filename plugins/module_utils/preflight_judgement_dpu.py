@@ -169,6 +169,12 @@ def _canonical(address: str) -> str:
         return ""
 
 
+def _is_global(address: str) -> bool:
+    """Whether another machine could know this one by it."""
+    value = ipaddress.ip_address(address)
+    return not (value.is_loopback or value.is_link_local)
+
+
 def _ports(dpu: Dpu) -> Iterator[str]:
     for port in dpu.ports:
         yield f"{port.address} port {port.port} is {'held by the agent' if port.ours else 'free'}"
@@ -198,15 +204,15 @@ def _listen(dpu: Dpu) -> Iterator[Finding]:
 def _address_fine(facts: Facts, task: Task) -> str:
     places = facts.dpu.places if facts.dpu else {}
     at = [f"{peer.address} on {places[_canonical(peer.address)].link}" for peer in mine(facts, task)]
-    return f"hosts reach it at {', '.join(dict.fromkeys(at))}" if at else "hosts reach it by name"
+    return f"hosts reach it at {', '.join(dict.fromkeys(at)) or 'a name'}" if task.expected else "no host is named"
 
 
 def _address(facts: Facts, task: Task) -> Iterator[Finding]:
     dpu, own = facts.dpu, mine(facts, task)
     if dpu is None:
         return
-    if not own and all(_canonical(peer.address) for peer in task.expected):
-        has = ", ".join(dpu.places) or "none"
+    if task.expected and not own and all(_canonical(peer.address) for peer in task.expected):
+        has = ", ".join(address for address in dpu.places if _is_global(address)) or "none"
         found = f"no host's mirror_listener_agents has an address of this machine (it has {has})"
         yield Finding("address", WARNING, found, "add one there, unless addresses are translated on the way")
     ports = {port.port for port in dpu.ports}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import ctypes
+import glob
 import importlib.util
 import os
 import re
@@ -75,9 +76,9 @@ def look_at_machine(task: Task, strict_dumps: str = "") -> Machine:
         memory_available=int((_value("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1024,
         disk_free=disk.f_bavail * disk.f_frsize,
         disk_path=disk_path,
-        missing_packages=_missing([name.replace("-", "_") for name in PYTHON_PACKAGES]),
+        missing_packages=_missing(PYTHON_PACKAGES),
         missing_for_venv=_missing(("venv", "ensurepip")),
-        has_venv=os.path.exists(os.path.join(task.lib_dir, "venv", "bin", "pip")),
+        has_venv=bool(glob.glob(os.path.join(task.lib_dir, "python*-*", "complete"))),  # as environment.py marks it
         daemons=route_daemons(),
         networkd_keeps=networkd_keeps_foreign_routes(),
     )
@@ -97,8 +98,9 @@ def _existing(path: str) -> str:
     return path
 
 
-def _missing(modules: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in modules if importlib.util.find_spec(name) is None)
+def _missing(packages: Sequence[str]) -> tuple[str, ...]:
+    """Those that this interpreter cannot import, as PyPI calls them."""
+    return tuple(name for name in packages if importlib.util.find_spec(name.replace("-", "_")) is None)
 
 
 def clock_is_kept() -> bool:

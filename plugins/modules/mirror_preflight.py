@@ -77,7 +77,7 @@ options:
     choices: [none, pip, wheels]
     default: none
   wheels_found:
-    description: Whether the controller has the folder of wheels.
+    description: Whether the controller has the folder of wheels that it was given, if any.
     type: bool
     default: true
   config_dir:

@@ -23,6 +23,7 @@ class Authority:
         self._folder = folder
         folder.mkdir(parents=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
+        self.private_key = _pem(self._key)
         self._name = _name(name)
         builder = self._builder(self._name, self._key.public_key(), -1, 365)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -43,11 +44,7 @@ class Authority:
         certificate, private = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         private.touch(0o600)
-        private.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        private.write_bytes(_pem(key))
         return {"ca": ca or self.file, "certificate": str(certificate), "key": str(private)}
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, start: int, end: int) -> _Builder:
@@ -73,6 +70,12 @@ def client(tls: dict[str, str] | None, ca: str) -> ssl.SSLContext:
     if tls is not None:
         context.load_cert_chain(tls["certificate"], tls["key"])
     return context
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _name(name: str) -> x509.Name:
