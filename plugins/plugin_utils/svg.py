@@ -15,6 +15,7 @@ NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Font size, and how wide a character is at most on average; for text and for class "mono" (see `lab_picture.STYLE`).
 TEXT_SIZE, TEXT_WIDTH = 13, 7.0
 MONO_SIZE, MONO_WIDTH = 11, 6.7
+STRONG = 1.15  # how much wider class "strong" is
 
 
 def root(width: float, height: float, title: str, description: str) -> ET.Element:
@@ -37,8 +38,9 @@ def text(parent: ET.Element, x: float, y: float, content: str, style: str, room:
     """A line of text, smaller if it is likely to need more than ``room``."""
     element = add(parent, "text", content, cls=style, x=x, y=y)
     size, width = (MONO_SIZE, MONO_WIDTH) if "mono" in style.split() else (TEXT_SIZE, TEXT_WIDTH)
-    if room is not None and len(content) * width > room:
-        element.set("style", f"font-size: {_number(size * room / (len(content) * width))}px")
+    need = len(content) * width * (STRONG if "strong" in style.split() else 1)
+    if room is not None and need > room:
+        element.set("style", f"font-size: {_number(size * room / need)}px")
 
 
 def line(points: list[Point], radius: float = 0) -> str:

@@ -234,21 +234,24 @@ def test_more_end_hosts_stand_below_one_another() -> None:
     facts = role_facts()
     dpu = {**facts["hosts"][1], "interfaces": [*facts["hosts"][1]["interfaces"]]}
     dpu["interfaces"].append({"name": "eth5", "vrf": "b", "addresses": ["192.168.13.1/24"]})
-    third = {"name": "host-c", "interfaces": [{"name": "eth1", "addresses": ["192.168.13.2/24"]}]}
+    third = {"name": "host-c-whose-name-is-long", "interfaces": [{"name": "eth1", "addresses": ["192.168.13.2/24"]}]}
     lab = lab_from_role(
         {
             **facts,
             "hosts": [facts["hosts"][0], dpu, *facts["hosts"][2:], third],
-            "links": [*facts["links"], ["host-c:eth1", "dpu:eth5"]],
-            "groups": {**facts["groups"], "host-c": ["ekho_lab_end_hosts"]},
+            "links": [*facts["links"], [f"{third['name']}:eth1", "dpu:eth5"]],
+            "groups": {**facts["groups"], third["name"]: ["ekho_lab_end_hosts"]},
         }
     )
     boxes = lay_out(lab).boxes
-    assert boxes["ekho-host-c"].x == boxes["ekho-host-b"].x > boxes["ekho-host-a"].x
-    assert boxes["ekho-host-c"].y > boxes["ekho-host-b"].y + boxes["ekho-host-b"].height
+    below = boxes[f"ekho-{third['name']}"]
+    assert below.x == boxes["ekho-host-b"].x > boxes["ekho-host-a"].x
+    assert below.y > boxes["ekho-host-b"].y + boxes["ekho-host-b"].height
     svg = drawn(lab, trace("ekho-host-a", "192.168.13.2", ["192.168.11.1", "192.168.13.2"]))
     assert "Q" in ways(svg)["after"]
     assert len(badges(svg)) == 2
+    [name] = (element for element in svg.iter(f"{SVG}text") if element.text == f"ekho-{third['name']}")
+    assert "font-size" in name.get("style", ""), "a name that is too long for its box is smaller"
 
 
 def test_a_lab_without_a_host_is_refused() -> None:
