@@ -265,11 +265,12 @@ def _ownership(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:
         count = vrf.owners.get(agent.protocol, 0)
         if count and not dpu.deployed:
             target = f"vrf={vrf.name}" if vrf.device else f"table={vrf.table}"
+            routes = f"{count:,} route" + ("" if count == 1 else "s")
             yield Finding(
                 "ownership",
                 PROBLEM,
-                f"VRF {vrf.name} has {count:,} routes with protocol {agent.protocol}, and no agent is deployed here: "
-                "it would take them for its own and delete what no host asks for",
+                f"VRF {vrf.name} has {routes} with protocol {agent.protocol}, and no agent is deployed here: it would "
+                "take them for its own and delete what no host asks for",
                 "whose are they? Set dpu_agent_protocol to another number, or delete what an earlier mirror left: "
                 f"vrf_route {target} protocol={agent.protocol} state=deleted",
             )

@@ -453,7 +453,7 @@ def test_the_authority(tmp_path: Path) -> None:
 def test_routes_with_the_mirrors_protocol_that_no_agent_of_ours_has_made(dpu: Namespace, tmp_path: Path) -> None:
     dpu.ip("route add 10.0.0.0/8 dev eth1 proto 121 table 10")
     finding = only(on_dpu(dpu), "ownership", "problem")
-    assert finding["found"].startswith("VRF a has 1 routes with protocol 121, and no agent is deployed here")
+    assert finding["found"].startswith("VRF a has 1 route with protocol 121, and no agent is deployed here")
     assert on_dpu(dpu, {"protocol": 99})["owners"][0]["level"] == "warning"  # then they are somebody else's
     (tmp_path / "agent.json").write_text("{}")
     assert on_dpu(dpu, config_dir=str(tmp_path)) == {}
