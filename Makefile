@@ -2,8 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Thin over ansible-playbook: each lab target is a playbook of the collection. NAME=name works on a lab of that name, LAB is what
-# its hosts are made of (netns: network namespaces), and ARGS are further arguments: make demo NAME=second ARGS=-v
+# Thin over ansible-playbook: each lab target is a playbook of the collection. NAME=name works on a lab of that name, LAB=qemu on one
+# of virtual machines (LAB=netns: network namespaces), and ARGS are further arguments: make demo LAB=qemu NAME=second ARGS=-v
 
 MAKEFLAGS += --no-print-directory
 LAB ?= netns
@@ -17,11 +17,11 @@ OPTIONS = -e ekho_lab_backend=$(LAB) $(if $(NAME),-e ekho_lab_name=$(NAME)) $(AR
 .PHONY: help setup demo lab preflight mirror kernel unkernel verify lab-down picture test bench clean
 
 help: ## Show this list
-	@echo 'make TARGET [NAME=lab] [ARGS="..."]'
+	@echo 'make TARGET [LAB=netns|qemu] [NAME=lab] [ARGS="..."]'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make this checkout ready: packages, .venv (the other targets do this by themselves)
-	@scripts/setup
+	@scripts/setup $(LAB:netns=run)
 
 demo: setup ## The whole story in one go: four hops become two, and four again; leaves a picture in ynl-mirror-demo
 	@$(PLAY) demo $(OPTIONS)
