@@ -24,6 +24,11 @@ options:
       - User that the daemon runs as. It has to exist, and has to be able to read the certificates and the key.
       - Without one the daemon runs as root, but either way with CAP_NET_ADMIN as its only capability.
     type: str
+  interpreter:
+    description:
+      - Python that the daemon runs with. It has to have the packages, and O(user) has to be able to run it.
+      - The one that runs the module when left out.
+    type: path
   timeout:
     description:
       - Seconds to wait for the daemon to be ready. When it is not by then the task fails with the end of its log.
@@ -74,7 +79,7 @@ attributes:
     details:
       - O(state=restarted) starts the daemon again each time.
 requirements:
-  - On the managed machine, for the interpreter that runs the module - Python 3.9 or later, the Python packages
+  - On the managed machine Python 3.9 or later. The O(interpreter) that runs the daemon needs the Python packages
     C(pyroute2), C(uvicorn) and C(prometheus-client).
   - Linux 5.10 or later, C(setpriv) of util-linux, root.
 """

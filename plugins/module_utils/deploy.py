@@ -12,12 +12,12 @@ The sources come through the import system, so it does not matter whether Ansibl
 
 from __future__ import annotations
 
-import ast
 import compileall
 import contextlib
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ from . import cli
 ROOT = cli.__name__.rpartition(".")[2]
 PACKAGE = "ynl_mirror"
 COMMAND = "ynl-mirror"
+
+_IMPORT = re.compile(r"^[ \t]*from \.(\w*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
 
 LAUNCHER = """\
 #!{interpreter}
@@ -85,7 +87,7 @@ def read_sources(root: str = ROOT) -> dict[str, str]:
         source = _source(name)
         if source is not None:
             sources[name + ".py"] = source
-            todo.extend(_imports(source))
+            todo.extend(imports(source))
     return sources
 
 
@@ -99,12 +101,14 @@ def _source(name: str) -> str | None:
     return source if isinstance(source, str) else None
 
 
-def _imports(source: str) -> set[str]:
-    """The names that a source imports from its own package: `from .a import b` and `from . import a`."""
+def imports(source: str) -> set[str]:
+    """The names that a source imports from its own package: `from .a import b` and `from . import a, b`.
+
+    By its text: to parse some thirty files takes a slow machine seconds, at each run.
+    """
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names.update([node.module] if node.module else [alias.name for alias in node.names])
+    for module, listed in _IMPORT.findall(source):
+        names.update([module] if module else re.findall(r"(\w+)(?: as \w+)?", listed))
     return names
 
 

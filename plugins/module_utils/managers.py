@@ -43,8 +43,10 @@ class Service:
     lib_dir: str
     bin_dir: str
     unit_dir: str
+    interpreter: str
     user: str | None = None
-    reads: tuple[str, ...] = ()  # what the daemon needs besides: interpreter, certificates
+    certificates: tuple[str, ...] = ()
+    names_dir: str | None = None  # of iproute2, for the names of our protocol numbers
 
     @property
     def config_file(self) -> str:
@@ -55,6 +57,11 @@ class Service:
     def control_socket(self) -> str:
         """Where the daemon serves its interface."""
         return os.path.join(self.runtime_dir, self.name + ".sock")
+
+    @property
+    def names_file(self) -> str | None:
+        """The file that gives our protocol numbers a name; None where none is wanted."""
+        return os.path.join(self.names_dir, "ynl_mirror.conf") if self.names_dir else None
 
     @property
     def command(self) -> list[str]:
@@ -274,7 +281,10 @@ class Systemd:
             {DIGEST: digest, "PYTHONUNBUFFERED": "1"},
             user=service.user,
             runtime_dir=service.runtime_dir,
-            reads=[service.config_dir, service.lib_dir, service.bin_dir, *service.reads],
+            reads=[
+                *(service.config_dir, service.lib_dir, service.bin_dir),
+                *(service.interpreter, *service.certificates),
+            ],
             stop_seconds=STOP_SECONDS,
         )
 

@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,19 +23,27 @@ from typing import Any
 from . import deploy
 from .cli import PACKAGES
 from .client import ControlClient, NotReachable, Refused
+from .footprint import Footprint
 from .managers import VERBS, Manager, Service, ServiceError, running_digest
+from .routes import PROTO_MANUAL, PROTO_MIRROR
 
 POLL_SECONDS = 0.05
+# Looks for the packages without importing them, which takes a slow machine seconds.
+MISSING = f"import importlib.util as u; print(*[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
+NAMES = f"""\
+# Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
+{PROTO_MIRROR} ynl_mirror
+{PROTO_MANUAL} ynl_manual
+"""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The service, its program, its configuration (the daemon's JSON object), and the certificates that this names."""
+    """The service, its program, and its configuration (the daemon's JSON object)."""
 
     service: Service
     program: deploy.Program
     config: Mapping[str, Any]
-    certificates: tuple[str, ...] = ()
 
     @property
     def config_text(self) -> str:
@@ -48,7 +55,7 @@ class Wanted:
         """Twelve digits that change with anything that asks for a restart."""
         parts = (self.program.digest, self.program.launcher, self.config_text, str(self.service.user))
         digest = hashlib.sha256("\0".join(parts).encode())
-        for path in self.certificates:
+        for path in self.service.certificates:
             # not there yet, when a first run is only checked
             with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                 digest.update(hashlib.sha256(file.read()).digest())
@@ -83,8 +90,8 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
     """Program and configuration in place, and the daemon started with them; does not wait for it to be ready."""
     outcome = Outcome()
     service = wanted.service
-    if not check:  # a play that is only checked has not created its user
-        _check_user(service)
+    if service.user is not None and not check:  # a play that is only checked has not made it
+        _check_user(service.user)
     missing = [path for path in _directories(service, manager) if not os.path.isdir(path)]
     outcome.actions.extend(f"make {path}" for path in missing)
     if not deploy.is_deployed(wanted.program, service.lib_dir, service.bin_dir):
@@ -96,11 +103,18 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
     # After a deployment in any case: what it found may be what the daemon was started with.
     if restart or outcome.changed or running_digest(manager) != wanted.digest:
         outcome.actions.append(f"start the {service.name}")
+    start = outcome.changed
+    if service.names_file:
+        outcome.note_file(service.names_file, NAMES)
     if outcome.changed and not check:
+        _check_interpreter(service)
         _make_directories(service, manager)
+        if service.names_file:
+            deploy.write_file(service.names_file, NAMES, 0o644)
         deploy.deploy(wanted.program, service.lib_dir, service.bin_dir)
         deploy.write_file(service.config_file, wanted.config_text, 0o644)
-        manager.start(wanted.digest)
+        if start:
+            manager.start(wanted.digest)
     return outcome
 
 
@@ -118,6 +132,8 @@ def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome
     """The daemon ended and all its files gone; the program stays for as long as the other daemon needs it."""
     outcome = ensure_stopped(service, manager, check=check)
     outcome.note_file(service.config_file, None)
+    if service.names_file:
+        outcome.note_file(service.names_file, None)
     files = [path for path in [*manager.leftovers(), service.control_socket] if os.path.lexists(path)]
     outcome.actions.extend(f"remove {path}" for path in files)
     alone = not any(os.path.exists(os.path.join(service.config_dir, f"{name}.json")) for name in _others(service))
@@ -126,7 +142,7 @@ def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome
     if check or not outcome.changed:
         return outcome
     manager.stop()
-    for path in [service.config_file, *files]:
+    for path in [service.config_file, *files, *([service.names_file] if service.names_file else [])]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     manager.forget()
@@ -134,6 +150,8 @@ def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome
         deploy.remove(service.lib_dir, service.bin_dir)
     for directory in (service.config_dir, service.state_dir, service.runtime_dir, service.log_dir):
         deploy.remove_empty(directory)
+    if alone:
+        Footprint(service.lib_dir).remove()
     return outcome
 
 
@@ -179,47 +197,56 @@ def describe(service: Service, manager: Manager) -> dict[str, Any]:
 
 
 def _directories(service: Service, manager: Manager) -> list[str]:
-    made = [service.config_dir, service.runtime_dir]
+    made = [service.config_dir, service.runtime_dir, service.lib_dir, service.bin_dir]
+    if service.names_dir:
+        made.append(service.names_dir)
     return [*made, service.state_dir, service.log_dir] if manager.name == "supervised" else made
 
 
 def _make_directories(service: Service, manager: Manager) -> None:
     """All directories; the sockets' one belongs to the daemon's user, who has to write there."""
-    for path in _directories(service, manager):
-        if not os.path.isdir(path):
-            os.makedirs(path)
-            os.chmod(path, 0o755)  # noqa: S103  # whatever the umask: the daemon's own user has to get there
+    Footprint(service.lib_dir).make(*_directories(service, manager))
     if service.user is not None:
         account = pwd.getpwnam(service.user)
         os.chown(service.runtime_dir, account.pw_uid, account.pw_gid)
 
 
-def _check_user(service: Service) -> None:
-    """Refuse a user that does not exist or cannot run this interpreter with its packages (in a home, say)."""
-    if service.user is None:
-        return
+def _check_user(name: str) -> None:
     try:
-        account = pwd.getpwnam(service.user)
+        pwd.getpwnam(name)
     except KeyError:
-        raise ServiceError(f"user: there is no {service.user!r} here; create it, or leave the option out") from None
-    way_out = "give it one that it can reach (ansible_python_interpreter), or leave the option user out"
-    command = [sys.executable, "-c", "import " + ", ".join(PACKAGES)]
+        raise ServiceError(f"user: there is no {name!r} here; create it, or leave the option out") from None
+
+
+def _check_interpreter(service: Service) -> None:
+    """Refuse a Python that lacks the packages, or that the daemon's user cannot run (one in a home, say)."""
+    way_out = "give another one (option interpreter, or ansible_python_interpreter), or leave the option user out"
+    account: dict[str, Any] = {}
+    if service.user is not None:
+        found = pwd.getpwnam(service.user)
+        # Like the daemon, without root's way around permissions.
+        account = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     try:
-        # In Python 3.9 and later; and like the daemon, without root's way around permissions.
         done = subprocess.run(
-            command,
-            user=account.pw_uid,
-            group=account.pw_gid,
-            extra_groups=[],
-            cwd="/",
-            capture_output=True,
-            check=False,
+            [service.interpreter, "-c", MISSING], cwd="/", capture_output=True, text=True, check=False, **account
         )
     except OSError as error:
-        raise ServiceError(f"user: {service.user} cannot run {sys.executable}: {error.strerror}; {way_out}") from None
+        raise ServiceError(
+            f"user: {_who(service)} cannot run {service.interpreter}: {error.strerror}; {way_out}"
+        ) from None
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ServiceError(f"user: {service.user} cannot use {sys.executable}: {said}; {way_out}")
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise ServiceError(f"user: {_who(service)} cannot use {service.interpreter}: {said}; {way_out}")
+    missing = [PACKAGES[module] for module in done.stdout.split()]
+    if missing:
+        raise ServiceError(
+            f"{service.interpreter} lacks the Python packages {', '.join(missing)}; run `{service.interpreter} -m pip "
+            f"install {' '.join(missing)}`, or choose a Python that has them (option interpreter)"
+        )
+
+
+def _who(service: Service) -> str:
+    return service.user or "root"
 
 
 def _log_end(manager: Manager) -> str:

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from typing import Any, Callable
 
-from . import cli, deploy, service
+from . import deploy, service
 from .config_file import check_tls
 from .fields import ConfigError
 from .managers import Manager, Service, ServiceError, choose
@@ -18,6 +17,7 @@ from .managers import Manager, Service, ServiceError, choose
 OPTIONS: dict[str, Any] = {
     "service_manager": {"type": "str", "choices": ["auto", "systemd", "supervised"], "default": "auto"},
     "user": {"type": "str"},
+    "interpreter": {"type": "path"},
     "timeout": {"type": "float", "default": 30.0},
     "config_dir": {"type": "path", "default": "/etc/ynl-mirror"},
     "state_dir": {"type": "path", "default": "/var/lib/ynl-mirror"},
@@ -75,10 +75,8 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
 
 
 def _start(module: Any, made: Service, manager: Manager, config: dict[str, Any]) -> service.Outcome:
-    if not module.check_mode:  # a play that is only checked has not installed them
-        _check_packages()
-    program = deploy.program(sys.executable, made.lib_dir, made.runtime_dir)
-    wanted = service.Wanted(made, program, config, tuple((config["tls"] or {}).values()))
+    program = deploy.program(made.interpreter, made.lib_dir, made.runtime_dir)
+    wanted = service.Wanted(made, program, config)
     restart = module.params["state"] == "restarted"
     outcome = service.ensure_running(wanted, manager, restart=restart, check=module.check_mode)
     if not module.check_mode:
@@ -86,24 +84,21 @@ def _start(module: Any, made: Service, manager: Manager, config: dict[str, Any])
     return outcome
 
 
-def _check_packages() -> None:
-    """Refuse, before anything changes, an interpreter that the daemon could not run with."""
-    missing = [package for name, package in cli.PACKAGES.items() if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ServiceError(
-            f"{sys.executable} lacks the Python packages {', '.join(missing)}; run `{sys.executable} -m pip install "
-            f"{' '.join(missing)}`, or set ansible_python_interpreter to one that has it"
-        )
-
-
 def _service(params: dict[str, Any], name: str) -> Service:
     """The service of the module's options; relative directories are refused."""
     directories = {option: params[option] for option in OPTIONS if option.endswith("_dir")}
-    for option, path in directories.items():
-        if not os.path.isabs(path):
+    for option in [*directories, "interpreter", "rt_protos_dir"]:
+        path = params.get(option)
+        if path is not None and not os.path.isabs(path):
             raise ServiceError(f"{option}: {path!r} is a relative path; write it from the root (/...)")
-    reads = (sys.executable, sys.prefix, *(params["tls"] or {}).values())
-    return Service(name=name, user=params["user"], reads=reads, **directories)
+    return Service(
+        name=name,
+        user=params["user"],
+        interpreter=params["interpreter"] or sys.executable,
+        certificates=tuple((params["tls"] or {}).values()),
+        names_dir=params.get("rt_protos_dir"),
+        **directories,
+    )
 
 
 def without_none(value: Any) -> Any:

@@ -163,6 +163,11 @@ options:
     type: str
     choices: [debug, info, warning, error]
     default: info
+  rt_protos_dir:
+    description:
+      - Directory of iproute2, such as C(/etc/iproute2/rt_protos.d), for the file that names the protocols 121 and 122,
+        so that C(ip route) shows V(ynl_mirror). None is written when left out.
+    type: path
 seealso:
   - module: ekho.ynl_mirror.netlink_route_watch
 """
@@ -303,7 +308,8 @@ def main() -> None:
     """Run the module."""
     state = {"type": "str", "choices": ["started", "stopped", "restarted", "absent"], "default": "started"}
     module = AnsibleModule(
-        argument_spec={"state": state, **OPTIONS, **service_module.OPTIONS}, supports_check_mode=True
+        argument_spec={"state": state, **OPTIONS, "rt_protos_dir": {"type": "path"}, **service_module.OPTIONS},
+        supports_check_mode=True,
     )
     service_module.run(module, "agent", read_config, tuple(OPTIONS))
 

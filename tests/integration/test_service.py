@@ -105,8 +105,8 @@ class Machine:
         return self.namespace.run(self.directories["bin_dir"] + "/ynl-mirror", *arguments, check=False)
 
     def files(self) -> set[str]:
-        """All that is left below the directories; the directory of the command is nobody's to remove."""
-        return {str(path.relative_to(self.root)) for path in self.root.rglob("*")} - {"arguments.json", "bin"}
+        """All that is left below the directories."""
+        return {str(path.relative_to(self.root)) for path in self.root.rglob("*")} - {"arguments.json"}
 
 
 @pytest.fixture
@@ -217,12 +217,12 @@ def test_absent_leaves_nothing_and_spares_the_other_daemon(machine: Machine) -> 
 def test_only_the_program_before_is_kept(machine: Machine) -> None:
     machine.agent()
     lib = Path(machine.directories["lib_dir"])
-    (digest,) = [path.name for path in lib.iterdir() if path.name != "current"]
+    (digest,) = [path.name for path in lib.iterdir() if path.name not in ("current", "made.json")]
     for old in ("0" * 12, "1" * 12):
         (lib / old).mkdir()
     os.replace(_link(lib / "x", "1" * 12), lib / "current")
     machine.agent()
-    assert {path.name for path in lib.iterdir()} == {"current", digest, "1" * 12}
+    assert {path.name for path in lib.iterdir()} == {"current", "made.json", digest, "1" * 12}
 
 
 def _link(path: Path, target: str) -> Path:
@@ -295,6 +295,32 @@ def _interpreter_for_all(root: Path) -> str:
     return str(root / "venv" / "bin" / "python")
 
 
+def test_a_python_without_the_packages_is_told(open_machine: Machine) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", open_machine.root / "empty"], check=True)
+    python = open_machine.root / "empty" / "bin" / "python"
+    told = open_machine.agent(fails=True, interpreter=str(python))["msg"]
+    assert f"{python} lacks the Python packages pyroute2, uvicorn, prometheus-client; run `{python} -m pip" in told
+    assert not Path(open_machine.directories["lib_dir"]).exists()
+
+
+def test_protocol_names_come_and_go_with_the_agent(machine: Machine) -> None:
+    names = machine.root / "iproute2" / "rt_protos.d"
+    pid = machine.agent(rt_protos_dir=str(names))["service"]["pid"]
+    assert "121 ynl_mirror\n122 ynl_manual\n" in (names / "ynl_mirror.conf").read_text()
+    (names / "ynl_mirror.conf").write_text("121 somebody\n")
+    again = machine.agent(rt_protos_dir=str(names))
+    assert (again["actions"], again["service"]["pid"]) == ([f"write {names}/ynl_mirror.conf"], pid)
+    assert machine.agent(rt_protos_dir=str(names), state="absent")["changed"]
+    assert machine.files() == set()
+
+
+def test_a_folder_that_was_there_before_stays(machine: Machine) -> None:
+    Path(machine.directories["bin_dir"]).mkdir()
+    machine.agent()
+    machine.agent(state="absent")
+    assert machine.files() == {"bin"}
+
+
 def test_the_daemon_runs_as_its_user_with_one_capability(open_machine: Machine) -> None:
     open_machine.interpreter = _interpreter_for_all(open_machine.root)
     result = open_machine.agent(user="nobody")
@@ -313,7 +339,8 @@ def test_a_user_who_cannot_reach_the_interpreter_is_told(open_machine: Machine) 
     open_machine.interpreter = _interpreter_for_all(private)
     told = open_machine.agent(fails=True, user="nobody")["msg"]
     assert (
-        f"user: nobody cannot run {private}/venv/bin/python: Permission denied; give it one that it can reach" in told
+        f"user: nobody cannot run {private}/venv/bin/python: Permission denied; give another one (option interpreter"
+        in told
     )
     assert not Path(open_machine.directories["lib_dir"]).exists()
 

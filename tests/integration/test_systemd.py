@@ -112,7 +112,7 @@ def test_the_life_of_a_unit(machine: Machine) -> None:
 
     assert machine.agent(state="absent")["changed"]
     assert machine.show("LoadState") == "not-found"
-    assert {path.name for path in machine.root.iterdir()} == {"units", "bin"}
+    assert {path.name for path in machine.root.iterdir()} == {"units"}
     assert machine.agent(state="absent")["changed"] is False
 
 

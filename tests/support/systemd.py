@@ -4,7 +4,8 @@
 """A real systemd as PID 1 of namespaces of its own, for tests of services: boots in about a second, leaves nothing.
 
 It shares the machine's files but for /run, /var/log and the units: it knows the journal and empty targets, nothing
-else, so that nothing of this machine is started a second time (or cleaned, as systemd-tmpfiles would).
+else, so that nothing of this machine is started a second time (or cleaned, as systemd-tmpfiles would). What it writes
+below /etc, /usr/local and /var/lib it alone sees, and is gone with it: a user, an installation in the usual places.
 """
 
 from __future__ import annotations
@@ -28,12 +29,19 @@ SECONDS = 20.0
 BOOT = """
 set -e
 mount --make-rprivate /
-for directory in /usr/lib/systemd/system-generators /usr/lib/systemd/system /etc/systemd/system /run /var/log; do
+for directory in /usr/lib/systemd/system-generators /usr/lib/systemd/system /run /var/log; do
     mount -t tmpfs -o mode=755 tmpfs $directory
 done
 cp {units}/* /usr/lib/systemd/system/
 mkdir /run/netns
 mount -t proc proc /proc
+mount -t tmpfs tmpfs /mnt
+for directory in /etc /usr/local /var/lib; do
+    layer=/mnt/$(echo $directory | tr / -)
+    mkdir $layer $layer/upper $layer/work
+    mount -t overlay overlay -o lowerdir=$directory,upperdir=$layer/upper,workdir=$layer/work $directory
+done
+mount -t tmpfs -o mode=755 tmpfs /etc/systemd/system
 ip link set lo up
 export container=test
 exec {systemd} --system --unit=multi-user.target --log-target=journal

@@ -1,0 +1,42 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files make up the program."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils import deploy
+
+SOURCES = sorted(Path(deploy.__file__).parent.glob("*.py"))
+
+
+def _parsed(source: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names.update([node.module] if node.module else [alias.name for alias in node.names])
+    return names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_imports_found_by_text_are_those_of_the_parser(path: Path) -> None:
+    assert deploy.imports(path.read_text()) == _parsed(path.read_text())
+
+
+def test_all_forms_of_an_import_are_found() -> None:
+    source = (
+        "from . import a, b as c\nfrom .d import e, f\nimport g\n"
+        "def h():\n    from . import (\n        i,\n        j,\n    )\n    from .k import l  # from .m import n\n"
+    )
+    assert deploy.imports(source) == _parsed(source) == {"a", "b", "d", "i", "j", "k"}
+
+
+def test_the_program_has_all_that_the_daemons_import() -> None:
+    sources = deploy.read_sources()
+    assert {"cli.py", "agent.py", "listener.py", "daemon.py", "journal.py", "backoff.py", "kernel.py"} <= set(sources)
+    assert "deploy.py" not in sources  # what only Ansible runs stays away
