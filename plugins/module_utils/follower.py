@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from . import kernel, wire
+from . import kernel, wire, wire_links
 from .replica import Replica
 from .rib import Reread
 
@@ -113,9 +113,9 @@ class Follower:
 
     def _read_view(self) -> None:
         self._replica.load(
-            kernel.read_links(self._requests),
-            kernel.read_addresses(self._requests),
-            kernel.read_rules(self._requests),
+            kernel.read_links(self._requests, wire_links.decode_link),
+            kernel.read_addresses(self._requests, wire_links.decode_address),
+            kernel.read_rules(self._requests, wire_links.decode_rule),
         )
 
     async def _reread(self) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
-from . import wire, wire_links
+from . import plain_links, wire, wire_links
 from .links import Link, LinkAddress, Rule
 from .routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
 
@@ -295,14 +295,14 @@ class Monitor:
 # -- whole reads, for modules and start-up ----------------------------------------------------------------------------
 
 
-def read_links(requests: Requests, decode: Callable[[bytes], Link] = wire_links.decode_link) -> list[Link]:
-    """All links, by ifindex. *decode*: that of plain_links.py does without pyroute2; likewise below."""
+def read_links(requests: Requests, decode: Callable[[bytes], Link] = plain_links.decode_link) -> list[Link]:
+    """All links, by ifindex. *decode*: the default does without pyroute2, which a module may lack; likewise below."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)))
     return sorted((decode(m) for m in _each(chunks, wire.RTM_NEWLINK)), key=lambda link: link.index)
 
 
 def read_addresses(
-    requests: Requests, decode: Callable[[bytes], LinkAddress] = wire_links.decode_address
+    requests: Requests, decode: Callable[[bytes], LinkAddress] = plain_links.decode_address
 ) -> list[LinkAddress]:
     """All IP addresses of this machine, in the kernel's order."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
@@ -311,7 +311,7 @@ def read_addresses(
     return [decode(message) for message in found]
 
 
-def read_rules(requests: Requests, decode: Callable[[bytes], Rule] = wire_links.decode_rule) -> list[Rule]:
+def read_rules(requests: Requests, decode: Callable[[bytes], Rule] = plain_links.decode_rule) -> list[Rule]:
     """All policy rules of both families, in the order of their priority."""
     rules: list[Rule] = []
     for family in (AF_INET, AF_INET6):

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from . import plain_links
 from .config import AgentConfig, PeerAddress
 from .config_file import read_names
 from .kernel import Requests, read_addresses, read_links, read_routes, read_rules
@@ -34,8 +33,8 @@ def look_at_dpu(requests: Requests, task: Task) -> Dpu:
     agent = task.agent
     if agent is None:
         raise ValueError("no agent asked for")
-    links = {link.index: link for link in read_links(requests, plain_links.decode_link)}
-    rules = read_rules(requests, plain_links.decode_rule)
+    links = {link.index: link for link in read_links(requests)}
+    rules = read_rules(requests)
     named = {name: (spec.table, spec.links) for name, spec in agent.vrfs.items()}
     vrfs = discover_vrfs(links, rules, named)
     names = read_names()
@@ -48,7 +47,7 @@ def look_at_dpu(requests: Requests, task: Task) -> Dpu:
         ),
         tcp_l3mdev_accept=_sysctl("net/ipv4/tcp_l3mdev_accept") == "1",
         ipv6=os.path.exists("/proc/net/if_inet6"),
-        places=_places(links, read_addresses(requests, plain_links.decode_address)),
+        places=_places(links, read_addresses(requests)),
         ports=_ports(agent),
         deployed=os.path.exists(os.path.join(task.config_dir, "agent.json")),
         protocol_names={number: name for name, number in names.protocols.items()},

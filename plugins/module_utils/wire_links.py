@@ -8,7 +8,6 @@ They are few and seldom, so pyroute2 does the decoding; only routes have a decod
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 from .links import Link, LinkAddress, Rule
@@ -19,12 +18,8 @@ try:
     from pyroute2.netlink.rtnl.fibmsg import fibmsg
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
-    HAS_PYROUTE2 = True
-    PYROUTE2_ERROR = ""
-except ImportError:  # modules answer with the name of the missing package, daemons refuse to start
-    HAS_PYROUTE2 = False
-    PYROUTE2_ERROR = traceback.format_exc()
+except ImportError:  # daemons refuse to start without it; modules bring this file along and do without (plain_links)
+    fibmsg = ifaddrmsg = ifinfmsg = None
 
 IFF_UP = 0x1
 IFF_LOWER_UP = 0x10000

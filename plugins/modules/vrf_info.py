@@ -17,7 +17,6 @@ author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
   - ekho.ynl_mirror.attributes.info
 requirements:
-  - pyroute2 (Python library, on the managed machine)
   - Linux 5.0 or later
 options:
   gather_subset:
@@ -237,9 +236,8 @@ routes:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import wire_links
 from ..module_utils.config_file import read_names
 from ..module_utils.fields import ConfigError, Fields, as_link
 from ..module_utils.vrf_facts import SUBSETS, Question, gather
@@ -284,8 +282,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if not wire_links.HAS_PYROUTE2:
-        module.fail_json(msg=missing_required_lib("pyroute2"), exception=wire_links.PYROUTE2_ERROR)
     try:
         facts = gather(question_from(module.params))
     except (ConfigError, TaskError) as error:

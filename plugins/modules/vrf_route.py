@@ -34,7 +34,6 @@ attributes:
     support: full
     platforms: Linux
 requirements:
-  - pyroute2 (Python library, on the managed machine)
   - Linux 5.0 or later
 options:
   vrf:
@@ -227,7 +226,6 @@ seealso:
 notes:
   - Needs root on the managed machine (C(become), or the capability CAP_NET_ADMIN), except for O(state=gathered),
     O(state=rendered) and check mode.
-  - Links, VRFs and addresses are read by pyroute2. Routes have a codec of their own for speed.
   - IPv6 routes through gateways with the same destination and metric are one multipath route to the kernel, which tells
     the owner of the first next hop alone. A next hop that somebody appends to a route of yours counts as yours.
   - The kernel takes back routes of its own accord, without saying so, when a link goes down or loses its last address.
@@ -401,9 +399,8 @@ import gc
 import json
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import wire_links
 from ..module_utils.route_items import OPTIONS, TYPES
 from ..module_utils.vrf_routes import Task, run
 from ..module_utils.vrf_target import TaskError
@@ -499,8 +496,6 @@ def main() -> None:
         required_one_of=[("vrf", "table")],
         supports_check_mode=True,
     )
-    if not wire_links.HAS_PYROUTE2:
-        module.fail_json(msg=missing_required_lib("pyroute2"), exception=wire_links.PYROUTE2_ERROR)
     gc.disable()  # nothing cyclic in hundreds of thousands of small objects, which the collector would walk repeatedly
     try:
         result = run(task_from(module.params, check=module.check_mode, diff=module._diff))

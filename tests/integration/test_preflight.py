@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire_links
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.cli import PACKAGES
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
     Requests,
@@ -266,9 +266,9 @@ def test_pyroute2_and_we_read_the_same_of_a_real_kernel(dpu: Namespace) -> None:
     dpu.ip("link add bridge type bridge")
     dpu.ip("link set peer2 master bridge")
     with dpu.entered(), Requests() as requests:
-        assert read_links(requests, plain_links.decode_link) == read_links(requests)
-        assert read_addresses(requests, plain_links.decode_address) == read_addresses(requests)
-        assert read_rules(requests, plain_links.decode_rule) == read_rules(requests)
+        assert read_links(requests) == read_links(requests, wire_links.decode_link)
+        assert read_addresses(requests) == read_addresses(requests, wire_links.decode_address)
+        assert read_rules(requests) == read_rules(requests, wire_links.decode_rule)
 
 
 # -- the way to the agent ---------------------------------------------------------------------------------------------
