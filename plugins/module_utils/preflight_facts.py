@@ -95,8 +95,8 @@ class Daemon:
 class Machine:
     """Kernel, Python, privilege, clock and room. *strict_dumps* is an error, or empty.
 
-    *clock_kept*: whether the kernel knows of somebody who keeps its clock right. *networkd_keeps*: the setting
-    ManageForeignRoutes=no of systemd-networkd and where it stands, empty when it is not so.
+    *clock_kept*: whether the kernel knows of somebody who keeps its clock right. *networkd_removes*: the settings of
+    systemd-networkd by which it removes what it has not made: ManageForeignRoutes, ManageForeignRoutingPolicyRules.
     """
 
     release: str
@@ -114,7 +114,7 @@ class Machine:
     missing_for_venv: tuple[str, ...] = ()
     has_venv: bool = False
     daemons: tuple[Daemon, ...] = ()
-    networkd_keeps: str = ""
+    networkd_removes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def judge_dpu(facts: Facts, task: Task) -> list[Finding]:
         *either("address", _address_fine(facts, task), _address(facts, task)),
         *either("owners", owners, _foreign_owners(dpu, agent.protocol)),
         *either("ownership", _ownership_fine(dpu, agent), _ownership(dpu, agent)),
-        *either("daemons", daemons or "none that touches routes", _daemons(facts)),
+        *either("daemons", daemons or "none that touches routes", _daemons(facts, agent)),
     ]
 
 
@@ -276,23 +276,30 @@ def _ownership(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:
             )
 
 
-def _daemons(facts: Facts) -> Iterator[Finding]:
-    links = facts.dpu and [link for vrf in facts.dpu.vrfs for link in vrf.links]
+def _daemons(facts: Facts, agent: AgentConfig) -> Iterator[Finding]:
+    links = _names([link for vrf in (facts.dpu.vrfs if facts.dpu else ()) for link in vrf.links])
     for daemon in facts.machine.daemons:
         who = f"{daemon.name} (pid {daemon.pid})"
         if daemon.name == _NETWORKD:
-            if not facts.machine.networkd_keeps:
-                yield Finding(
-                    "daemons",
-                    WARNING,
-                    f"systemd-networkd (pid {daemon.pid}) removes routes it does not know when it configures a link",
-                    "write `[Network]` and `ManageForeignRoutes=no` to /etc/systemd/networkd.conf.d/ynl-mirror.conf, "
-                    "and restart it",
-                )
+            yield from _networkd(daemon.pid, facts.machine.networkd_removes, by_rules=bool(agent.vrfs))
         elif daemon.name == "NetworkManager":
-            found = f"{who} may rewrite the routes of links that it manages"
-            way_out = f"leave it out of {_names(links or [])}: unmanaged-devices in NetworkManager.conf"
-            yield Finding("daemons", WARNING, found, way_out)
+            way_out = f"leave it out of {links}: unmanaged-devices in NetworkManager.conf"
+            yield Finding("daemons", WARNING, f"{who} may rewrite the routes of links that it manages", way_out)
         elif daemon.name in _TAKES_FOREIGN_ROUTES:
             found = f"{who} can take the mirrored routes in, and tell its neighbours"
             yield Finding("daemons", WARNING, found, _TAKES_FOREIGN_ROUTES[daemon.name])
+
+
+def _networkd(pid: int, removes: tuple[str, ...], *, by_rules: bool) -> Iterator[Finding]:
+    """What systemd-networkd takes away when it starts, and when it configures a link; VRF devices need no rules."""
+    settings = [name for name in removes if by_rules or name == "ManageForeignRoutes"]
+    what = {"ManageForeignRoutes": "routes", "ManageForeignRoutingPolicyRules": "policy rules"}
+    if settings:
+        yield Finding(
+            "daemons",
+            WARNING,
+            f"systemd-networkd (pid {pid}), when it starts or configures a link, removes "
+            f"{' and '.join(what[name] for name in settings)} that it has not made",
+            f"write {', '.join(f'`{name}=no`' for name in settings)} below `[Network]` to "
+            "/etc/systemd/networkd.conf.d/ynl-mirror.conf, and restart it",
+        )

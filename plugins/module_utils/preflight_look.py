@@ -34,6 +34,7 @@ _TIMEX = 512
 ROUTE_DAEMONS = frozenset(("zebra", "bird", "bird6", "systemd-network", "NetworkManager"))
 #: In the order in which systemd looks for a file; of drop-ins with the same name the first counts.
 NETWORKD_DIRECTORIES = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
+NETWORKD_SETTINGS = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
 _FALSE = ("0", "no", "n", "false", "f", "off")
 
 
@@ -80,7 +81,7 @@ def look_at_machine(task: Task, strict_dumps: str = "") -> Machine:
         missing_for_venv=_missing(("venv", "ensurepip")),
         has_venv=bool(glob.glob(os.path.join(task.lib_dir, "python*-*", "complete"))),  # as environment.py marks it
         daemons=route_daemons(),
-        networkd_keeps=networkd_keeps_foreign_routes(),
+        networkd_removes=what_networkd_removes(),
     )
 
 
@@ -134,12 +135,12 @@ def route_daemons() -> tuple[Daemon, ...]:
     return tuple(found.values())
 
 
-def networkd_keeps_foreign_routes(directories: Sequence[str] = NETWORKD_DIRECTORIES) -> str:
-    """Which file tells systemd-networkd to leave routes alone that it does not know; empty: none does.
+def what_networkd_removes(directories: Sequence[str] = NETWORKD_DIRECTORIES) -> tuple[str, ...]:
+    """Those of NETWORKD_SETTINGS that are in force: systemd-networkd removes what it does not know, unless told not to.
 
     networkd.conf(5): the first networkd.conf, then the drop-ins of all directories by name; the last word counts.
     """
-    said = ""
+    said = dict.fromkeys(NETWORKD_SETTINGS, "yes")
     for path in _networkd_files(directories):
         parser = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
         parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd minds upper and lower case
@@ -148,10 +149,9 @@ def networkd_keeps_foreign_routes(directories: Sequence[str] = NETWORKD_DIRECTOR
                 parser.read_file(file)
         except (OSError, configparser.Error):
             continue
-        value = parser.get("Network", "ManageForeignRoutes", fallback=None)
-        if value is not None:
-            said = path if value.lower() in _FALSE else ""
-    return said
+        for name in NETWORKD_SETTINGS:
+            said[name] = parser.get("Network", name, fallback="") or said[name]
+    return tuple(name for name in NETWORKD_SETTINGS if said[name].lower() not in _FALSE)
 
 
 def _networkd_files(directories: Sequence[str]) -> list[str]:

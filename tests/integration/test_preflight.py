@@ -25,7 +25,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight import check
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_facts import PYTHON_PACKAGES
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look import networkd_keeps_foreign_routes
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look import what_networkd_removes
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look_network import kernel_vrf
 from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import until
@@ -151,7 +151,7 @@ def test_no_privilege(dpu: Namespace) -> None:
 
 
 def test_a_clock_that_is_off(netns: Namespace) -> None:
-    for off, level in ((0, "ok"), (100, "warning"), (1000, "problem")):
+    for off, level in ((0, "ok"), (200, "warning"), (1000, "problem")):
         tls = dict.fromkeys(("ca", "certificate", "key"), "/nowhere")
         params = {**OPTIONS, "agent": {"tls": tls}, "controller_time": time.time() - off}
         found = [f for f in netns.call(check, params)["findings"] if f["check"] == "clock" and "ahead" in f["found"]]
@@ -486,7 +486,9 @@ def test_a_zebra(dpu: Namespace) -> None:
         zebra.close()
 
 
-@pytest.mark.parametrize(("name", "told"), [("systemd-networkd", "removes routes"), ("NetworkManager", "may rewrite")])
+@pytest.mark.parametrize(
+    ("name", "told"), [("systemd-networkd", "removes routes and policy rules"), ("NetworkManager", "may rewrite")]
+)
 def test_network_managers(dpu: Namespace, other: Namespace, tmp_path: Path, name: str, told: str) -> None:
     # A program of that name: the real ones work on the files of the whole machine.
     program = tmp_path / name
@@ -508,19 +510,22 @@ def test_what_networkd_is_told(tmp_path: Path) -> None:
     for folder in (etc, lib):
         (folder / "networkd.conf.d").mkdir(parents=True)
 
-    def keeps() -> str:
-        return networkd_keeps_foreign_routes((str(etc), str(lib)))
+    def removed() -> list[str]:
+        return [name.removeprefix("ManageForeign") for name in what_networkd_removes((str(etc), str(lib)))]
 
-    assert keeps() == ""  # it removes them, unless told otherwise
+    everything = ["Routes", "RoutingPolicyRules"]
+    assert removed() == everything  # unless it is told otherwise
     (lib / "networkd.conf").write_text("[Network]\nManageForeignRoutes=no\n")
-    assert keeps() == str(lib / "networkd.conf")
+    assert removed() == ["RoutingPolicyRules"]
     (etc / "networkd.conf").write_text("[Network]\n#ManageForeignRoutes=no\nSpeedMeter=%t\n[DHCPv4]\nDUIDType=vendor\n")
-    assert keeps() == ""  # the first such file counts, and no other
+    assert removed() == everything  # the first such file counts, and no other
     (lib / "networkd.conf.d" / "50-keep.conf").write_text("[Network]\nManageForeignRoutes = FALSE\n")
-    assert keeps() == str(lib / "networkd.conf.d" / "50-keep.conf")
+    assert removed() == ["RoutingPolicyRules"]
     (etc / "networkd.conf.d" / "60-all.conf").write_text("[Network]\nManageForeignRoutes=yes\n")
-    assert keeps() == ""  # the last word
+    assert removed() == everything  # the last word
     (etc / "networkd.conf.d" / "60-all.conf").write_text("nonsense\n")
-    assert keeps() == str(lib / "networkd.conf.d" / "50-keep.conf")
+    assert removed() == ["RoutingPolicyRules"]
+    (etc / "networkd.conf.d" / "70-rules.conf").write_text("[Network]\nManageForeignRoutingPolicyRules=0\n")
+    assert removed() == []
     (etc / "networkd.conf.d" / "50-keep.conf").write_text("")
-    assert keeps() == ""  # a file of the same name takes the place of the other
+    assert removed() == ["Routes"]  # a file of the same name takes the place of the other

@@ -150,7 +150,8 @@ MACHINES: list[tuple[Changes, Changes, str, str, str]] = [
     ({"net_admin": False}, {}, "privilege", "problem", "root without CAP_NET_ADMIN"),
     ({"now": NOW + 301}, {}, "clock", "problem", "301 s ahead of the controller's"),
     ({"now": NOW - 301}, {}, "clock", "problem", "301 s behind the controller's"),
-    ({"now": NOW + 31}, {}, "clock", "warning", "31 s ahead of the controller's"),
+    ({"now": NOW + 121}, {}, "clock", "warning", "121 s ahead of the controller's"),
+    ({"now": NOW - 31}, {}, "clock", "warning", "31 s behind the controller's"),
     ({"now": NOW + 301}, {"agent": AgentConfig.from_dict({"plaintext": True})}, "clock", "warning", "301 s ahead"),
     ({"clock_kept": False}, {}, "clock", "warning", "the kernel knows of nobody who keeps it right"),
     ({"disk_free": 99 * MIB}, {"packages_from": "pip"}, "disk", "problem", "99 MiB free at /usr/local/lib"),
@@ -166,7 +167,7 @@ def test_the_machine(machine: Changes, task: Changes, check: str, level: str, to
 
 
 def test_what_the_machine_may_be() -> None:
-    assert not_ok(on_dpu({"now": NOW + 29})) == []
+    assert not_ok(on_dpu({"now": NOW + 119})) == not_ok(on_dpu({"now": NOW - 29})) == []
     assert not_ok(on_dpu({"missing_packages": ("pyroute2",)}, packages_from="pip")) == []
     assert not_ok(on_dpu({"missing_for_venv": ("venv",), "has_venv": True}, packages_from="pip")) == []
     assert not_ok(on_dpu({"missing_for_venv": ("ensurepip",)}, packages_from="wheels")) == []
@@ -430,7 +431,11 @@ def test_what_a_dpu_may_have() -> None:
 
 
 DAEMONS: list[tuple[str, str, str]] = [
-    ("systemd-network", "systemd-networkd (pid 7) removes routes it does not know", "ManageForeignRoutes=no"),
+    (
+        "systemd-network",
+        "systemd-networkd (pid 7), when it starts or configures a link, removes routes that",
+        "write `ManageForeignRoutes=no` below `[Network]` to /etc/systemd/networkd.conf.d/ynl-mirror.conf",
+    ),
     ("NetworkManager", "may rewrite the routes of links that it manages", "leave it out of eth1, eth3, eth2, eth4"),
     ("zebra", "zebra (pid 7) can take the mirrored routes in", "redistribute kernel"),
     ("bird", "bird (pid 7) can take the mirrored routes in", "learn"),
@@ -439,15 +444,23 @@ DAEMONS: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("name", "told", "way_out"), DAEMONS)
 def test_daemons_that_deal_in_routes(name: str, told: str, way_out: str) -> None:
-    finding = one(on_dpu({"daemons": (Daemon(name, 7),)}))
+    removes = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
+    finding = one(on_dpu({"daemons": (Daemon(name, 7),), "networkd_removes": removes}))
     assert (finding.check, finding.level) == ("daemons", "warning")
     assert told in finding.found
     assert way_out in finding.way_out
 
 
-def test_a_networkd_that_keeps_foreign_routes() -> None:
-    kept = {"daemons": (Daemon("systemd-network", 7),), "networkd_keeps": "/etc/systemd/networkd.conf"}
-    assert not_ok(on_dpu(kept)) == []
+def test_what_networkd_may_remove() -> None:
+    def judged(*removes: str, **task: Any) -> list[Finding]:
+        machine = {"daemons": (Daemon("systemd-network", 7),), "networkd_removes": removes}
+        return [finding for finding in on_dpu(machine, **task) if finding.check == "daemons"]
+
+    assert [finding.level for finding in judged()] == ["ok"]
+    assert [finding.level for finding in judged("ManageForeignRoutingPolicyRules")] == ["ok"]  # VRF devices need none
+    [finding] = judged("ManageForeignRoutes", "ManageForeignRoutingPolicyRules", agent=RULES)
+    assert "removes routes and policy rules that it has not made" in finding.found
+    assert "`ManageForeignRoutes=no`, `ManageForeignRoutingPolicyRules=no`" in finding.way_out
 
 
 HOSTS: list[tuple[Changes, str, str, str]] = [
