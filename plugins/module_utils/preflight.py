@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 from .config import AgentConfig, ListenerConfig, PeerAddress, TlsConfig
@@ -16,6 +17,8 @@ from .preflight_facts import PROBLEM, WARNING, Finding, Task
 from .preflight_judgement import judge, judge_authority, judge_machine
 from .preflight_look import look, look_at_machine
 from .preflight_look_tls import look_at_authority
+
+_FILES = 3  # authority, certificate, key
 
 
 def check(params: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +34,11 @@ def check(params: dict[str, Any]) -> dict[str, Any]:
         trouble = Finding("variables", PROBLEM, str(error), f"put {variable}_* right in the inventory, and ask again")
         bare = Task(packages_from=params["python_packages_from"], lib_dir=params["lib_dir"])
         return _result([trouble, *judge_machine(look_at_machine(bare), bare)])
-    return _result(judge(look(task), task))
+    facts = look(task)
+    made = facts.tls is not None and len(facts.tls.absent) < _FILES
+    if made and not task.authority_sha256:  # by somebody else than the controller's authority, which there is not
+        task = replace(task, own_certificates=True)
+    return _result(judge(facts, task))
 
 
 def _task(params: dict[str, Any]) -> Task:

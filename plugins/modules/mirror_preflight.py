@@ -50,7 +50,8 @@ options:
   certificates_dir:
     description:
       - Where the role P(ekho.ynl_mirror.mirror_certificates#role) puts the machine's certificate. What is wrong with
-        these files is a warning, since the role replaces them. What is wrong with other files is a problem.
+        these files is a warning, since the role replaces them. What is wrong with other files is a problem; and with
+        these ones too where O(authority_sha256) is empty, since then nothing replaces them.
     type: path
     default: /etc/ynl-mirror/tls
   authority_sha256:

@@ -424,6 +424,9 @@ def test_what_the_role_replaces_is_a_warning(dpu: Namespace, tmp_path: Path) -> 
     assert found[0]["found"].startswith("expired on 20")
     assert found[1]["found"] == "not of the controller's authority"
     assert found[2]["found"] == "it is for dpu2, and this machine is dpu1"
+    # Without an authority on the controller they are somebody's own, though they are where the role puts them.
+    found = with_tls(dpu, tls, certificates_dir=str(folder))["certificates"]
+    assert [(finding["level"], finding["way_out"]) for finding in found] == [("problem", "renew it")]
 
 
 def test_the_authority(tmp_path: Path) -> None:
