@@ -19,9 +19,9 @@ options:
   state:
     description:
       - V(present) prepares the machine.
-      - V(absent) removes the O(files). With O(lib_dir), and unless a daemon is configured in O(config_dir), it removes the
-        virtual environments too, and the user if this module has made it. Folders go if they were made for the mirror
-        and are empty.
+      - V(absent) removes the O(files). With O(lib_dir), and unless a daemon is configured in O(config_dir), it removes
+        the virtual environments too, and the user if this module has made it. Folders go if they were made for the
+        mirror and are empty.
     type: str
     choices: [present, absent]
     default: present
@@ -59,6 +59,10 @@ options:
     description: Folder of the daemons' configurations.
     type: path
     default: /etc/ynl-mirror
+  daemon:
+    description: With O(state=absent) the daemon that goes. In check mode it is still configured, which does not count.
+    type: str
+    choices: [agent, listener]
   packages:
     description: Python packages for the daemons, as C(pip install) takes them.
     type: list
@@ -181,6 +185,7 @@ OPTIONS = {
     "files": {"type": "list", "elements": "dict", "default": [], "options": FILE},
     "lib_dir": {"type": "path"},
     "config_dir": {"type": "path", "default": "/etc/ynl-mirror"},
+    "daemon": {"type": "str", "choices": ["agent", "listener"]},
     "packages": {"type": "list", "elements": "str", "default": ["pyroute2", "uvicorn", "prometheus-client"]},
     "packages_from": {"type": "str", "choices": ["none", "pip", "wheels"], "default": "none"},
     "wheels_dir": {"type": "str", "default": ""},
@@ -251,7 +256,8 @@ def absent(params: dict[str, Any], machine: Machine) -> dict[str, Any]:
         machine.remove_files(
             params["folder"], [os.path.join(params["folder"], file["name"]) for file in params["files"]]
         )
-    configured = [os.path.join(params["config_dir"], f"{name}.json") for name in ("agent", "listener")]
+    others = [name for name in ("agent", "listener") if not (machine.check and name == params["daemon"])]
+    configured = [os.path.join(params["config_dir"], f"{name}.json") for name in others]
     if params["lib_dir"] and not any(map(os.path.exists, configured)):
         machine.remove_environments(params["lib_dir"])
         machine.remove_user()

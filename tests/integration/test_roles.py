@@ -1,0 +1,216 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles with all their defaults, on a machine that has systemd and a bare Python: deployed, upgraded, removed.
+
+The machine is a systemd booted in namespaces, where no package index can be reached. Agent and listener share it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.wheelhouse import Wheelhouse
+from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, Systemd, booted
+from ansible_collections.ekho.ynl_mirror.tests.support.tools import CACHE
+
+PYTHON = "/usr/bin/python3"
+PACKAGES = ["pyroute2", "uvicorn", "prometheus-client"]
+TO_CERTIFICATES = "Put the certificates on the machine, for the user who reads the key"
+TO_AGENT = "Bring the agent into the state asked for"
+ROLES = ["mirror_certificates", "dpu_agent", "mirror_listener"]
+PLACES = ["/etc", "/usr/local", "/var/lib", "/run"]  # which the booted system has for itself
+# What useradd and userdel leave, and what systemd and Ansible write by themselves.
+OTHERS = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock", "/run/systemd", "/run/log")
+
+pytestmark = [
+    pytest.mark.controller,
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not SYSTEMD.exists(), reason="this machine has no systemd to boot"),
+]
+
+
+class Machine:
+    """The booted system as a host of a play, which runs inside too."""
+
+    def __init__(self, system: Systemd, root: Path) -> None:
+        self._system = system
+        self._root = root
+        self.certificates = root / "ca"
+        self.wheels = ""
+
+    def sh(self, script: str) -> str:
+        """What a script prints."""
+        done = self._system.run("sh", "-euc", script)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def play(self, *options: str, roles: list[str] = ROLES, **variables: Any) -> dict[str, Any]:
+        """Apply the roles; the sum of the play, and with it `output` and the `results` of its tasks, by their names."""
+        given = {
+            "ansible_python_interpreter": PYTHON,
+            "mirror_certificates_ca_dir": str(self.certificates),
+            "dpu_agent_python_packages_from": "wheels",
+            "dpu_agent_wheels_dir": self.wheels,
+            "dpu_agent_listen": [{"address": "127.0.0.1"}],
+            "dpu_agent_vrfs": {"a": {"table": 10, "links": ["x1"]}, "b": {"table": 20, "links": ["x2"]}},
+            "dpu_agent_static": [{"prefix": "192.0.2.0/24", "vrf": "a", "dev": "x1"}],
+            "mirror_listener_python_packages_from": "wheels",
+            "mirror_listener_wheels_dir": self.wheels,
+            "mirror_listener_agents": [{"address": "127.0.0.1", "server_name": "localhost"}],
+            **variables,
+        }
+        tasks = [{"ansible.builtin.include_role": {"name": f"ekho.ynl_mirror.{role}"}, "name": role} for role in roles]
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": given, "tasks": tasks}
+        (self._root / "play.json").write_text(json.dumps([play]))
+        done = self._system.run(
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            str(self._root / "play.json"),
+            *options,
+            env={
+                **os.environ,
+                "XDG_CACHE_HOME": str(CACHE / "packages"),
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json",
+                "ANSIBLE_LOCAL_TEMP": str(self._root),
+                "ANSIBLE_REMOTE_TEMP": str(self._root),
+                "ANSIBLE_PIPELINING": "1",
+            },
+        )
+        assert done.stdout.startswith("{"), done.stdout + done.stderr
+        said = json.loads(done.stdout)
+        results: dict[str, Any] = {}
+        for task in said["plays"][0]["tasks"]:
+            results.setdefault(task["task"]["name"].rpartition(" : ")[2], task["hosts"]["localhost"])
+        failed = [result["msg"] for result in results.values() if result.get("failed")]
+        assert not failed, failed
+        return {**said["stats"]["localhost"], "output": done.stdout, "results": results}
+
+    def files(self) -> dict[str, str]:
+        """Every file and folder with its mode, owner, and size; the users."""
+        lines = self.sh(f"find {' '.join(PLACES)} -printf '%p\\t%y %m %u %g %s %l\\n'").splitlines()
+        pairs = [line.split("\t") for line in lines]
+        found = {path: told for path, told in pairs if not path.startswith(OTHERS)}
+        # A folder's size and its time are the file system's own business.
+        return {path: told.rsplit(" ", 2)[0] if told.startswith("d") else told for path, told in found.items()}
+
+    def until(self, script: str, wanted: str) -> None:
+        """Wait until a script prints something."""
+        deadline = time.monotonic() + 20
+        while wanted not in (said := self.sh(script)):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    """The folder with the wheels for the machine's Python, downloaded once; what the role's own download leaves."""
+    version = subprocess.run(
+        [PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(CACHE / "packages"))
+        Wheelhouse(PACKAGES).archive(version)
+        return Wheelhouse(PACKAGES)._downloads(version)
+
+
+@pytest.fixture
+def machine(_root: None, tmp_path: Path, wheels: Path) -> Iterator[Machine]:
+    with booted(tmp_path / "units") as system:
+        made = Machine(system, tmp_path)
+        # A link of each VRF, and a route of the host that the agent is told to send out of x1.
+        made.sh("ip link add x1 type veth peer name x2; ip link set x1 up; ip link set x2 up")
+        made.sh("ip address add 10.1.0.1/24 dev x1; ip route add 192.0.2.0/24 via 10.1.0.9")
+        yield made
+
+
+def _but_made(result: dict[str, Any]) -> list[str]:
+    """What a task has done; what two of them need is made by the first, and announced by both."""
+    return [action for action in result["actions"] if not action.startswith("make ")]
+
+
+def test_deployed_used_and_removed_without_a_trace(machine: Machine) -> None:
+    before, users = machine.files(), machine.sh("cat /etc/passwd /etc/group")
+
+    announced = machine.play("--check", "--diff")
+    assert announced["changed"] > 0
+    assert machine.files() == before
+
+    first = machine.play("--diff")
+    (key,) = machine.certificates.glob("localhost.key")
+    secret = key.read_text().splitlines()[1]
+    assert "PRIVATE KEY" not in first["output"]
+    assert secret not in first["output"]
+    for name in (TO_CERTIFICATES, TO_AGENT):
+        assert _but_made(announced["results"][name]) == _but_made(first["results"][name])
+
+    machine.until("ip route show table 20", "192.0.2.0/24 dev x1 proto ynl_mirror")
+    status = machine.sh("cat /proc/$(systemctl show --value -p MainPID ynl-mirror-agent)/status")
+    assert "CapEff:\t0000000000001000\n" in status
+    uid = machine.sh("id -u ynl-mirror").strip()
+    assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status
+    machine.sh("systemctl reload ynl-mirror-agent")
+    machine.until("journalctl -u ynl-mirror-agent -o cat --no-pager", "SIGHUP: certificates are read again")
+    modes = machine.sh("stat -c '%a %U %G %n' /etc/ynl-mirror /etc/ynl-mirror/tls /etc/ynl-mirror/tls/machine.key")
+    assert modes.splitlines() == [
+        "755 root root /etc/ynl-mirror",
+        "750 root ynl-mirror /etc/ynl-mirror/tls",
+        "600 ynl-mirror ynl-mirror /etc/ynl-mirror/tls/machine.key",
+    ]
+
+    assert machine.play()["changed"] == 0
+    assert machine.play("--check", "--diff")["changed"] == 0
+
+    gone = {f"{role}_state": "absent" for role in ROLES}
+    assert machine.play("--diff", **gone)["changed"] > 0
+    assert machine.files() == before
+    assert machine.sh("cat /etc/passwd /etc/group") == users
+    assert machine.sh("systemctl list-units --all 'ynl-mirror*' --no-legend") == ""
+    assert "192.0.2.0/24" in machine.sh("ip route show table 20")  # what it has installed stays
+
+
+def test_the_order_of_removal_does_not_matter(machine: Machine) -> None:
+    before = machine.files()
+    roles = ["mirror_certificates", "dpu_agent"]
+    machine.play(roles=roles)
+    gone = {f"{role}_state": "absent" for role in roles}
+    told = machine.play("--check", "--diff", roles=roles[::-1], **gone)
+    assert told["changed"] == machine.play(roles=roles[::-1], **gone)["changed"] > 0
+    assert machine.files() == before
+
+
+def test_other_packages_make_another_environment_and_no_route_is_lost(machine: Machine, wheels: Path) -> None:
+    given = {"roles": ROLES[1:], "dpu_agent_plaintext": True, "mirror_listener_plaintext": True}
+    machine.play(**given)
+    machine.until("ip route show table 20", "192.0.2.0/24 dev x1")
+    machine.sh("ip monitor route > /run/seen 2>&1 & echo $! > /run/monitor")
+    folder = machine._root / "wheels"
+    shutil.copytree(wheels, folder)
+    with zipfile.ZipFile(folder / "hello-1.0-py3-none-any.whl", "w") as file:
+        file.writestr("hello.py", "")
+        file.writestr("hello-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: hello\nVersion: 1.0\n")
+        file.writestr("hello-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("hello-1.0.dist-info/RECORD", "")
+    machine.wheels = str(folder)
+    pids = "systemctl show --value -p MainPID ynl-mirror-agent ynl-mirror-listener"
+    old = machine.sh(pids)
+    assert machine.play(**given, mirror_common_python_packages=[*PACKAGES, "hello"])["changed"] > 0
+    assert len(set(machine.sh(pids).split()) - set(old.split())) == 2
+    python = "/proc/$(systemctl show --value -p MainPID ynl-mirror-agent)/exe"
+    assert machine.sh(f"readlink {python}")
+    assert "import hello" not in machine.sh("head -1 /usr/local/bin/ynl-mirror")
+    machine.sh("$(head -1 /usr/local/bin/ynl-mirror | cut -c3-) -c 'import hello, pyroute2'")
+    assert len(machine.sh("ls -d /usr/local/lib/ynl-mirror/python*").split()) == 2  # a daemon may have run in it
+    machine.sh("kill $(cat /run/monitor)")
+    assert "Deleted 192.0.2.0/24" not in machine.sh("cat /run/seen")
+    assert machine.play(**given, mirror_common_python_packages=[*PACKAGES, "hello"])["changed"] == 0
