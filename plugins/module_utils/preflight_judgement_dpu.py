@@ -215,6 +215,9 @@ def _address(facts: Facts, task: Task) -> Iterator[Finding]:
         has = ", ".join(address for address in dpu.places if _is_global(address)) or "none"
         found = f"no host's mirror_listener_agents has an address of this machine (it has {has})"
         yield Finding("address", WARNING, found, "add one there, unless addresses are translated on the way")
+    if len(own) > 1:
+        found = f"{len(own)} hosts look for the agent here, and it takes the routes of one at a time"
+        yield Finding("address", WARNING, found, "leave it out of all mirror_listener_agents but one")
     ports = {port.port for port in dpu.ports}
     for peer in own:
         if peer.port not in ports:

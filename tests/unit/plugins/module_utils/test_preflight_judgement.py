@@ -379,6 +379,14 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         "add one there",
     ),
     (
+        {},
+        {"expected": (PeerAddress("192.168.101.1", server_name="dpu1"),) * 2},
+        "address",
+        "warning",
+        "2 hosts look for the agent here, and it takes the routes of one at a time",
+        "all mirror_listener_agents but one",
+    ),
+    (
         {"vrfs": changed_vrf(owners={2: 6, 186: 12, 200: 1}), "protocol_names": {200: "openr2"}},
         {},
         "owners",
