@@ -19,7 +19,7 @@ from typing import Protocol
 
 from .backoff import forget, note_of
 from .deploy import COMMAND, write_file
-from .supervise import STOP_SECONDS, running_pid, start_time
+from .supervise import OLD_LOG, STOP_SECONDS, running_pid, start_time
 from .unit import unit_text
 
 DIGEST = "YNL_MIRROR_DIGEST"
@@ -203,8 +203,8 @@ class Supervised:
         return "\n".join(lines[-LOG_LINES:])
 
     def leftovers(self) -> list[str]:
-        """Pid file and log."""
-        return [self._pid_file, self.log_file]
+        """Pid file and logs."""
+        return [self._pid_file, self.log_file, self.log_file + OLD_LOG]
 
     def forget(self) -> None:
         """Nothing."""

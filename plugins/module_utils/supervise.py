@@ -18,6 +18,7 @@ import pwd
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ from .backoff import next_pause
 
 CAPABILITY = "-all,+net_admin"
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL
+LOG_BYTES = 10 << 20  # where a log starts over; there is one older one
+LOG_SECONDS = 30.0  # how often to look
+OLD_LOG = ".1"
 HOPELESS = 2  # the daemon's exit code for a configuration that it cannot use: starting again would not help
 log = logging.getLogger("ynl_mirror.supervise")
 
@@ -124,23 +128,42 @@ class _Supervisor:
             if signal.SIGHUP in self._wanted:
                 self._wanted.discard(signal.SIGHUP)
                 child.send_signal(signal.SIGHUP)
-            self._sleep(None)
+            self._wait(LOG_SECONDS)
+            bound_log(2)
         return child.returncode
 
     def _stopping(self) -> bool:
         return bool(self._wanted & {signal.SIGTERM, signal.SIGINT})
 
-    def _sleep(self, seconds: float | None) -> None:
-        """Until the next signal, or so many seconds whatever signals come but the ones that stop."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            woken = select.select([self._reader], [], [], left)[0]
-            if woken:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._reader, 4096)
-            if not woken or deadline is None or self._stopping():
-                return
+    def _sleep(self, seconds: float) -> None:
+        """So many seconds, whatever signals come but the ones that stop."""
+        deadline = time.monotonic() + seconds
+        while not self._stopping() and time.monotonic() < deadline:
+            self._wait(max(0.0, deadline - time.monotonic()))
+
+    def _wait(self, seconds: float) -> None:
+        """Until the next signal, or so many seconds."""
+        if select.select([self._reader], [], [], seconds)[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._reader, 4096)
+
+
+def bound_log(descriptor: int) -> None:
+    """Where the log is a file that has grown too long, move its content to FILE.1, over what was there.
+
+    The daemon has the file open for appending, so it goes on at the new beginning. What it writes between copy and cut,
+    a matter of milliseconds, is lost.
+    """
+    found = os.fstat(descriptor)
+    appending = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+    if not stat.S_ISREG(found.st_mode) or not appending or found.st_size < LOG_BYTES:
+        return
+    path = os.readlink(f"/proc/self/fd/{descriptor}")
+    try:
+        shutil.copy(path, path + OLD_LOG)
+    except OSError as error:  # a full disk, perhaps: all the more reason to cut it
+        log.warning("%s%s cannot be written: %s", path, OLD_LOG, error.strerror)
+    os.ftruncate(descriptor, 0)
 
 
 def _end(child: subprocess.Popen[bytes]) -> int:

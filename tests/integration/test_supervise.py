@@ -118,6 +118,21 @@ def test_a_daemon_dies_with_its_supervisor(tmp_path: Path, start: Any) -> None:
     assert running_pid(str(tmp_path / "pid")) is None
 
 
+def test_a_log_that_grows_too_long_starts_over_and_keeps_one_older(tmp_path: Path, start: Any) -> None:
+    # Writes much more than fits, says so, and goes on writing.
+    supervisor = start(
+        "yes first | head -c 11000000; echo 0 > pids; while sleep 0.1; do echo later; done", shell="/bin/sh"
+    )
+    _pids(tmp_path, 1)
+    log, older = tmp_path / "log", tmp_path / "log.1"
+    assert log.stat().st_size > 11_000_000
+    supervisor.send_signal(signal.SIGCHLD)  # instead of waiting until it looks by itself
+    _until(lambda: 0 < log.stat().st_size < 100_000)
+    assert set(log.read_text().split()) <= {"later"}
+    assert older.read_text().count("first\n") > 1_000_000
+    assert supervisor.poll() is None
+
+
 def test_an_unusable_configuration_is_not_tried_again(tmp_path: Path, start: Any) -> None:
     assert start("import sys; sys.exit(2)").wait(10) == 2
     assert "ended with exit code 2: starting it again would not help" in (tmp_path / "log").read_text()
