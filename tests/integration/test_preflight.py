@@ -30,43 +30,12 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look_net
 from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.preflight import LAST, OPTIONS, Findings, look, only
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import COLLECTIONS
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
 from ansible_collections.ekho.ynl_mirror.tests.support.zebra import Zebra
 
 VRFS = {"a": {"table": 10, "links": ["eth1"]}, "b": {"table": 20, "links": ["eth2"]}}
-LAST = "metric 4278198272"
-OPTIONS: dict[str, Any] = {
-    "agent": None,
-    "listener": None,
-    "authority_dir": None,
-    "names": [],
-    "expected": [],
-    "accepted": [],
-    "certificates_dir": "/etc/ynl-mirror/tls",
-    "authority_sha256": "",
-    "renew_days": 7,
-    "user": None,
-    "controller_time": None,
-    "clock_seconds": 300,
-    "python_packages_from": "none",
-    "wheels_found": True,
-    "config_dir": "/nowhere/etc",
-    "lib_dir": "/nowhere/lib",
-    "timeout": 0.5,
-}
-
-Findings = dict[str, list[dict[str, str]]]
-
-
-def look(namespace: Namespace, **options: Any) -> Findings:
-    """What is not all right, by check. The clock is the test machine's own business."""
-    result = namespace.call(check, {**OPTIONS, **options})
-    found: Findings = {}
-    for finding in result["findings"]:
-        if finding["level"] != "ok" and finding["check"] != "clock":
-            found.setdefault(finding["check"], []).append(finding)
-    return found
 
 
 def on_dpu(dpu: Namespace, agent: dict[str, Any] | None = None, **options: Any) -> Findings:
@@ -76,15 +45,6 @@ def on_dpu(dpu: Namespace, agent: dict[str, Any] | None = None, **options: Any) 
 def on_host(host: Namespace, listener: dict[str, Any] | None = None, **options: Any) -> Findings:
     agents = [{"address": "192.0.2.2", "port": 2620}]
     return look(host, listener={"plaintext": True, "agents": agents, **(listener or {})}, **options)
-
-
-def only(found: Findings, name: str, level: str) -> dict[str, str]:
-    """The one finding that is not ok."""
-    assert list(found) == [name], found
-    [finding] = found[name]
-    assert finding["level"] == level
-    assert finding["way_out"]
-    return finding
 
 
 @pytest.fixture
