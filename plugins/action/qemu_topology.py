@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -45,7 +46,10 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(ARGUMENTS, required_if=[("state", "present", ["hosts"])])
         lab = Lab(
-            Place(options["name"], options["run_dir"]), _tell, dry=self._task.check_mode, seconds=options["timeout"]
+            Place(options["name"], os.path.realpath(options["run_dir"])),
+            _tell,
+            dry=self._task.check_mode,
+            seconds=options["timeout"],
         )
         try:
             done = lab.remove() if options["state"] == "absent" else asyncio.run(_make(lab, options))
@@ -63,7 +67,7 @@ async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
 
     async def image(made_with: Accelerator | None) -> qemu_image.Image:
         cache = options["cache_dir"] or qemu_image.cache_folder()
-        qemu_requirements.check(build=True)
+        qemu_requirements.check()
         disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _tell)
         if made_with is None:
             accelerator, reason = qemu_requirements.choose_accelerator(options["accelerator"], kernel)
@@ -74,6 +78,9 @@ async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
         chosen = qemu_image.Image(disk, Software(accelerator, options["memory"], kernel, initrd))
         return await qemu_image.booted(cache, chosen, _tell) if options["saved_state"] else chosen
 
+    note = lab.read_note()
+    if note and options["accelerator"] not in ("auto", note["accelerator"]):
+        raise LabFailure(f"lab {options['name']} was made with {note['accelerator']}; take it down to change that")
     topology = parse_topology(options["name"], options["hosts"], options["links"])
     done = await lab.make(topology, image)
     return {**done, "accelerator_reason": reasons[0] if reasons else "the lab was made with it"}

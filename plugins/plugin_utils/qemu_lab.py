@@ -11,25 +11,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..module_utils.lab_plan import Host, Topology
+from .file_lock import Busy, locked
 from .qemu_guest import APPLY, DIGEST_FILE, archive, identity, look_script, looked, repair, wait_for
-from .qemu_image import Image, overlay
-from .qemu_machine import MANAGEMENT_ADDRESS, Accelerator, Machine, machines, too_long
-from .qemu_process import MachineError, agent, monitor, pid, run, start, stop, until
+from .qemu_image import Image, forget_state, new_disk
+from .qemu_machine import KEPT, MANAGEMENT_ADDRESS, Accelerator, Machine, Software, machines, wrong
+from .qemu_process import (
+    MachineError,
+    Talk,
+    agent,
+    end,
+    last_words,
+    monitor,
+    pid,
+    processes,
+    run,
+    start,
+    status,
+    until,
+)
 from .ssh_keys import make_key, private_key, public_key
 
 Tell = Callable[[str], None]
+#: Somebody else may be building the image.
+TURN_SECONDS = 1800.0
+#: How long nothing is told before it is told that a machine is still at it.
+QUIET_SECONDS = 15.0
+#: QEMU's words for a machine that only has to be let go on.
+HELD = ("paused", "io-error")
+FILES = ("lab.json", "ssh_config", "known_hosts", "id_ed25519", "inventory.yml")
 _FORWARD = re.compile(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
 
@@ -84,20 +103,23 @@ class Lab:
         """Make or repair the lab; returns the module's results.
 
         IMAGE, awaited with the accelerator that the lab was made with (None: choose), gives the `Image` to start from.
-        It is called only if a machine has to be started.
+        It is called only if there is a machine that has never been started.
         """
         made = machines(self.place.name, topology, self.place.run_dir)
-        path = too_long(self.place.run_dir, made)
-        if path is not None:
-            raise LabFailure(f"the path {path} is too long for a socket; choose a shorter ekho_lab_run_dir")
+        problem = wrong(topology, self.place.run_dir, made)
+        if problem is not None:
+            raise LabFailure(problem)
         with self._alone():
             note = self.read_note()
-            down = [machine for machine in made if pid(machine) is None]
+            links = sorted(sorted([":".join(link.one), ":".join(link.two)]) for link in topology.links)
+            if note is not None and note["links"] != links:
+                raise LabFailure(f"lab {self.place.name} was made with other links; take it down first")
             start_from: Image | None = None
-            if down and not self._dry:
-                start_from = await image(Accelerator(note["accelerator"]) if note else None)
-                note = self._claim(topology, start_from)
-            self._keys(made)
+            if not self._dry:
+                if not all(map(_has_begun, made)):
+                    start_from = await image(Accelerator(note["accelerator"]) if note else None)
+                note = self._claim(note, links, start_from)
+                self._keys(made)
             work = [self._bring_up(machine, host, start_from) for machine, host in zip(made, topology.hosts)]
             ports = dict(zip([machine.name for machine in made], await _all(work)))
             self._write_ssh_config(ports)
@@ -108,22 +130,22 @@ class Lab:
         }
 
     def remove(self) -> dict[str, Any]:
-        """End the machines and remove the run folder; returns the module's results."""
+        """End the machines and remove the run folder, whatever state they are in; returns the module's results."""
         run_dir = self.place.run_dir
-        if self.read_note() is None:
+        if not os.path.isdir(run_dir) and not processes(run_dir):
             return {"machines": {}}
         with self._alone():
-            names = [name for name in os.listdir(run_dir) if os.path.exists(os.path.join(run_dir, name, "pid"))]
-            found = [Machine(name, os.path.join(run_dir, name)) for name in sorted(names)]
-            ended = {machine.name: {"pid": pid(machine)} for machine in found}
-            self.commands += [f"kill {one['pid']}" for one in ended.values() if one["pid"]] + [f"rm -r {run_dir}"]
+            found = processes(run_dir)
+            if not found and not self._is_lab():
+                return {"machines": {}}
+            folders = sorted(name for name in _listed(run_dir) if name not in KEPT)
+            made = [Machine(name, os.path.join(run_dir, name)) for name in folders]
+            ended = {one.name: {"pid": pid(one)} for one in made if os.path.isdir(one.folder)}
+            self.commands += [f"kill {number}" for number, what in sorted(found.items()) if what == "qemu"]
+            self.commands.append(f"rm -r {run_dir}")
             if not self._dry:
-                self._end_masters()
-                for machine in found:
-                    stop(machine)
-                shutil.rmtree(run_dir)
-                with contextlib.suppress(OSError):  # another lab is there
-                    os.rmdir(os.path.dirname(run_dir))
+                end(found)
+                shutil.rmtree(run_dir, ignore_errors=not os.path.isdir(run_dir))
         return {"machines": ended}
 
     def read_note(self) -> dict[str, Any] | None:
@@ -131,15 +153,40 @@ class Lab:
         try:
             with open(self.place.note_file, encoding="utf-8") as file:
                 note: dict[str, Any] = json.load(file)
+            if note["backend"] == "qemu":
+                Accelerator(note["accelerator"])
+                list(note["links"])
+                return note
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise LabFailure(
-                f"{self.place.note_file} is damaged ({error}); end the lab's machines and remove it"
+                f"{self.place.note_file} is damaged ({error}); take the lab down (make lab-down LAB=qemu), then bring "
+                "it up again"
             ) from None
-        if note.get("backend") != "qemu":
-            raise LabFailure(f"{self.place.run_dir} holds a lab of another kind; take that down first")
-        return note
+        raise LabFailure(f"{self.place.run_dir} holds a lab of another kind ({note['backend']}); take that down first")
+
+    def _is_lab(self) -> bool:
+        """Whether the run folder holds a lab of ours, or what is left of one; other folders are never removed."""
+        try:
+            if self.read_note() is not None:
+                return True
+        except LabFailure:
+            if _is_whole_note(self.place.note_file):
+                raise  # it is somebody else's
+        strange = [name for name in _listed(self.place.run_dir) if not self._is_ours(name)]
+        if strange and os.path.exists(self.place.note_file):
+            raise LabFailure(
+                f"{self.place.note_file} is damaged, and {strange[0]} beside it is nothing that a lab makes; remove "
+                f"{self.place.run_dir} yourself"
+            )
+        return not strange and os.path.isdir(self.place.run_dir)
+
+    def _is_ours(self, name: str) -> bool:
+        folder = os.path.join(self.place.run_dir, name)
+        marks = ("ssh_host_ed25519_key", "disk.qcow2", "software.json")
+        known = name in KEPT or name.removesuffix(".new") in FILES
+        return known or any(os.path.exists(os.path.join(folder, mark)) for mark in marks) or not _listed(folder, ["?"])
 
     # Before the machines
 
@@ -151,46 +198,38 @@ class Lab:
             yield
             return
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        with open(os.path.join(folder, f".{self.place.name}.lock"), "w", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
+        lock = os.path.join(folder, f".{self.place.name}.lock")
+        try:
+            with locked(lock, self._tell, f"lab {self.place.name}", TURN_SECONDS, keep=False):
                 yield
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(file.name)
+        except Busy as error:
+            raise LabFailure(str(error)) from None
+        finally:
+            with contextlib.suppress(OSError):  # another lab is there, or this one
+                os.rmdir(folder)
 
-    def _claim(self, topology: Topology, image: Image) -> dict[str, Any]:
-        """Note what is about to be made; a lab that was made with other cables is not changed under its guests."""
-        old = self.read_note()
-        note = {
-            "name": self.place.name,
-            "backend": "qemu",
-            "vrf": "device",
-            "accelerator": image.software.accelerator.value,
-            "links": sorted(sorted([":".join(link.one), ":".join(link.two)]) for link in topology.links),
-        }
-        if old is not None and old["links"] != note["links"]:
-            raise LabFailure(f"lab {self.place.name} was made with other links; take it down first")
-        for folder in (self.place.run_dir, os.path.join(self.place.run_dir, "cables"), self.place.masters):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+    def _claim(self, old: dict[str, Any] | None, links: list[list[str]], image: Image | None) -> dict[str, Any]:
+        """Note what is about to be made."""
+        accelerator = image.software.accelerator.value if image is not None else (old or {})["accelerator"]
+        os.makedirs(self.place.run_dir, mode=0o700, exist_ok=True)
+        kind = {"backend": "qemu", "vrf": "device", "accelerator": accelerator}
+        note = {"name": self.place.name, **kind, "links": links}
         _write(self.place.note_file, json.dumps(note, indent=1) + "\n")
+        for folder in (os.path.join(self.place.run_dir, "cables"), self.place.masters):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         return note
 
     def _keys(self, made: list[Machine]) -> None:
         """A key for logging in, one for every machine, and the list by which the machines are recognised."""
-        if self._dry:
-            return
         make_key(self.place.login_key)
         known = ""
         for machine in made:
             os.makedirs(machine.folder, mode=0o700, exist_ok=True)
             make_key(_host_key(machine))
             known += f"{machine.name} {public_key(_host_key(machine))}\n"
-        _write(self.place.known_hosts, known)
+        self._keep_file(self.place.known_hosts, known)
 
     def _write_ssh_config(self, ports: dict[str, int | None]) -> None:
-        if self._dry:
-            return
         text = "".join(
             f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  HostKeyAlias {name}\n" for name, port in ports.items()
         )
@@ -199,38 +238,108 @@ class Lab:
             f"  UserKnownHostsFile {_quoted(self.place.known_hosts)}\n  GlobalKnownHostsFile /dev/null\n"
             "  StrictHostKeyChecking yes\n  PasswordAuthentication no\n  LogLevel ERROR\n"
         )
-        _write(self.place.ssh_config, text)
+        self._keep_file(self.place.ssh_config, text)
+
+    def _keep_file(self, path: str, text: str) -> None:
+        """Write a file, if that is a change."""
+        with contextlib.suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:
+            if file.read() == text:
+                return
+        self.commands.append(f"write {path}")
+        if not self._dry:
+            _write(path, text)
 
     # A machine
 
     async def _bring_up(self, machine: Machine, host: Host, image: Image | None) -> int | None:
         """Start it if it does not run, make it the host it is to be, and wait for SSH. Returns the port."""
-        begun = time.monotonic()
-
-        def tell(what: str) -> None:
-            self._tell(f"{machine.name}: {what} ({time.monotonic() - begun:.1f} s)")
-
-        fresh = not _has_disk(machine)
-        if pid(machine) is None:
-            self.commands.append(f"start {machine.name}")
-            if image is None:
+        async with self._story(machine) as tell:
+            started = await self._run(machine, image, tell)
+            if self._dry and started:
                 return None
-            if fresh:
-                overlay(machine.disk, image.disk)
-            await start(machine, image.software, image.state if fresh else None)
-            tell("goes on from the saved state" if fresh and image.state else "boots")
-        async with agent(machine, self._seconds) as guest:
-            if image is not None and not self._dry:
-                await guest.execute("guest-set-time", {"time": time.time_ns()})
-            await self._make_host(machine, host, guest, fresh=fresh and image is not None)
-            tell("has its network")
-        port = await self._forward(machine)
-        await until(machine, lambda: _ssh_answers(port), self._seconds, "does not answer on SSH")
-        tell("answers on SSH: ready")
+            async with agent(machine, self._seconds) as guest:
+                if started:
+                    tell("booted")
+                if not self._dry:
+                    await guest.execute("guest-set-time", {"time": time.time_ns()})
+                if await self._make_host(machine, host, guest, fresh=started == "fresh") or started:
+                    tell("has its network")
+            port = await self._forward(machine)
+            if port is None:
+                return None
+            await until(machine, lambda: _ssh_answers(port), self._seconds, "does not answer on SSH")
+            tell("answers on SSH: ready" if started else "runs")
         return port
 
-    async def _make_host(self, machine: Machine, host: Host, guest: Any, *, fresh: bool) -> None:
-        """Its files, then whatever of its network is missing."""
+    @contextlib.asynccontextmanager
+    async def _story(self, machine: Machine) -> AsyncIterator[Tell]:
+        """Tells how a machine comes up, with its name and the seconds, and from time to time that it is still at it."""
+        begun = told = time.monotonic()
+
+        def tell(what: str) -> None:
+            nonlocal told
+            told = time.monotonic()
+            self._tell(f"{machine.name:<12} {told - begun:5.1f} s  {what}")
+
+        async def remind() -> None:
+            while True:
+                await asyncio.sleep(max(0.1, told + QUIET_SECONDS - time.monotonic()))
+                if time.monotonic() >= told + QUIET_SECONDS:
+                    tell(f"is still at it; its console: {last_words(machine)[:80] or '(empty)'}")
+
+        reminder = asyncio.create_task(remind())
+        try:
+            yield tell
+        finally:
+            reminder.cancel()
+
+    async def _run(self, machine: Machine, image: Image | None, tell: Tell) -> str:
+        """Have it run. Returns how: ``""`` if it did, ``again`` from its disk, ``fresh`` from the saved state."""
+        if pid(machine) is not None and _has_begun(machine):
+            now = await status(machine)
+            if now == "running":
+                return ""
+            if now in HELD:
+                self.commands.append(f"continue {machine.name}")
+                if not self._dry:
+                    tell(f"goes on (it was {now})")
+                    async with monitor(machine) as qmp:
+                        await qmp.execute("cont")
+                return ""
+        self.commands.append(f"start {machine.name}")
+        if self._dry:
+            return "again"
+        if _has_begun(machine):
+            tell("boots again, from its disk")
+            await start(machine, _begun_with(machine))
+            return "again"
+        assert image is not None  # it is asked for when there is such a machine
+        return await self._start_fresh(machine, image, tell)
+
+    async def _start_fresh(self, machine: Machine, image: Image, tell: Tell) -> str:
+        """Start it for the first time, or for the first time that succeeds."""
+        end(processes(machine.folder))
+        new_disk(image, machine.disk)
+        how = "fresh"
+        try:
+            tell("goes on from the saved state" if image.state else "boots")
+            await start(machine, image.software, image.state)
+        except MachineError as error:
+            if image.state is None:
+                raise
+            how = "again"
+            tell(f"cannot go on from the saved state ({' '.join(str(error).split())[:160]}), so it boots")
+            await start(machine, image.software)
+            forget_state(image)
+        _write(machine.software_file, image.software.to_json())
+        return how
+
+    async def _make_host(self, machine: Machine, host: Host, guest: Talk, *, fresh: bool) -> bool:
+        """Its files, then whatever of its network is missing. Whether there was anything to do."""
+        if not all(map(os.path.exists, (_host_key(machine), self.place.login_key))):  # in check mode
+            self.commands.append(f"{machine.name}: write its keys")
+            return True
+        before = len(self.commands)
         host_key, login_key = private_key(_host_key(machine)), public_key(self.place.login_key)
         entries = identity(machine.name, host, host_key, login_key)
         have = await run(machine, guest, f"cat {DIGEST_FILE} 2>/dev/null || true")
@@ -244,12 +353,16 @@ class Lab:
         if lines and not self._dry:
             cards = [interface.name for interface in host.interfaces]  # plugged in just now, maybe still on their way
             await run(machine, guest, "\n".join(["set -e", *map(wait_for, cards), *lines]))
+        return len(self.commands) > before
 
-    async def _forward(self, machine: Machine) -> int:
+    async def _forward(self, machine: Machine) -> int | None:
         """The port of 127.0.0.1 that leads to the machine's SSH; QEMU takes one that is free."""
         async with monitor(machine) as qmp:
             shown = await qmp.execute("human-monitor-command", {"command-line": "info usernet"})
             if _FORWARD.search(shown) is None:
+                self.commands.append(f"{machine.name}: forward a port of 127.0.0.1 to SSH")
+                if self._dry:
+                    return None
                 line = f"hostfwd_add management tcp:127.0.0.1:0-{MANAGEMENT_ADDRESS}:22"
                 await qmp.execute("human-monitor-command", {"command-line": line})
                 shown = await qmp.execute("human-monitor-command", {"command-line": "info usernet"})
@@ -257,13 +370,6 @@ class Lab:
         if found is None:
             raise MachineError(f"{machine.name}: QEMU forwards no port to its SSH: {shown.strip()}")
         return int(found.group(1))
-
-    def _end_masters(self) -> None:
-        """End the connections that Ansible's ssh has kept open to the machines."""
-        with contextlib.suppress(FileNotFoundError):
-            for name in os.listdir(self.place.masters):
-                words = ["ssh", "-o", f"ControlPath={os.path.join(self.place.masters, name)}", "-O", "exit", "machine"]
-                subprocess.run(words, capture_output=True, timeout=10, check=False)
 
 
 async def _all(work: Sequence[Awaitable[Any]]) -> list[Any]:
@@ -290,8 +396,43 @@ async def _ssh_answers(port: int) -> bool:
         return False
 
 
-def _has_disk(machine: Machine) -> bool:
-    return os.path.exists(machine.disk)
+def _has_begun(machine: Machine) -> bool:
+    """Whether it has been started with its disk. What an interrupted run has left of a start does not count."""
+    return os.path.exists(machine.software_file) and os.path.exists(machine.disk)
+
+
+def _begun_with(machine: Machine) -> Software:
+    """What it was started from, which is still in the cache."""
+    try:
+        with open(machine.software_file, encoding="utf-8") as file:
+            software = Software.from_json(file.read())
+    except (ValueError, KeyError, TypeError) as error:
+        raise MachineError(
+            f"{machine.name}: {machine.software_file} is damaged ({error}); take the lab down, then bring it up again"
+        ) from None
+    for path in (software.kernel, software.initrd, *software.drives):
+        if path is not None and not os.path.exists(path):
+            raise MachineError(
+                f"{machine.name} was started from {path}, which is gone from the cache; take the lab down, then bring "
+                "it up again"
+            )
+    return software
+
+
+def _is_whole_note(path: str) -> bool:
+    """Whether a lab's note tells of which backend it is."""
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        note = json.load(file)
+        return isinstance(note, dict) and note.get("backend") not in (None, "qemu")
+    return False
+
+
+def _listed(folder: str, otherwise: Sequence[str] = ()) -> list[str]:
+    """The names in a folder; OTHERWISE when it is none."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return list(otherwise)
 
 
 def _host_key(machine: Machine) -> str:
@@ -299,6 +440,8 @@ def _host_key(machine: Machine) -> str:
 
 
 def _quoted(path: str) -> str:
+    """A path in OpenSSH's configuration, where a per cent sign begins something else."""
+    path = path.replace("%", "%%")
     return f'"{path}"' if " " in path else path
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -24,7 +26,10 @@ SOCKET_PATH_BYTES = 107
 #: QEMU's user-mode network gives its first guest this address and is itself 10.0.2.2.
 MANAGEMENT_ADDRESS = "10.0.2.15"
 MANAGEMENT_MAC = "52:54:00:12:34:56"
-_FIRST_SLOT = 0x10  # PCI; what every machine has is below
+_FIRST_SLOT, _LAST_SLOT = 0x10, 0x1F  # PCI; what every machine has is below
+_HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,57}[a-z0-9])?")
+#: What a lab keeps in its folder beside the folders of its machines.
+KEPT = ("cables", "ssh", "ca", "report")
 KERNEL_ARGUMENTS = (
     # noatime and the like are in the image's fstab; the rest saves an emulated machine work.
     "root=/dev/vda rootfstype=ext4 rw console=ttyS0 net.ifnames=0 loglevel=4 "
@@ -86,6 +91,11 @@ class Machine:
         return os.path.join(self.folder, "console.log")
 
     @property
+    def software_file(self) -> str:
+        """The `Software` that it was started from, written once that has succeeded."""
+        return os.path.join(self.folder, "software.json")
+
+    @property
     def log(self) -> str:
         """What QEMU itself has to say."""
         return os.path.join(self.folder, "qemu.log")
@@ -116,6 +126,16 @@ class Software:
     initrd: str | None
     arguments: str = KERNEL_ARGUMENTS
     drives: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps({**asdict(self), "accelerator": self.accelerator.value}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Software:
+        """Back from text; ValueError, KeyError or TypeError when it is none."""
+        read = json.loads(text)
+        return cls(**{**read, "accelerator": Accelerator(read["accelerator"]), "drives": tuple(read["drives"])})
 
 
 def machines(lab: str, topology: Topology, run_dir: str) -> list[Machine]:
@@ -148,12 +168,20 @@ def mac(lab: str, host: str, interface: str) -> str:
     return "52:54:" + ":".join(digest[at : at + 2] for at in range(0, 8, 2))
 
 
-def too_long(run_dir: str, made: Sequence[Machine]) -> str | None:
-    """The first socket whose path is longer than a socket's may be."""
+def wrong(topology: Topology, run_dir: str, made: Sequence[Machine]) -> str | None:
+    """Why these machines cannot be, if so: a name, the number of cards, the length of a path."""
+    for host in topology.hosts:
+        if _HOST_NAME.fullmatch(host.name) is None:
+            return f"host {host.name!r}: a name has lower-case letters, digits and inner hyphens, 59 at most"
+        if host.name in KEPT:
+            return f"host {host.name!r}: the lab keeps a folder of that name for itself; choose another name"
+        if len(host.interfaces) > _LAST_SLOT - _FIRST_SLOT + 1:
+            return f"host {host.name}: a machine has room for {_LAST_SLOT - _FIRST_SLOT + 1} interfaces"
     paths = [path for one in made for path in (one.monitor, one.agent, *(nic.local for nic in one.nics))]
     # OpenSSH makes its control sockets (of 10 characters) under a temporary name first.
     paths.append(os.path.join(run_dir, "ssh", "0123456789.0123456789012345"))
-    return next((path for path in paths if len(os.fsencode(path)) > SOCKET_PATH_BYTES), None)
+    path = next((path for path in paths if len(os.fsencode(path)) > SOCKET_PATH_BYTES), None)
+    return path and f"the path {path} is too long for a socket; choose a shorter ekho_lab_run_dir"
 
 
 def command(machine: Machine, software: Software, incoming: str | None = None) -> list[str]:
@@ -161,11 +189,11 @@ def command(machine: Machine, software: Software, incoming: str | None = None) -
     words = ["qemu-system-x86_64", "-name", f"guest={machine.name}", "-machine", "pc,vmport=off"]
     words += [*software.accelerator.arguments, "-smp", "1", "-m", str(software.memory)]
     words += ["-nodefaults", "-no-user-config", "-display", "none"]
-    words += ["-pidfile", machine.pid_file, "-qmp", f"unix:{machine.monitor},server=on,wait=off"]
-    words += ["-chardev", f"file,id=console,path={machine.console},append=on", "-serial", "chardev:console"]
-    words += ["-drive", f"if=none,id=root,file={machine.disk},format=qcow2,discard=unmap,cache=unsafe"]
+    words += ["-pidfile", machine.pid_file, "-qmp", f"unix:{_value(machine.monitor)},server=on,wait=off"]
+    words += ["-chardev", f"file,id=console,path={_value(machine.console)},append=on", "-serial", "chardev:console"]
+    words += ["-drive", f"if=none,id=root,file={_value(machine.disk)},format=qcow2,discard=unmap,cache=unsafe"]
     words += ["-device", "virtio-blk-pci,drive=root,addr=0x2", "-device", "virtio-serial-pci,addr=0x3"]
-    words += ["-chardev", f"socket,id=agent,path={machine.agent},server=on,wait=off"]
+    words += ["-chardev", f"socket,id=agent,path={_value(machine.agent)},server=on,wait=off"]
     words += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
     words += ["-netdev", "user,id=management,restrict=on"]
     words += ["-device", f"virtio-net-pci,netdev=management,mac={MANAGEMENT_MAC},addr=0x4,romfile="]
@@ -175,10 +203,15 @@ def command(machine: Machine, software: Software, incoming: str | None = None) -
         words += ["-kernel", software.kernel, "-append", software.arguments]
         words += ["-initrd", software.initrd] if software.initrd else []
     for number, drive in enumerate(software.drives):
-        words += ["-drive", f"if=none,id=drive{number},file={drive},format=raw,readonly=on"]
+        words += ["-drive", f"if=none,id=drive{number},file={_value(drive)},format=raw,readonly=on"]
         words += ["-device", f"virtio-blk-pci,drive=drive{number},addr={hex(5 + number)}"]
     if incoming is not None:
-        return [*words, "-incoming", f"exec:cat '{incoming}'"]
+        return [*words, "-incoming", f"exec:cat {shlex.quote(incoming)}"]
     for nic in machine.nics:
         words += ["-netdev", json.dumps(nic.netdev()), "-device", json.dumps(nic.device())]
     return words
+
+
+def _value(path: str) -> str:
+    """A path within an option of QEMU, where a comma ends the value."""
+    return path.replace(",", ",,")

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A running QEMU and the guest inside: start it, talk to its monitor and its guest agent, end it.
 
-Every wait is bounded, and ends early when the process has ended. What goes wrong is a `MachineError` that names the
-machine and shows the end of its console.
+Every wait is bounded, and ends early when the process has ended or the kernel has given up. What goes wrong is a
+`MachineError` that names the machine and shows the end of its console.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import asyncio
 import base64
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from .qemu_machine import Machine, Software, command
@@ -24,12 +25,39 @@ from .qemu_machine import Machine, Software, command
 CONSOLE_LINES = 20
 POLL_SECONDS = 0.05
 START_SECONDS = 20.0
+LOAD_SECONDS = 60.0
 STOP_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
+#: An emulated guest with others beside it may take its time.
+AGENT_SECONDS = 30.0
+_KERNEL_GAVE_UP = "Kernel panic - not syncing"
+_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f]")  # colours and the like
 
 
 class MachineError(Exception):
     """A machine did not do what it should; the text names it."""
+
+
+class Talk:
+    """A connection to a monitor or to a guest agent; every question has an end."""
+
+    def __init__(self, machine: Machine, client: Any, seconds: float) -> None:
+        self._machine = machine
+        self.client = client
+        self._seconds = seconds
+
+    async def execute(self, question: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """The answer; MachineError when there is none in time, or when it is an error."""
+        from qemu.qmp import QMPError
+
+        name = self._machine.name
+        try:
+            return await asyncio.wait_for(self.client.execute(question, arguments), self._seconds)
+        except asyncio.TimeoutError:
+            late = f"{name} has not answered {question} for {self._seconds:.0f} s."
+            raise MachineError(f"{late}{await _paused(self._machine)}{_console(self._machine)}") from None
+        except QMPError as error:
+            raise MachineError(f"{name}: {question}: {error}") from None
 
 
 async def start(machine: Machine, software: Software, incoming: str | None = None) -> None:
@@ -38,7 +66,7 @@ async def start(machine: Machine, software: Software, incoming: str | None = Non
     try:
         async with monitor(machine, START_SECONDS, lambda: process.poll() is None) as qmp:
             if incoming is not None:
-                await _resume(machine, qmp)
+                await _resume(machine, qmp, lambda: process.poll() is None)
     except MachineError as error:
         process.kill()
         process.wait()
@@ -47,9 +75,12 @@ async def start(machine: Machine, software: Software, incoming: str | None = Non
 
 
 def _spawn(machine: Machine, words: list[str]) -> subprocess.Popen[bytes]:
+    end(processes(machine.folder))
     for path in (machine.monitor, machine.agent, machine.pid_file, *(nic.local for nic in machine.nics)):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(machine.console, f"{machine.console}.before")
     with open(machine.log, "wb") as log:
         nothing = subprocess.DEVNULL
         return subprocess.Popen(
@@ -57,46 +88,56 @@ def _spawn(machine: Machine, words: list[str]) -> subprocess.Popen[bytes]:
         )
 
 
-async def _resume(machine: Machine, qmp: Any) -> None:
+async def _resume(machine: Machine, qmp: Talk, alive: Callable[[], bool]) -> None:
     """Plug the cards in, which the saved machine had not, and let it run."""
 
     async def loaded() -> bool:
         return bool((await qmp.execute("query-status"))["status"] != "inmigrate")
 
-    await until(machine, loaded, START_SECONDS, "has not read its saved state")
+    await until(machine, loaded, LOAD_SECONDS, "has not read its saved state", alive)
     for nic in machine.nics:
         await qmp.execute("netdev_add", nic.netdev())
         await qmp.execute("device_add", nic.device())
     await qmp.execute("cont")
 
 
+async def status(machine: Machine) -> str | None:
+    """What QEMU's monitor says of the machine, `running` if all is well; None when it does not answer."""
+    talk = await _try(machine, machine.monitor)
+    if talk is None:
+        return None
+    try:
+        answer = await asyncio.wait_for(talk.client.execute("query-status"), ANSWER_SECONDS)
+    except Exception:  # whatever it is, this is no answer
+        return None
+    finally:
+        await _leave(talk)
+    return str(answer["status"])
+
+
 @contextlib.asynccontextmanager
 async def monitor(
     machine: Machine, seconds: float = ANSWER_SECONDS, alive: Callable[[], bool] | None = None
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[Talk]:
     """QMP, connected."""
-    client = await _connected(machine, machine.monitor, seconds, "does not answer on its monitor", alive)
+    talk = await _connected(machine, machine.monitor, seconds, "does not answer on its monitor", alive)
     try:
-        yield client
-    except _qmp_errors() as error:
-        raise MachineError(f"{machine.name}: {error}") from error
+        yield talk
     finally:
-        await _leave(client)
+        await _leave(talk)
 
 
 @contextlib.asynccontextmanager
-async def agent(machine: Machine, seconds: float) -> AsyncIterator[Any]:
+async def agent(machine: Machine, seconds: float) -> AsyncIterator[Talk]:
     """The guest agent, connected once the guest has booted so far."""
-    client = await _connected(machine, machine.agent, seconds, "has not booted (no word of its guest agent)", None)
+    talk = await _connected(machine, machine.agent, seconds, "has not booted (no word of its guest agent)", None)
     try:
-        yield client
-    except _qmp_errors() as error:
-        raise MachineError(f"{machine.name}: guest agent: {error}") from error
+        yield talk
     finally:
-        await _leave(client)
+        await _leave(talk)
 
 
-async def run(machine: Machine, client: Any, script: str, data: bytes = b"", seconds: float = 60.0) -> str:
+async def run(machine: Machine, client: Talk, script: str, data: bytes = b"", seconds: float = 60.0) -> str:
     """Run a shell script in the guest and return what it printed; MachineError when it fails."""
     given = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
     started = await client.execute("guest-exec", {**given, "input-data": base64.b64encode(data).decode()})
@@ -128,8 +169,11 @@ async def until(
     while not await check():
         if not (alive() if alive is not None else pid(machine) is not None):
             raise MachineError(f"{machine.name} has ended. {_tail(machine.log)}{_console(machine)}")
+        if _KERNEL_GAVE_UP in _tail(machine.console):
+            raise MachineError(f"{machine.name}: its kernel has given up.{_console(machine)}")
         if time.monotonic() > deadline:
-            raise MachineError(f"{machine.name} {otherwise} after {seconds:.0f} s.{_console(machine)}")
+            late = f"{machine.name} {otherwise} after {seconds:.0f} s."
+            raise MachineError(f"{late}{await _paused(machine)}{_console(machine)}")
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -138,79 +182,129 @@ def pid(machine: Machine) -> int | None:
     try:
         with open(machine.pid_file, encoding="ascii") as file:
             number = int(file.read())
-        with open(f"/proc/{number}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
+        words = _words(number)
     except (OSError, ValueError):
         return None
-    return number if os.fsencode(machine.pid_file) in words else None
+    return number if machine.pid_file in words else None
 
 
-def stop(machine: Machine) -> bool:
-    """End the process, by force if need be. False when there was none."""
-    number = pid(machine)
-    if number is None:
-        return False
+def processes(folder: str) -> dict[int, str]:
+    """What runs for a lab in FOLDER, or for one machine of it: process ids, with what each is.
+
+    These are machines, also one that has not yet written down its process id, and connections that OpenSSH keeps open.
+    """
+    inside, found = os.path.join(folder, ""), {}
+    for number in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        try:
+            words = _words(number)
+        except OSError:  # gone meanwhile
+            continue
+        if words[0].startswith(f"ssh: {inside}") and "[mux]" in words[0]:  # the name that it gives itself
+            found[number] = "ssh"
+        elif "-pidfile" in words[:-1] and words[words.index("-pidfile") + 1].startswith(inside):
+            found[number] = "qemu"
+    return found
+
+
+def end(found: Mapping[int, str]) -> None:
+    """End processes, by force if need be."""
+    left = set(found)
     for what in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, what)
+        for number in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, what)
         deadline = time.monotonic() + STOP_SECONDS
-        while pid(machine) is not None and time.monotonic() < deadline:
-            with contextlib.suppress(ChildProcessError):  # when it is our own child
-                os.waitpid(number, os.WNOHANG)
-            time.sleep(POLL_SECONDS)
-        if pid(machine) is None:
-            return True
-    raise MachineError(f"{machine.name}: process {number} does not end")
+        while left and time.monotonic() < deadline:
+            left = {number for number in left if _runs(number)}
+            if left:
+                time.sleep(POLL_SECONDS)
+    if left:
+        raise MachineError(f"these processes do not end: {', '.join(f'{found[one]} {one}' for one in sorted(left))}")
+
+
+def _runs(number: int) -> bool:
+    with contextlib.suppress(ChildProcessError):  # when it is our own child
+        os.waitpid(number, os.WNOHANG)
+    try:
+        return _words(number) != [""]  # what has ended, but nobody has asked for, has no words
+    except OSError:
+        return False
+
+
+def _words(number: int) -> list[str]:
+    """The command line of a process. At least one word."""
+    with open(f"/proc/{number}/cmdline", "rb") as file:
+        return os.fsdecode(file.read()).split("\0")
 
 
 async def _connected(
     machine: Machine, path: str, seconds: float, otherwise: str, alive: Callable[[], bool] | None
-) -> Any:
+) -> Talk:
     """A client of the socket; tried until somebody answers."""
-    from qemu.qmp import QMPClient, QMPError  # here, so that whoever reads the documentation needs no QEMU
-
-    found: list[Any] = []
-    guest = path == machine.agent
+    found: list[Talk] = []
 
     async def answers() -> bool:
-        client = QMPClient(machine.name)
-        client.await_greeting = client.negotiate = not guest  # an agent has no greeting
-        try:
-            await asyncio.wait_for(client.connect(path), ANSWER_SECONDS)
-            if guest:
-                await asyncio.wait_for(client.execute("guest-sync", {"id": 1}), ANSWER_SECONDS)
-        except (QMPError, OSError, asyncio.TimeoutError):
-            await _leave(client)
-            return False
-        found.append(client)
-        return True
+        talk = await _try(machine, path)
+        found.extend([talk] if talk is not None else [])
+        return talk is not None
 
     await until(machine, answers, seconds, otherwise, alive)
     return found[0]
 
 
-async def _leave(client: Any) -> None:
+async def _try(machine: Machine, path: str) -> Talk | None:
+    """One try to connect."""
+    from qemu.qmp import QMPClient, QMPError  # here, so that whoever reads the documentation needs no QEMU
+
+    guest = path == machine.agent
+    client = QMPClient(machine.name)
+    client.await_greeting = client.negotiate = not guest  # an agent has no greeting
+    talk = Talk(machine, client, AGENT_SECONDS if guest else ANSWER_SECONDS)
+    try:
+        await asyncio.wait_for(client.connect(path), ANSWER_SECONDS)
+        if guest:
+            await asyncio.wait_for(client.execute("guest-sync", {"id": 1}), ANSWER_SECONDS)
+    except (QMPError, OSError, asyncio.TimeoutError):
+        await _leave(talk)
+        return None
+    return talk
+
+
+async def _leave(talk: Talk) -> None:
     with contextlib.suppress(Exception):  # whatever it is, the connection is over
-        await asyncio.wait_for(client.disconnect(), ANSWER_SECONDS)
+        await asyncio.wait_for(talk.client.disconnect(), ANSWER_SECONDS)
 
 
-def _qmp_errors() -> type[Exception]:
-    from qemu.qmp import QMPError
-
-    return QMPError
+async def _paused(machine: Machine) -> str:
+    """A hint when it is QEMU that holds the machine."""
+    now = await status(machine)
+    if now == "io-error":
+        return f" QEMU has paused it, as it cannot write to {machine.disk}: is the disk full?"
+    return "" if now in (None, "running") else f" QEMU says that it is {now}."
 
 
 def _console(machine: Machine) -> str:
-    end = _tail(machine.console)
+    last = _tail(machine.console)
     return (
-        f" The end of its console ({machine.console}):\n{end}" if end else f" Its console is empty ({machine.console})."
+        f" The end of its console ({machine.console}):\n{last}"
+        if last
+        else f" Its console is empty ({machine.console})."
     )
 
 
+def last_words(machine: Machine) -> str:
+    """The last line of its console."""
+    lines = _tail(machine.console).splitlines()
+    return lines[-1] if lines else ""
+
+
 def _tail(path: str) -> str:
+    """The last lines of a file that has any."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 8192))
+            text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(lines[-CONSOLE_LINES:])
+    lines = (_SEQUENCE.sub("", line).rstrip() for line in text.splitlines())
+    return "\n".join([line for line in lines if line][-CONSOLE_LINES:])

@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import pwd
 import re
 import selectors
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 
 from .qemu_machine import Accelerator
 
@@ -27,17 +29,13 @@ class Lacking(Exception):
     """Something is not here; the text says what to install or to choose."""
 
 
-def check(*, build: bool) -> None:
-    """Raise `Lacking` unless all is here; with BUILD also what makes the image."""
+def check(*, build: bool = False) -> None:
+    """Raise `Lacking` unless all is here that a lab needs; with BUILD also what makes the image."""
     if platform.machine() != "x86_64":
         raise Lacking(
             f"the lab's machines are x86_64 and this machine is {platform.machine()}: choose the backend netns"
         )
-    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    wanted = {**PROGRAMS, **(BUILD_PROGRAMS if build else {})}
-    packages = [package for program, package in wanted.items() if shutil.which(program, path=path) is None]
-    if packages:
-        raise Lacking(f"these packages are missing: apt-get install {' '.join(packages)}")
+    _have(PROGRAMS)
     missing = [package for name, package in LIBRARIES.items() if not _has(name)]
     if missing:
         raise Lacking(f"Ansible's Python lacks {', '.join(missing)}: pip install {' '.join(missing)}")
@@ -45,6 +43,45 @@ def check(*, build: bool) -> None:
     numbers = re.search(r"(\d+)\.(\d+)", found)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_QEMU:
         raise Lacking(f"this is {found}; the lab needs QEMU {'.'.join(map(str, OLDEST_QEMU))} or later")
+    if build:
+        check_build()
+
+
+def check_build() -> None:
+    """Raise `Lacking` unless the image can be built here. Without root mmdebstrap needs user ids of its own."""
+    _have(BUILD_PROGRAMS)
+    if os.geteuid() == 0:
+        return
+    _have({"newuidmap": "uidmap"})
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for file in ("/etc/subuid", "/etc/subgid"):
+        if not has_range(file, user, os.geteuid()):
+            ranges = "--add-subuids 100000-165535 --add-subgids 100000-165535"
+            raise Lacking(f"{file} gives {user} no ids to build the image with: sudo usermod {ranges} {user}")
+    tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        raise Lacking(
+            f"users may not make user namespaces here, which building the image takes ({tried.stderr.strip()}): "
+            "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1000, or name an image that is "
+            "there (ekho_lab_image)"
+        )
+
+
+def has_range(file: str, user: str, number: int) -> bool:
+    """Whether a file like /etc/subuid gives a user, by name or number, enough ids for a distribution (65536)."""
+    try:
+        with open(file, encoding="utf-8") as stream:
+            entries = [line.strip().split(":") for line in stream]
+    except FileNotFoundError:
+        return False
+    return any(len(entry) == 3 and entry[0] in (user, str(number)) and int(entry[2]) >= 65536 for entry in entries)
+
+
+def _have(programs: Mapping[str, str]) -> None:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    packages = [package for program, package in programs.items() if shutil.which(program, path=path) is None]
+    if packages:
+        raise Lacking(f"these packages are missing: sudo apt-get install {' '.join(packages)}")
 
 
 def qemu_version() -> str:
@@ -54,21 +91,31 @@ def qemu_version() -> str:
 
 
 def choose_accelerator(wanted: str, kernel: str | None) -> tuple[Accelerator, str]:
-    """KVM or TCG, and why. *wanted* is ``auto``, ``kvm`` or ``tcg``; with *kernel* a guest is started for a moment.
+    """KVM or TCG, and why. *wanted* is ``auto``, ``kvm`` or ``tcg``; a guest with *kernel* is started for a moment.
 
     That /dev/kvm can be opened proves nothing: a nested hypervisor may let a guest hang in its first instructions.
+    Raises `Lacking` when KVM is wanted and does not work.
     """
-    if wanted != "auto":
-        return Accelerator(wanted), "as asked for"
+    if wanted == "tcg":
+        return Accelerator.TCG, "as asked for"
+    problem = _problem_of_kvm(kernel)
+    if problem is None:
+        return Accelerator.KVM, "a guest runs under it"
+    if wanted == "kvm":
+        raise Lacking(f"KVM was asked for, but {problem}; choose ekho_lab_accelerator tcg (or auto)")
+    return Accelerator.TCG, problem
+
+
+def _problem_of_kvm(kernel: str | None) -> str | None:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        return Accelerator.TCG, f"/dev/kvm: {error.strerror}"
+        return f"/dev/kvm: {error.strerror}"
     if kernel is None:
-        return Accelerator.TCG, "there is no kernel to try KVM with"
-    if _boots_under_kvm(kernel):
-        return Accelerator.KVM, "a guest runs under it"
-    return Accelerator.TCG, f"/dev/kvm opens, but a guest that was tried did nothing under it for {PROBE_SECONDS:.0f} s"
+        return "there is no kernel to try KVM with"
+    if not _boots_under_kvm(kernel):
+        return f"a guest that was tried under KVM said nothing for {PROBE_SECONDS:.0f} s (though /dev/kvm opens)"
+    return None
 
 
 def _boots_under_kvm(kernel: str) -> bool:
@@ -79,12 +126,13 @@ def _boots_under_kvm(kernel: str) -> bool:
     nothing = subprocess.DEVNULL
     with subprocess.Popen(words, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing) as process:
         try:
-            return _says(process, b"Linux version", PROBE_SECONDS)
+            return says(process, b"Linux version", PROBE_SECONDS)
         finally:
             process.kill()
 
 
-def _says(process: subprocess.Popen[bytes], text: bytes, seconds: float) -> bool:
+def says(process: subprocess.Popen[bytes], text: bytes, seconds: float) -> bool:
+    """Whether a process prints a text within some seconds."""
     assert process.stdout is not None  # it is a pipe
     deadline, said = time.monotonic() + seconds, b""
     with selectors.DefaultSelector() as selector:
