@@ -21,7 +21,7 @@ UNIT = """\
 [Unit]
 Description=ynl-mirror {name}
 Documentation=https://docs.kernel.org/netlink/specs/rt-route.html
-After=network-pre.target
+After=network.target
 StartLimitIntervalSec=0
 
 [Service]
