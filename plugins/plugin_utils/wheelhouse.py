@@ -82,15 +82,24 @@ class Wheelhouse:
         return folder
 
     def _unpack(self, wheels: Path, python: str, archive: Path) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            where = ["--target", folder, "--no-compile", "--no-index", "--find-links", str(wheels)]
-            _pip(["install", *where, *_for(python), *self._requirements])
+        with tempfile.TemporaryDirectory() as chosen, tempfile.TemporaryDirectory() as unpacked:
+            # For another Python, only `download` heeds which ones a package is for.
+            where = ["--no-index", "--find-links", str(wheels)]
+            _pip(["download", "--dest", chosen, *where, *_for(python), *self._requirements])
+            names = ["==".join(path.name.split("-")[:2]) for path in Path(chosen).glob("*.whl")]
+            where = ["--no-index", "--find-links", chosen]
+            _pip(["install", "--target", unpacked, "--no-compile", "--no-deps", *where, *_for(python), *names])
             # Commands of the packages, written for the controller's Python.
-            shutil.rmtree(Path(folder, "bin"), ignore_errors=True)
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-                for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-                    entry = zipfile.ZipInfo(str(path.relative_to(folder)), _LONG_AGO)
-                    file.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            shutil.rmtree(Path(unpacked, "bin"), ignore_errors=True)
+            _zip(Path(unpacked), archive)
+
+
+def _zip(folder: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            file.writestr(
+                zipfile.ZipInfo(str(path.relative_to(folder)), _LONG_AGO), path.read_bytes(), file.compression
+            )
 
 
 def _for(python: str) -> list[str]:
