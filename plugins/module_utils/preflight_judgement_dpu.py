@@ -70,7 +70,10 @@ def _vrfs(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:
     for vrf in dpu.vrfs:
         down = [link for link in vrf.links if not (link.up and link.carrier)]
         if not vrf.links:
-            found, way_out = f"VRF {vrf.name} (table {vrf.table}) has no link", f"ip link set LINK master {vrf.name}"
+            found, way_out = (
+                f"VRF {vrf.name} (table {vrf.table}) has no link",
+                f"ip link set dev LINK master {vrf.name}",
+            )
             yield Finding("vrfs", WARNING, found, way_out if vrf.device else f"add links to dpu_agent_vrfs.{vrf.name}")
         elif down:
             found = f"VRF {vrf.name}: {_names(down)} {'is' if len(down) == 1 else 'are'} down, or without carrier"
@@ -82,7 +85,9 @@ def _vrfs(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:
 def _make_vrfs(dpu: Dpu) -> str:
     if dpu.kernel_vrf == "no":
         return "this kernel has no module vrf: install it, or name VRFs that policy rules make in dpu_agent_vrfs"
-    return "ip link add NAME type vrf table NUMBER; or, where policy rules make the VRFs, name them in dpu_agent_vrfs"
+    return (
+        "ip link add name NAME type vrf table NUMBER; or, where policy rules make the VRFs, name them in dpu_agent_vrfs"
+    )
 
 
 def _unknown_names(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:

@@ -262,7 +262,7 @@ def test_the_authority(tls: Tls, level: str, told: str) -> None:
 
 RULES = agent(vrfs={"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2", "eth4"]}})
 DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
-    ({"vrfs": ()}, {}, "vrfs", "problem", "no VRF device, and", "ip link add NAME type vrf"),
+    ({"vrfs": ()}, {}, "vrfs", "problem", "no VRF device, and", "ip link add name NAME type vrf"),
     ({"vrfs": (), "kernel_vrf": "no"}, {}, "vrfs", "problem", "no VRF device, and", "this kernel has no module vrf"),
     ({"vrfs": DPU.vrfs[:1]}, {}, "vrfs", "problem", "only the VRF a, and the mirror works between", "ip link add"),
     ({"vrfs": changed_vrf(links=())}, {}, "vrfs", "warning", "VRF a (table 10) has no link", "master a"),
