@@ -220,4 +220,6 @@ def _connect(agent: PeerAddress, seconds: float) -> Reach:
         answer = f"no answer within {seconds:g} s"
     except OSError as error:
         answer = error.strerror or str(error)
+    except UnicodeError as error:  # what the resolver cannot even be asked for
+        answer = f"no host name: {error}"
     return Reach(agent.address, agent.port, answer, (time.monotonic() - started) * 1000)

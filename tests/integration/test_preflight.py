@@ -267,6 +267,7 @@ AGENTS: dict[str, tuple[str, str]] = {
     "192.0.2.2": ("route add blackhole 192.0.2.1/32", "no answer within 0.5 s"),  # the answer gets lost
     "198.51.100.1": ("", "Network is unreachable"),
     "nowhere.invalid": ("", "name"),
+    "192.0.2.2." + "x" * 64: ("", "no host name: "),
 }
 
 
