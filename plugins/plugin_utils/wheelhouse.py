@@ -22,7 +22,11 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ANY_PYTHON = "any"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same archive each time it is made
@@ -78,20 +82,47 @@ class Wheelhouse:
         folder = self._downloads(python)
         if not folder.is_dir():
             with _beside(folder) as new:
-                _pip(["download", "--dest", str(new), *_for(python), *self._requirements])
+                _resolve(self._requirements, python, new, [])
         return folder
 
     def _unpack(self, wheels: Path, python: str, archive: Path) -> None:
         with tempfile.TemporaryDirectory() as chosen, tempfile.TemporaryDirectory() as unpacked:
-            # For another Python, only `download` heeds which ones a package is for.
-            where = ["--no-index", "--find-links", str(wheels)]
-            _pip(["download", "--dest", chosen, *where, *_for(python), *self._requirements])
+            _resolve(self._requirements, python, Path(chosen), ["--no-index", "--find-links", str(wheels)])
             names = ["==".join(path.name.split("-")[:2]) for path in Path(chosen).glob("*.whl")]
             where = ["--no-index", "--find-links", chosen]
             _pip(["install", "--target", unpacked, "--no-compile", "--no-deps", *where, *_for(python), *names])
             # Commands of the packages, written for the controller's Python.
             shutil.rmtree(Path(unpacked, "bin"), ignore_errors=True)
             _zip(Path(unpacked), archive)
+
+
+def _resolve(requirements: Sequence[str], python: str, folder: Path, where: Sequence[str]) -> None:
+    """Put all wheels that the requirements need on a machine's Python into a folder.
+
+    Only pip's `download` heeds which Pythons a package is for, and even it takes the conditions of requirements (as in
+    `typing_extensions; python_version < "3.11"`) as if they were about its own Python. So what they mean for the
+    machine's is looked up afterwards, until nothing is missing.
+    """
+    wanted = list(requirements)
+    while True:
+        _pip(["download", "--dest", str(folder), *where, *_for(python), *wanted])
+        missing = _missing(folder, python)
+        if not missing:
+            return
+        wanted += missing
+
+
+def _missing(folder: Path, python: str) -> list[str]:
+    """What the wheels in a folder require on that Python, and is not there."""
+    distributions = list(metadata.distributions(path=[str(path) for path in folder.glob("*.whl")]))
+    there = {canonicalize_name(distribution.metadata["Name"]) for distribution in distributions}
+    machine = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    missing = set()
+    for requirement in (Requirement(line) for distribution in distributions for line in distribution.requires or []):
+        needed = requirement.marker is None or requirement.marker.evaluate(machine)
+        if needed and canonicalize_name(requirement.name) not in there:
+            missing.add(f"{requirement.name}{requirement.specifier}")
+    return sorted(missing)
 
 
 def _zip(folder: Path, archive: Path) -> None:

@@ -115,6 +115,14 @@ def test_what_cannot_be_had_is_told(folder: Path, cache: Path, requirements: lis
     assert not list((cache / "archives").iterdir())
 
 
+def test_what_only_the_machines_python_needs_comes_along(folder: Path) -> None:
+    conditions = "Requires-Dist: two; python_version < '3.10'\nRequires-Dist: x; extra == 'more'\n"
+    _wheel(folder, "three", "1.0", conditions)
+    for python, expected in (("3.9", {"three.py", "two.py"}), ("3.11", {"three.py"})):
+        with zipfile.ZipFile(Wheelhouse(["three"], str(folder)).archive(python)[1]) as file:
+            assert {name for name in file.namelist() if name.endswith(".py")} == expected
+
+
 def test_a_folder_that_is_not_there_is_told() -> None:
     with pytest.raises(NoPackages, match=r"has no folder /nowhere; fill one with `pip download .* --dest FOLDER one`"):
         Wheelhouse(["one"], "/nowhere")
