@@ -46,6 +46,7 @@ PACKAGES = (
 MASKED_UNITS = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer", "e2scrub_all.timer"),
     *("e2scrub_reap.service", "getty.target", "systemd-pstore.service", "systemd-update-utmp.service"),
+    "systemd-update-utmp-runlevel.service",
 )
 NETWORK_UNIT = f"""\
 [Unit]
@@ -181,7 +182,10 @@ def _overlay(disk: str, over: str, form: str = "qcow2") -> None:
 
 
 def _build(recipe: Recipe, folder: str, call: Callable[..., None]) -> None:
-    """Packages into an archive, that into a file system in a file, as root in name only."""
+    """Packages into an archive, that into a file system in a file, as root in name only.
+
+    With a journal, though that costs a little: a machine of the lab may be killed, and is to boot again.
+    """
     archive, root, raw = (os.path.join(folder, name) for name in ("root.tar", "root", "disk.raw"))
     leave_out = [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("man", "doc", "locale", "info")]
     words = ["mmdebstrap", "--variant=minbase", f"--include={','.join(recipe.packages)}", *leave_out]
@@ -190,7 +194,7 @@ def _build(recipe: Recipe, folder: str, call: Callable[..., None]) -> None:
     words += [f"--customize-hook={recipe.customize}", recipe.suite, archive]
     call(words, folder)
     os.mkdir(root)
-    copy = f"tar -xpf root.tar -C root && mke2fs -q -t ext4 -O ^has_journal -d root disk.raw {recipe.size}"
+    copy = f"tar -xpf root.tar -C root && mke2fs -q -t ext4 -J size=16 -d root disk.raw {recipe.size}"
     call(["fakeroot", "sh", "-c", copy], folder)
     for name in ("vmlinuz", "initrd"):
         link = {"vmlinuz": "vmlinuz", "initrd": "initrd.img"}[name]

@@ -262,8 +262,9 @@ class Lab:
                     tell("booted")
                 if not self._dry:
                     await guest.execute("guest-set-time", {"time": time.time_ns()})
-                if await self._make_host(machine, host, guest, fresh=started == "fresh") or started:
-                    tell("has its network")
+                changed = await self._make_host(machine, host, guest, fresh=started == "fresh")
+                if started or changed:
+                    tell("has its network" if started else "lacks something" if self._dry else "is repaired")
             port = await self._forward(machine)
             if port is None:
                 return None

@@ -20,6 +20,7 @@ from .qemu_machine import Accelerator
 
 OLDEST_QEMU = (7, 2)  # `-netdev dgram`
 PROBE_SECONDS = 3.0
+KVM = "/dev/kvm"
 PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh": "openssh-client"}
 BUILD_PROGRAMS = {"mmdebstrap": "mmdebstrap", "fakeroot": "fakeroot", "mke2fs": "e2fsprogs"}
 LIBRARIES = {"qemu.qmp": "qemu.qmp", "cryptography": "cryptography"}
@@ -108,13 +109,13 @@ def choose_accelerator(wanted: str, kernel: str | None) -> tuple[Accelerator, st
 
 def _problem_of_kvm(kernel: str | None) -> str | None:
     try:
-        os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(KVM, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
-        return f"/dev/kvm: {error.strerror}"
+        return f"{KVM}: {error.strerror}"
     if kernel is None:
         return "there is no kernel to try KVM with"
     if not _boots_under_kvm(kernel):
-        return f"a guest that was tried under KVM said nothing for {PROBE_SECONDS:.0f} s (though /dev/kvm opens)"
+        return f"a guest that was tried under KVM said nothing for {PROBE_SECONDS:.0f} s (though {KVM} opens)"
     return None
 
 
@@ -137,7 +138,7 @@ def says(process: subprocess.Popen[bytes], text: bytes, seconds: float) -> bool:
     deadline, said = time.monotonic() + seconds, b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
+        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
             chunk = os.read(process.stdout.fileno(), 65536)
             said += chunk
             if not chunk or text in said:
