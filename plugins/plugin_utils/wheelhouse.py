@@ -25,9 +25,6 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 ANY_PYTHON = "any"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same archive each time it is made
 
@@ -114,6 +111,9 @@ def _resolve(requirements: Sequence[str], python: str, folder: Path, where: Sequ
 
 def _missing(folder: Path, python: str) -> list[str]:
     """What the wheels in a folder require on that Python, and is not there."""
+    from packaging.requirements import Requirement  # ansible-core needs it too
+    from packaging.utils import canonicalize_name
+
     distributions = list(metadata.distributions(path=[str(path) for path in folder.glob("*.whl")]))
     there = {canonicalize_name(distribution.metadata["Name"]) for distribution in distributions}
     machine = {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ PYTHON = "/usr/bin/python3"
 PACKAGES = ["pyroute2", "uvicorn", "prometheus-client"]
 TO_CERTIFICATES = "Put the certificates on the machine, for the user who reads the key"
 TO_AGENT = "Bring the agent into the state asked for"
-ROLES = ["mirror_certificates", "dpu_agent", "mirror_listener"]
+ROLES = ("mirror_certificates", "dpu_agent", "mirror_listener")
 PLACES = ["/etc", "/usr/local", "/var/lib", "/run"]  # which the booted system has for itself
 # What useradd and userdel leave, and what systemd and Ansible write by themselves.
 OTHERS = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock", "/run/systemd", "/run/log")
@@ -56,7 +56,7 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def play(self, *options: str, roles: list[str] = ROLES, **variables: Any) -> dict[str, Any]:
+    def play(self, *options: str, roles: Sequence[str] = ROLES, **variables: Any) -> dict[str, Any]:
         """Apply the roles; the sum of the play, and with it `output` and the `results` of its tasks, by their names."""
         given = {
             "ansible_python_interpreter": PYTHON,
@@ -68,6 +68,8 @@ class Machine:
             "dpu_agent_static": [{"prefix": "192.0.2.0/24", "vrf": "a", "dev": "x1"}],
             "mirror_listener_python_packages_from": "wheels",
             "mirror_listener_wheels_dir": self.wheels,
+            "dpu_agent_timeout": 90,  # on a loaded machine
+            "mirror_listener_timeout": 90,
             "mirror_listener_agents": [{"address": "127.0.0.1", "server_name": "localhost"}],
             **variables,
         }
@@ -190,7 +192,7 @@ def test_the_order_of_removal_does_not_matter(machine: Machine) -> None:
 
 
 def test_other_packages_make_another_environment_and_no_route_is_lost(machine: Machine, wheels: Path) -> None:
-    given = {"roles": ROLES[1:], "dpu_agent_plaintext": True, "mirror_listener_plaintext": True}
+    given: dict[str, Any] = {"roles": ROLES[1:], "dpu_agent_plaintext": True, "mirror_listener_plaintext": True}
     machine.play(**given)
     machine.until("ip route show table 20", "192.0.2.0/24 dev x1")
     machine.sh("ip monitor route > /run/seen 2>&1 & echo $! > /run/monitor")
