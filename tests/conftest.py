@@ -42,8 +42,9 @@ sys.path.insert(0, str(COLLECTIONS))
 # For every ansible command that a test starts.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
-# The two that take minutes come first, so that the others run beside them; then what is quick and says most.
-ORDER = ("tooling/test_oldest_python.py", "tooling/test_molecule.py", "unit", "tooling/test_lint.py", "integration")
+# Those that take minutes come first, so that the others run beside them; then what is quick and says most.
+LONG = ("lab", "tooling/test_oldest_python.py", "tooling/test_molecule.py")
+ORDER = (*LONG, "unit", "tooling/test_lint.py", "integration")
 
 
 def _position(item: pytest.Item) -> int:
