@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.version import VERSION
-from ansible_collections.ekho.ynl_mirror.tests.support.qemu_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.mirrored_lab import (
     DPU,
     HOST,
     TTL_OF_TWO_HOPS,
+    MirroredLab,
     Pings,
-    QemuLab,
     changes,
-    recap,
+    count_changed,
     until,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import copy_checkout
@@ -57,7 +57,7 @@ WantedBy=multi-user.target
 class Fresh:
     """A lab without a mirror, and what is on its machines."""
 
-    def __init__(self, lab: QemuLab) -> None:
+    def __init__(self, lab: MirroredLab) -> None:
         self.lab = lab
         self.files = self.look()
         self.announced: list[str] = []
@@ -72,7 +72,7 @@ class Fresh:
 
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Fresh]:
-    lab = QemuLab(f"ekho-tests-{os.getpid()}")
+    lab = MirroredLab(f"ekho-tests-{os.getpid()}")
     try:
         lab.molecule("create")
         yield Fresh(lab)
@@ -88,7 +88,7 @@ def converged(fresh: Fresh) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(fresh: Fresh, converged: str) -> QemuLab:
+def lab(fresh: Fresh, converged: str) -> MirroredLab:
     """The lab with the mirror."""
     fresh.lab.wait_for_hops(2)
     return fresh.lab
@@ -115,15 +115,15 @@ def test_the_first_run_does_what_was_announced(fresh: Fresh, converged: str) -> 
     assert changes(converged) == sorted([*fresh.announced, "ekho-host: Kernel routes: present"])
 
 
-def test_a_second_run_of_every_playbook_changes_nothing(lab: QemuLab) -> None:
+def test_a_second_run_of_every_playbook_changes_nothing(lab: MirroredLab) -> None:
     lab.molecule("idempotence")
 
 
-def test_two_hops_through_vrfs_that_were_found(lab: QemuLab) -> None:
+def test_two_hops_through_vrfs_that_were_found(lab: MirroredLab) -> None:
     lab.molecule("verify")
 
 
-def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab: QemuLab) -> None:
+def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab: MirroredLab) -> None:
     withdrawn = lab.play("kernel_routes", "-e", "kernel_routes_state=absent", "--diff")
     assert changes(withdrawn) == ["ekho-host: Kernel routes: absent"]
     lab.wait_for_hops(4)
@@ -133,7 +133,7 @@ def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab:
 
 
 @pytest.mark.parametrize("machine", DAEMONS)
-def test_the_daemon_runs_locked_up(lab: QemuLab, machine: str) -> None:
+def test_the_daemon_runs_locked_up(lab: MirroredLab, machine: str) -> None:
     unit = f"ynl-mirror-{DAEMONS[machine]}"
     running = lab.shell(machine, f"cat /proc/$(systemctl show --value -p MainPID {unit})/status").replace("\t", " ")
     number = lab.shell(machine, "id -u ynl-mirror").strip()
@@ -151,7 +151,7 @@ def test_the_daemon_runs_locked_up(lab: QemuLab, machine: str) -> None:
     lab.shell(machine, "! setpriv --reuid=nobody --regid=nogroup --clear-groups cat /etc/ynl-mirror/tls/machine.key")
 
 
-def test_the_journal_says_what_a_line_is_about(lab: QemuLab) -> None:
+def test_the_journal_says_what_a_line_is_about(lab: MirroredLab) -> None:
     found = lab.shell(DPU, "journalctl -b -u ynl-mirror-agent -o json --no-pager YNL_MIRROR_HOST=ekho-host")
     entry = json.loads(found.splitlines()[0])
     assert entry["MESSAGE"] == "ekho-host: connected from 192.168.101.2"
@@ -159,13 +159,13 @@ def test_the_journal_says_what_a_line_is_about(lab: QemuLab) -> None:
     assert (entry["SYSLOG_IDENTIFIER"], entry["LOGGER"]) == ("ynl-mirror-agent", "ynl_mirror.agent")
 
 
-def test_a_check_of_deployed_machines_announces_nothing(lab: QemuLab) -> None:
+def test_a_check_of_deployed_machines_announces_nothing(lab: MirroredLab) -> None:
     # By the lab's inventory file, as for machines of one's own; the scenario has found the lab by its name.
     checked = lab.play("mirror", "--check", "--diff")
-    assert recap(checked) == 0, checked
+    assert count_changed(checked) == 0, checked
 
 
-def test_a_check_shows_a_changed_option_and_no_secret(lab: QemuLab) -> None:
+def test_a_check_shows_a_changed_option_and_no_secret(lab: MirroredLab) -> None:
     checked = lab.play("mirror", "--check", "--diff", "-e", "dpu_agent_settle_time=2.5")
     assert changes(checked) == ["ekho-dpu: Bring the agent into the state asked for"]
     lines = [line for line in checked.splitlines() if re.match(r"[-+](?!--|\+\+)", line)]
@@ -178,7 +178,7 @@ def test_a_check_shows_a_changed_option_and_no_secret(lab: QemuLab) -> None:
 
 
 @pytest.mark.parametrize("machine", DAEMONS)
-def test_a_restart_is_not_noticed(lab: QemuLab, machine: str) -> None:
+def test_a_restart_is_not_noticed(lab: MirroredLab, machine: str) -> None:
     unit = f"ynl-mirror-{DAEMONS[machine]}"
     before = lab.shell(machine, f"systemctl show --value -p MainPID {unit}")
     with lab.pings() as pings:
@@ -189,7 +189,7 @@ def test_a_restart_is_not_noticed(lab: QemuLab, machine: str) -> None:
     assert lab.shell(machine, f"systemctl show --value -p MainPID {unit}") != before
 
 
-def test_an_upgrade_is_not_noticed(lab: QemuLab, tmp_path: Path) -> None:
+def test_an_upgrade_is_not_noticed(lab: MirroredLab, tmp_path: Path) -> None:
     upgraded = tmp_path / "ansible_collections" / "ekho" / "ynl_mirror"
     copy_checkout(upgraded)
     for name in ("galaxy.yml", "plugins/module_utils/version.py"):
@@ -209,13 +209,13 @@ def test_an_upgrade_is_not_noticed(lab: QemuLab, tmp_path: Path) -> None:
     assert NEXT_VERSION in lab.shell(HOST, "ynl-mirror status --json")
 
 
-def test_a_reboot_of_the_dpu_comes_back_to_two_hops(lab: QemuLab) -> None:
+def test_a_reboot_of_the_dpu_comes_back_to_two_hops(lab: MirroredLab) -> None:
     lab.reboot(DPU)
     lab.wait_for_hops(2)
     assert lab.shell(DPU, "systemctl is-system-running --wait || true").strip() == "running"
 
 
-def test_a_reboot_of_the_host_is_not_noticed(lab: QemuLab) -> None:
+def test_a_reboot_of_the_host_is_not_noticed(lab: MirroredLab) -> None:
     unit = "/etc/systemd/system/own-routes.service"
     lab.shell(HOST, f"cat > {unit} <<'END'\n{OWN_ROUTES}END\nsystemctl enable own-routes")
     with lab.pings() as pings:
@@ -229,7 +229,7 @@ def test_a_reboot_of_the_host_is_not_noticed(lab: QemuLab) -> None:
     lab.shell(HOST, f"systemctl disable own-routes; rm -f {unit}")
 
 
-def test_the_end_leaves_nothing(fresh: Fresh, lab: QemuLab) -> None:
+def test_the_end_leaves_nothing(fresh: Fresh, lab: MirroredLab) -> None:
     lab.molecule("cleanup")
     left = fresh.look()
     for machine in DAEMONS:
@@ -238,7 +238,7 @@ def test_the_end_leaves_nothing(fresh: Fresh, lab: QemuLab) -> None:
     lab.wait_for_hops(4)
 
 
-def _connected(lab: QemuLab) -> bool:
+def _connected(lab: MirroredLab) -> bool:
     """Whether the agent has the listener's routes of this session."""
     asked = lab.shell(DPU, "ynl-mirror status --json || true")
     hosts = json.loads(asked)["hosts"] if asked.startswith("{") else []
