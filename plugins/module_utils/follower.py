@@ -80,11 +80,11 @@ class Follower:
         if len(batch) == _BURST:
             await asyncio.sleep(0)
             return False
-        if self._replica.rib.rereads:
+        while self._replica.rib.rereads:
             await asyncio.sleep(_SETTLE)
             await self._catch_up()
             await self._reread()
-            self._on_change()
+            self._on_change()  # which asks for more when a VRF has come that is not read yet
         return True
 
     async def _catch_up(self) -> None:

@@ -100,8 +100,10 @@ class View:
     tables: dict[TableKey, Lpm] = field(default_factory=dict)
 
     def vrf_of_link(self, index: int) -> Vrf | None:
-        """The VRF that a link is in."""
-        return next((vrf for vrf in self.vrfs if index in vrf.links), None)
+        """The VRF that a link is in; a VRF's own device, which may have addresses, is in that VRF."""
+        link = self.links.get(index)
+        own = link.vrf_table if link else None
+        return next((vrf for vrf in self.vrfs if index in vrf.links or vrf.table == own), None)
 
     def vrf_named(self, name: str) -> Vrf | None:
         """The VRF of that name."""
@@ -420,9 +422,13 @@ class Mapper:
     ) -> Mapping[int, Path]:
         sources = {exit_.vrf.name for exit_ in exits}
         hops = _shares(exits, host_hops)
-        importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources)]
+        # A VRF's device as exit sends a packet to that VRF's table: from that table it would come round for ever.
+        entered = {self.view.links[hop.oif].vrf_table for hop in hops if hop.oif is not None}
+        importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources) and vrf.table not in entered]
         if not importers:
-            raise _NoExit(f"no other VRF imports from vrf {', '.join(sorted(sources))}")
+            known = ", ".join(sorted(sources))
+            leads = f"the exit {self._show(hops)} leads into a VRF, and " if entered != {None} else ""
+            raise _NoExit(f"{leads}no other VRF imports from vrf {known}")
         note(f"goes into vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
         single = len(hops) == 1
         nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -222,3 +223,33 @@ def test_a_random_history_that_overruns_the_buffer_ends_in_the_kernels_state(mac
 
     follower = asyncio.run(live_through(machine, rounds, receive_buffer=4096))
     assert follower.overruns
+
+
+def test_a_table_followed_because_of_the_last_event_is_read_without_another_event(machine: Namespace) -> None:
+    """A VRF may come while a re-read is under way; then its table has to be read although the kernel falls silent."""
+    machine.ip("route add 10.1.0.0/16 via 192.0.2.2 table 300")
+
+    async def live() -> None:
+        with following(machine, 1 << 20) as (state, _follower):
+            replica = state.replica
+            happens = iter(["link set p1 down", "link add late type veth peer name later"])
+
+            def on_change() -> None:
+                for command in itertools.islice(happens, 1):
+                    machine.ip(command)
+                if any(link.name == "late" for link in replica.links.values()):
+                    replica.rib.follow((*TABLES, 300))
+
+            follower = Follower(replica, state.monitor, state.requests, on_change)
+            await follower.load()
+            task = asyncio.ensure_future(follower.run())
+            try:
+                end = asyncio.get_running_loop().time() + QUIET
+                while not replica.rib.tables.get((AF_INET, 300)):  # noqa: ASYNC110 - nobody sets an event
+                    assert asyncio.get_running_loop().time() < end, "table 300 was never read"
+                    await asyncio.sleep(0.01)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(live())

@@ -426,6 +426,26 @@ def test_every_other_vrf_imports_unless_a_policy_says_from_whom() -> None:
     assert reason(mapped(*route, seen, nobody)) == "no other VRF imports from vrf b"
 
 
+#: The devices of the VRFs b and c, as links.
+DEVICES = {8: Link(8, "b", kind="vrf", vrf_table=B), 9: Link(9, "c", kind="vrf", vrf_table=C)}
+
+
+@pytest.mark.parametrize(("prefix", "gateway"), [("10.1.0.0/16", "192.168.101.1"), ("fd10:1::/32", "fd00:101::1")])
+def test_a_route_leaked_into_a_vrf_through_its_device_is_no_route_of_that_vrf(prefix: str, gateway: str) -> None:
+    leaked = ((A, "10.0.0.0/8", "@8"), (A, "fd10::/16", "@8"))
+    seen = view(*leaked, vrfs=THREE_VRFS, links={**LINKS, **DEVICES})
+    assert told(mapped(prefix, f"{gateway}@9", seen)) == {C: "@8"}
+    words = reason(mapped(prefix, f"{gateway}@9", view(*leaked, links={**LINKS, **DEVICES})))
+    assert words == "the exit dev b leads into a VRF, and no other VRF imports from vrf a"
+
+
+def test_an_address_of_a_vrfs_device_is_in_that_vrf() -> None:
+    """Its loopback, as routing daemons call it."""
+    address = LinkAddress(8, Address.parse("192.0.2.1"), 32)
+    seen = replace(view(links={**LINKS, **DEVICES}), owners=address_owners((*ADDRESSES, address)))
+    assert told(mapped("192.168.12.0/24", "192.0.2.1@9", seen)) == {A: "@4"}
+
+
 @pytest.mark.parametrize("table", [0, 253, 254, 255])
 def test_the_tables_that_every_machine_has_are_never_written(table: int) -> None:
     seen = view(vrfs=(*VRFS, Vrf("whole", table, frozenset((5,)))))
