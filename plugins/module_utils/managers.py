@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -111,9 +112,8 @@ def choose(service: Service, wanted: str) -> Manager:
     return Supervised(service)
 
 
-def running_digest(manager: Manager) -> str | None:
-    """The digest with which the running daemon was started; None when it does not run."""
-    pid = manager.pid()
+def digest_of_process(pid: int | None) -> str | None:
+    """The digest with which a daemon was started; None when it does not run."""
     if pid is None:
         return None
     try:
@@ -242,9 +242,8 @@ class Systemd:
             _run("systemctl", "stop", self._unit)
         forget(self._note)  # a new program or configuration does not wait for what the one before has done
         write_file(self._path, self._text(digest), 0o644)
-        self._since = _run("date", "+%s").strip()
-        _run("systemctl", "daemon-reload")
-        _run("systemctl", "enable", "--quiet", self._unit)
+        self._since = str(int(time.time()))
+        _run("systemctl", "enable", "--quiet", self._unit)  # reads all units again, too
         _run("systemctl", "reset-failed", self._unit, check=False)
         _run("systemctl", "start", "--no-block", self._unit)
 

@@ -24,7 +24,7 @@ from . import deploy
 from .cli import PACKAGES
 from .client import ControlClient, NotReachable, Refused
 from .footprint import Footprint
-from .managers import VERBS, Manager, Service, ServiceError, running_digest
+from .managers import VERBS, Manager, Service, ServiceError, digest_of_process
 from .routes import PROTO_MANUAL, PROTO_MIRROR
 
 POLL_SECONDS = 0.05
@@ -101,7 +101,7 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
     if definition is not None:
         outcome.note_file(*definition)
     # After a deployment in any case: what it found may be what the daemon was started with.
-    if restart or outcome.changed or running_digest(manager) != wanted.digest:
+    if restart or outcome.changed or digest_of_process(manager.pid()) != wanted.digest:
         outcome.actions.append(f"start the {service.name}")
     start = outcome.changed
     if service.names_file:
@@ -187,7 +187,7 @@ def describe(service: Service, manager: Manager) -> dict[str, Any]:
             "manager": manager.name,
             "running": pid is not None,
             "pid": pid,
-            "digest": running_digest(manager),
+            "digest": digest_of_process(pid),
             "config_file": service.config_file,
             "control_socket": service.control_socket,
             "command": _launcher(service),

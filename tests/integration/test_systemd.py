@@ -44,6 +44,7 @@ class Machine:
             "config_dir": str(self.root / "config"),
             "lib_dir": str(self.root / "lib"),
             "bin_dir": str(self.root / "bin"),
+            "runtime_dir": str(self.root / "run"),
             **options,
         }
         done = self.system.run(
