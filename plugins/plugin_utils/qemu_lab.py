@@ -48,6 +48,7 @@ TURN_SECONDS = 1800.0
 QUIET_SECONDS = 15.0
 #: QEMU's words for a machine that only has to be let go on.
 HELD = ("paused", "io-error")
+FOLDER = "ekho-lab"  # of labs, if nothing else is said; goes with the last one
 FILES = ("lab.json", "ssh_config", "known_hosts", "id_ed25519", "inventory.yml")
 _FORWARD = re.compile(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)")
 
@@ -139,7 +140,7 @@ class Lab:
             if not found and not self._is_lab():
                 return {"machines": {}}
             folders = sorted(name for name in _listed(run_dir) if name not in KEPT)
-            made = [Machine(name, os.path.join(run_dir, name)) for name in folders]
+            made = [Machine(f"ekho-{name}", os.path.join(run_dir, name)) for name in folders]
             ended = {one.name: {"pid": pid(one)} for one in made if os.path.isdir(one.folder)}
             self.commands += [f"kill {number}" for number, what in sorted(found.items()) if what == "qemu"]
             self.commands.append(f"rm -r {run_dir}")
@@ -205,8 +206,9 @@ class Lab:
         except Busy as error:
             raise LabFailure(str(error)) from None
         finally:
-            with contextlib.suppress(OSError):  # another lab is there, or this one
-                os.rmdir(folder)
+            if os.path.basename(folder) == FOLDER:
+                with contextlib.suppress(OSError):  # another lab is there, or this one
+                    os.rmdir(folder)
 
     def _claim(self, old: dict[str, Any] | None, links: list[list[str]], image: Image | None) -> dict[str, Any]:
         """Note what is about to be made."""
@@ -256,7 +258,7 @@ class Lab:
         async with self._story(machine) as tell:
             started = await self._run(machine, image, tell)
             if self._dry and started:
-                return None
+                return await self._forward(machine) if started == "held" else None
             async with agent(machine, self._seconds) as guest:
                 if started:
                     tell("booted")
@@ -295,7 +297,11 @@ class Lab:
             reminder.cancel()
 
     async def _run(self, machine: Machine, image: Image | None, tell: Tell) -> str:
-        """Have it run. Returns how: ``""`` if it did, ``again`` from its disk, ``fresh`` from the saved state."""
+        """Have it run. Returns how.
+
+        ``""``: it did; ``held``: it goes on; ``again``: it boots from its disk; ``fresh``: it goes on from the saved
+        state, where nothing of the lab is yet.
+        """
         if pid(machine) is not None and _has_begun(machine):
             now = await status(machine)
             if now == "running":
@@ -306,7 +312,7 @@ class Lab:
                     tell(f"goes on (it was {now})")
                     async with monitor(machine) as qmp:
                         await qmp.execute("cont")
-                return ""
+                return "held"
         self.commands.append(f"start {machine.name}")
         if self._dry:
             return "again"

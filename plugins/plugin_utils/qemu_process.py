@@ -22,7 +22,7 @@ from typing import Any
 
 from .qemu_machine import Machine, Software, command
 
-CONSOLE_LINES = 20
+CONSOLE_LINES = 40
 POLL_SECONDS = 0.05
 START_SECONDS = 20.0
 LOAD_SECONDS = 60.0
@@ -285,11 +285,9 @@ async def _paused(machine: Machine) -> str:
 
 def _console(machine: Machine) -> str:
     last = _tail(machine.console)
-    return (
-        f" The end of its console ({machine.console}):\n{last}"
-        if last
-        else f" Its console is empty ({machine.console})."
-    )
+    if last:
+        return f" The end of its console ({machine.console}):\n{last}"
+    return f" Its console ({machine.console}) is empty: has the kernel enough memory, does the accelerator work?"
 
 
 def last_words(machine: Machine) -> str:
