@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The ekho lab of virtual machines, watched from outside: plays, shells on its machines, pings, traceroutes, reboots.
 
-The machines are emulated, so a shell over a connection that stays open is used wherever an Ansible task is not the point.
+The machines are emulated and slow, so a shell over a connection that stays open does what needs no Ansible.
 """
 
 from __future__ import annotations
