@@ -36,7 +36,7 @@ OTHERS = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/
 
 pytestmark = [
     pytest.mark.controller,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(480),
     pytest.mark.skipif(not SYSTEMD.exists(), reason="this machine has no systemd to boot"),
 ]
 
@@ -88,6 +88,7 @@ class Machine:
                 "ANSIBLE_REMOTE_TEMP": str(self._root),
                 "ANSIBLE_PIPELINING": "1",
             },
+            seconds=180,
         )
         assert done.stdout.startswith("{"), done.stdout + done.stderr
         said = json.loads(done.stdout)

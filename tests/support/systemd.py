@@ -54,10 +54,14 @@ class Systemd:
     def __init__(self, pid: int) -> None:
         self._pid = pid
 
-    def run(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, env: dict[str, str] | None = None, seconds: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command inside; what it prints is captured."""
         prefix = ["nsenter", f"--target={self._pid}", *NAMESPACES, f"--wdns={os.getcwd()}"]
-        return subprocess.run([*prefix, *command], capture_output=True, text=True, timeout=60, check=False, env=env)
+        return subprocess.run(
+            [*prefix, *command], capture_output=True, text=True, timeout=seconds, check=False, env=env
+        )
 
 
 @contextlib.contextmanager
