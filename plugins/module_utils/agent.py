@@ -20,15 +20,16 @@ from typing import Any
 from . import daemon, kernel, wire
 from .acceptor import accept, listening_socket
 from .api import ApiError
+from .changes import describe_path
 from .config import AgentConfig, StaticRule
 from .follower import Follower
 from .fpm import identities, server_context
 from .host_session import HostSession, serve
 from .journal import about
 from .links import Vrf
-from .listener import describe_path
 from .mapping import Mapper, MappingRule, Policy, View, address_owners, discover_vrfs, own_routes
 from .mirror import Mirror
+from .recorder import recorded
 from .replica import Replica
 from .rib import Rib, TableKey
 from .routes import (
@@ -79,7 +80,10 @@ class Agent:
         self._manual = kernel.Requests()
         self._monitor = daemon.monitor(config.receive_buffer, deaf_to=self._requests.port)
         # The follower dumps on a socket of its own: a dump spans turns of the event loop, and writes go on meanwhile.
-        self._follower = Follower(self._replica, self._monitor, kernel.Requests(), self._on_change)
+        sockets = (self._monitor, kernel.Requests(), self._on_change)
+        vrfs = {name: vrf.to_dict() for name, vrf in config.vrfs.items()}
+        settings = {"protocol": config.protocol, "vrfs": vrfs}
+        self._follower = Follower(self._replica, *recorded(config.journal, settings, sockets))
         self._view = View()
         self._gateways: set[Address] = set()
         mapper = Mapper(self._view, self._policy, self._gateways)

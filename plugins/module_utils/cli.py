@@ -14,14 +14,17 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from . import journal, show
 from .client import ControlClient, NotReachable, Refused
+from .config import JOURNAL_LIMIT, AgentConfig, JournalConfig, ListenerConfig
 from .config_file import load_agent, load_listener
 from .fields import ConfigError
 
+Config = TypeVar("Config", ListenerConfig, AgentConfig)
 FINE, NOT_MIRRORED, USAGE, UNREACHABLE = 0, 1, 2, 3
 RUNTIME_DIR = "/run/ynl-mirror"
 MIRRORED = ("installed", "offloaded")
@@ -36,6 +39,7 @@ examples:
   ynl-mirror explain 192.168.12.0/24
   ynl-mirror watch --json | jq .prefix
   ynl-mirror agent --config /etc/ynl-mirror/agent.json --check
+  ynl-mirror replay bug.pcapng
 """
 
 
@@ -73,9 +77,13 @@ def _parser(runtime_dir: str) -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.add_argument("--config", metavar="FILE", required=True, help="the configuration, JSON")
+        command.add_argument(
+            "--journal", metavar="FILE", help="write down all that the kernel says, for `ynl-mirror replay`"
+        )
         command.add_argument("--check", action="store_true", help="check the configuration and exit")
         command.set_defaults(run=run)
     _add_questions(commands, runtime_dir)
+    _add_replay(commands)
     supervise = commands.add_parser("supervise", help="run a daemon again whenever it ends, where there is no systemd")
     supervise.add_argument("--pid-file", metavar="FILE", required=True, help="this process, for whoever stops it")
     supervise.add_argument("--user", metavar="NAME", help="run the daemon as this user, with CAP_NET_ADMIN only")
@@ -109,8 +117,22 @@ def _add_questions(commands: Any, runtime_dir: str) -> None:
     explain.set_defaults(run=_explain)
 
 
+def _add_replay(commands: Any) -> None:
+    text = "run a journal through the same code again, and print the changes as `watch` does"
+    replay = commands.add_parser(
+        "replay",
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}, each with its time. No daemon and no privilege is needed.",
+        epilog="exit codes: 0 fine; 1 the file is damaged or the code fails on it, after what came before; 2 usage",
+    )
+    replay.add_argument("file", metavar="FILE", help="what `listen --journal FILE` or `agent --journal FILE` wrote")
+    replay.add_argument("--json", action="store_true", help="JSON, one object a line")
+    replay.add_argument("--until", metavar="TIME", help="stop there; such as 2026-11-23T09:00:00Z (no Z: local time)")
+    replay.set_defaults(run=_replay)
+
+
 def _listen(arguments: argparse.Namespace) -> int:
-    config = load_listener(arguments.config)
+    config = _with_journal(load_listener(arguments.config), arguments.journal)
     if arguments.check:
         return _checked(arguments.config)
     _prepare("listener", config.log_level)
@@ -120,7 +142,7 @@ def _listen(arguments: argparse.Namespace) -> int:
 
 
 def _agent(arguments: argparse.Namespace) -> int:
-    config = load_agent(arguments.config)
+    config = _with_journal(load_agent(arguments.config), arguments.journal)
     if arguments.check:
         return _checked(arguments.config)
     _prepare("agent", config.log_level)
@@ -129,15 +151,28 @@ def _agent(arguments: argparse.Namespace) -> int:
     return _guarded(run, config)
 
 
+def _with_journal(config: Config, file: str | None) -> Config:
+    """The configuration, with the journal that the command line asks for."""
+    if file is None:
+        return config
+    limit = config.journal.limit if config.journal else JOURNAL_LIMIT
+    return replace(config, journal=JournalConfig(os.path.abspath(file), limit))
+
+
 def _checked(path: str) -> int:
     sys.stdout.write(f"{path}: fine\n")
     return FINE
 
 
 def _prepare(name: str, log_level: str) -> None:
-    """Set up the log, and name Python packages that are missing before anything starts."""
+    """Set up the log, and look for what the daemons need."""
     journal.configure(log_level.upper(), f"ynl-mirror-{name}")
-    for module, package in PACKAGES.items():
+    _need(PACKAGES)
+
+
+def _need(packages: Mapping[str, str]) -> None:
+    """Name Python packages that are missing before anything starts."""
+    for module, package in packages.items():
         try:
             importlib.import_module(module)
         except ImportError as error:
@@ -164,6 +199,40 @@ def _supervise(arguments: argparse.Namespace) -> int:
         return supervise(arguments.command, arguments.pid_file, arguments.user)
     except (AlreadySupervised, OSError) as error:
         return _complain(NOT_MIRRORED, error)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    _need({"pyroute2": "pyroute2"})
+    from . import pcapng
+    from .replay import Fault, NoJournal, Replay, parse_time
+
+    try:
+        until = None if arguments.until is None else parse_time(arguments.until)
+    except ValueError:
+        raise ConfigError(f"--until: {arguments.until!r} is no time; such as 2026-11-23T09:00:00Z") from None
+    replay, code = Replay(), FINE
+    try:
+        with open(arguments.file, "rb") as file:
+            for item in pcapng.read(file):
+                if isinstance(item, pcapng.Packet) and until is not None and item.time > until:
+                    break
+                _show_changes(replay.feed(item), arguments)
+            _show_changes(replay.finish(), arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _complain(USAGE, f"{arguments.file}: {error.strerror}")
+    except (pcapng.Damaged, NoJournal, Fault) as error:
+        _show_changes(replay.finish(), arguments)
+        code = _complain(NOT_MIRRORED, f"{arguments.file}: {error}")
+    if replay.counts["starts"]:
+        show.status(replay.summary(), as_json=arguments.json)
+    return code
+
+
+def _show_changes(changes: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
+    for change in changes:
+        show.change(change, as_json=arguments.json)
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ from .routes import (
 FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
 HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
 RECEIVE_BUFFER = 128 * 1024 * 1024  # bytes; took a full-speed burst of a million notifications
+JOURNAL_LIMIT = 1 << 30  # bytes; a million routes, read once and changed once each, are 0.2 GiB
 U32 = 2**32 - 1
 
 FAMILIES = ("ipv4", "ipv6")
@@ -108,6 +109,26 @@ class HttpConfig:
         """The JSON object."""
         made: dict[str, Any] = {"address": self.address, "port": self.port}
         return {**made, "allow_changes": self.allow_changes} if changes else made
+
+
+@dataclass(frozen=True)
+class JournalConfig:
+    """A file that gets all that the daemon hears of the kernel, up to LIMIT bytes, for `ynl-mirror replay`."""
+
+    file: str
+    limit: int = JOURNAL_LIMIT
+
+    @classmethod
+    def from_dict(cls, data: object, path: str = "journal") -> JournalConfig:
+        """From {"file", "limit"}."""
+        fields = Fields(data, path)
+        made = cls(fields.file("file"), fields.integer("limit", JOURNAL_LIMIT, 1, 2**63 - 1))
+        fields.done()
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {"file": self.file, "limit": self.limit}
 
 
 @dataclass(frozen=True)
@@ -237,6 +258,7 @@ class ListenerConfig:
     control_socket: str = "/run/ynl-mirror/listener.sock"
     http: HttpConfig | None = None
     log_level: str = "info"
+    journal: JournalConfig | None = None
 
     @classmethod
     def from_dict(cls, data: object, names: Names | None = None) -> ListenerConfig:
@@ -255,6 +277,7 @@ class ListenerConfig:
             control_socket=_socket_path(fields, "/run/ynl-mirror/listener.sock"),
             http=_http(fields, changes=False),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
+            journal=_journal(fields),
         )
         fields.done()
         _not_empty(made.tables, "tables", "list at least one table, such as 254 (main)")
@@ -274,6 +297,7 @@ class ListenerConfig:
             "control_socket": self.control_socket,
             "http": self.http.to_dict(changes=False) if self.http else None,
             "log_level": self.log_level,
+            "journal": self.journal.to_dict() if self.journal else None,
         }
 
 
@@ -348,6 +372,7 @@ class AgentConfig:
     control_socket: str = "/run/ynl-mirror/agent.sock"
     http: HttpConfig | None = None
     log_level: str = "info"
+    journal: JournalConfig | None = None
 
     @classmethod
     def from_dict(cls, data: object, names: Names | None = None) -> AgentConfig:
@@ -373,6 +398,7 @@ class AgentConfig:
             control_socket=_socket_path(fields, "/run/ynl-mirror/agent.sock"),
             http=_http(fields, changes=True),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
+            journal=_journal(fields),
         )
         fields.done()
         _check_agent(made)
@@ -398,6 +424,7 @@ class AgentConfig:
             "control_socket": self.control_socket,
             "http": self.http.to_dict() if self.http else None,
             "log_level": self.log_level,
+            "journal": self.journal.to_dict() if self.journal else None,
         }
 
 
@@ -449,6 +476,11 @@ def _transport(fields: Fields) -> tuple[TlsConfig | None, bool]:
 def _http(fields: Fields, *, changes: bool) -> HttpConfig | None:
     value = fields.take("http")
     return None if value is None else HttpConfig.from_dict(value, "http", changes=changes)
+
+
+def _journal(fields: Fields) -> JournalConfig | None:
+    value = fields.take("journal")
+    return None if value is None else JournalConfig.from_dict(value)
 
 
 def _socket_path(fields: Fields, default: str) -> str:

@@ -35,8 +35,8 @@ class Follower:
     def __init__(
         self,
         replica: Replica,
-        monitor: kernel.Monitor,
-        requests: kernel.Requests,
+        monitor: kernel.Notifications,
+        requests: kernel.Dumps,
         on_change: Callable[[], None],
     ) -> None:
         self._replica = replica

@@ -16,7 +16,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Protocol
 
 from . import plain_links, wire, wire_links
 from .links import Link, LinkAddress, Rule
@@ -75,6 +75,33 @@ class Failure:
     index: int
     errno: int
     text: str
+
+
+class Notifications(Protocol):
+    """What a follower needs of a :class:`Monitor`."""
+
+    def fileno(self) -> int:
+        """The descriptor, to wait on."""
+
+    def receive(self, limit: int) -> list[bytes]:
+        """Up to *limit* queued notifications; Overrun when some were lost."""
+
+    def drain(self) -> int:
+        """Throw away all that is queued, and count it."""
+
+
+class WholeDumps(Protocol):
+    """What the whole reads below need of :class:`Requests`."""
+
+    def dump_whole(self, message: bytes) -> list[bytes]:
+        """The answer to a dump request, not interrupted."""
+
+
+class Dumps(WholeDumps, Protocol):
+    """What a follower needs of them."""
+
+    def dump(self, message: bytes) -> Iterator[bytes]:
+        """The answer to a dump request, in chunks as they come."""
 
 
 def _open() -> socket.socket:
@@ -295,14 +322,14 @@ class Monitor:
 # -- whole reads, for modules and start-up ----------------------------------------------------------------------------
 
 
-def read_links(requests: Requests, decode: Callable[[bytes], Link] = plain_links.decode_link) -> list[Link]:
+def read_links(requests: WholeDumps, decode: Callable[[bytes], Link] = plain_links.decode_link) -> list[Link]:
     """All links, by ifindex. *decode*: the default does without pyroute2, which a module may lack; likewise below."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)))
     return sorted((decode(m) for m in _each(chunks, wire.RTM_NEWLINK)), key=lambda link: link.index)
 
 
 def read_addresses(
-    requests: Requests, decode: Callable[[bytes], LinkAddress] = plain_links.decode_address
+    requests: WholeDumps, decode: Callable[[bytes], LinkAddress] = plain_links.decode_address
 ) -> list[LinkAddress]:
     """All IP addresses of this machine, in the kernel's order."""
     chunks = requests.dump_whole(_general_dump(wire.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
@@ -311,7 +338,7 @@ def read_addresses(
     return [decode(message) for message in found]
 
 
-def read_rules(requests: Requests, decode: Callable[[bytes], Rule] = plain_links.decode_rule) -> list[Rule]:
+def read_rules(requests: WholeDumps, decode: Callable[[bytes], Rule] = plain_links.decode_rule) -> list[Rule]:
     """All policy rules of both families, in the order of their priority."""
     rules: list[Rule] = []
     for family in (AF_INET, AF_INET6):

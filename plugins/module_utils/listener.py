@@ -11,11 +11,13 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from . import daemon, kernel
+from .changes import describe_path, events
 from .config import ListenerConfig
 from .follower import Follower
+from .recorder import recorded
 from .replica import Replica
 from .rib import Rib, TableKey, paths_of, winner
-from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, protocol_name, table_name
+from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, table_name
 from .selection import Selection
 from .session import Session
 from .version import VERSION
@@ -36,7 +38,9 @@ class Listener:
         self.rib = Rib(config.tables, accept)
         self._replica = Replica(self.rib)
         self._monitor = daemon.monitor(config.receive_buffer)
-        self._follower = Follower(self._replica, self._monitor, kernel.Requests(), self._on_change)
+        sockets = (self._monitor, kernel.Requests(), self._on_change)
+        settings = {"tables": config.tables, "families": config.families}
+        self._follower = Follower(self._replica, *recorded(config.journal, settings, sockets))
         self.selection = self._select()
         self.watchers = daemon.Watchers()
         self.subscribe = self.watchers.subscribe
@@ -89,14 +93,8 @@ class Listener:
             self._publish(changed)
 
     def _publish(self, changed: dict[TableKey, set[int]]) -> None:
-        for (family, table), keys in changed.items():
-            for key in keys:
-                best = winner(self.rib.tables.get((family, table), {}).get(key))
-                event = {"event": "delete" if best is None else "update", "prefix": str(Prefix.from_key(family, key))}
-                event["table"] = table_name(table)
-                if best is not None:
-                    event.update(self.describe_path(best))
-                self.watchers.publish(event)
+        for event in events(self.rib, changed, self._replica.links):
+            self.watchers.publish(event)
 
     def reload(self) -> None:
         """SIGHUP: connect anew, with the certificates as they are now."""
@@ -205,21 +203,6 @@ class Listener:
             "steps": steps,
             "routes": routes,
         }
-
-
-def describe_path(path: Path, names: dict[int, str] | None) -> dict[str, Any]:
-    """A path as a JSON object for people: next hops, owner, metric. Without *names* the links are another machine's."""
-    hops = []
-    for hop in path.nexthops:
-        item: dict[str, Any] = {}
-        if hop.gateway is not None:
-            item["gateway"] = str(hop.gateway)
-        if hop.oif is not None and names is not None:
-            item["dev"] = names.get(hop.oif, f"if{hop.oif}")
-        if len(path.nexthops) > 1:
-            item["weight"] = hop.weight
-        hops.append(item)
-    return {"nexthops": hops, "protocol": protocol_name(path.protocol), "metric": path.metric}
 
 
 def _words(route: dict[str, Any]) -> str:
