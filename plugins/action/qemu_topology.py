@@ -17,7 +17,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_arguments impo
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import LabError, parse_topology
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils import qemu_image, qemu_requirements
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_lab import Lab, LabFailure, Place
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import Accelerator, Software
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import (
+    KERNEL_ARGUMENTS,
+    Accelerator,
+    Software,
+)
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_process import MachineError
 
 ARGUMENTS = {
@@ -25,11 +29,19 @@ ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "run_dir": {"type": "path", "required": True},
     "cache_dir": {"type": "path"},
+    "image": {"type": "path"},
+    "image_kernel": {"type": "path"},
+    "image_initrd": {"type": "path"},
+    "image_arguments": {"type": "str", "default": KERNEL_ARGUMENTS},
     "accelerator": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
     "memory": {"type": "int", "default": 384},
     "saved_state": {"type": "bool", "default": True},
     "timeout": {"type": "float", "default": 180.0},
     **TOPOLOGY,
+}
+RULES = {
+    "required_if": [("state", "present", ["hosts"])],
+    "required_by": {"image_kernel": ["image"], "image_initrd": ["image_kernel"]},
 }
 FAILURES = (LabError, LabFailure, MachineError, qemu_image.ImageError, qemu_requirements.Lacking)
 DISPLAY = Display()
@@ -44,7 +56,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read the options, let the library do the work and report it."""
         super().run(tmp, task_vars)
-        _result, options = self.validate_argument_spec(ARGUMENTS, required_if=[("state", "present", ["hosts"])])
+        _result, options = self.validate_argument_spec(ARGUMENTS, **RULES)
         lab = Lab(
             Place(options["name"], os.path.realpath(options["run_dir"])),
             _tell,
@@ -68,14 +80,19 @@ async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
     async def image(made_with: Accelerator | None) -> qemu_image.Image:
         cache = options["cache_dir"] or qemu_image.cache_folder()
         qemu_requirements.check()
-        disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _tell)
+        disk, kernel, initrd = options["image"], options["image_kernel"], options["image_initrd"]
+        if not disk:
+            disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _tell)
         if made_with is None:
             accelerator, reason = qemu_requirements.choose_accelerator(options["accelerator"], kernel)
             _tell(f"guests run under {accelerator.name}: {reason}")
             reasons.append(reason)
         else:
             accelerator = made_with
-        chosen = qemu_image.Image(disk, Software(accelerator, options["memory"], kernel, initrd))
+        software = Software(accelerator, options["memory"], kernel, initrd, options["image_arguments"])
+        if options["image"]:
+            return qemu_image.given_image(disk, software)
+        chosen = qemu_image.Image(disk, software)
         return await qemu_image.booted(cache, chosen, _tell) if options["saved_state"] else chosen
 
     note = lab.read_note()

@@ -12,13 +12,14 @@ description:
   - Runs one QEMU guest per host on the controller, with cables between them, VRF devices, addresses, routes, policy
     rules and kernel settings from one description. A second run changes nothing; a machine that died is started again,
     and what has gone missing from its network is put back.
+  - A run that was interrupted is finished by the next one. Two runs for one lab take turns.
   - Needs no root, no bridge and no libvirt. Cables are pairs of datagram sockets. Management is QEMU's user-mode
     network, with a free port of 127.0.0.1 forwarded to the SSH of each machine.
   - The machines start from an image that is built once from Debian's packages with mmdebstrap, booted once, and kept
     with the state of the booted machine in O(cache_dir). They go on from that state, which takes a second where a
     boot takes ten or more.
   - Tells its progress while it works, machine by machine.
-  - Leaves in O(run_dir) an C(ssh_config) (C(ssh -F RUN_DIR/ssh_config ekho-HOST) works, with host keys known in
+  - Leaves in O(run_dir) a C(ssh_config) (C(ssh -F RUN_DIR/ssh_config ekho-HOST) works, with host keys known in
     advance), and the console of each machine as C(HOST/console.log).
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
@@ -44,11 +45,32 @@ options:
       - Folder for images and saved states; labs share it.
       - The default is C($XDG_CACHE_HOME/ekho-lab), or C(~/.cache/ekho-lab).
     type: path
+  image:
+    description:
+      - A cloud image (qcow2 or raw) to start from, instead of the image that is built from packages.
+      - It is told its keys by cloud-init (NoCloud, from a small CD-ROM), and boots by itself, O(saved_state) or not.
+      - It has to hold cloud-init, an SSH server, systemd, a kernel with VRF devices, and the programs ip, sysctl, tar,
+        python3, ping and traceroute, as the machines reach no package index. What is missing is told.
+    type: path
+  image_kernel:
+    description: A kernel to boot O(image) with. Otherwise it has a boot loader.
+    type: path
+  image_initrd:
+    description: The initramfs for O(image_kernel), if it needs one.
+    type: path
+  image_arguments:
+    description: Arguments for a kernel that is booted directly. The default is for a disk without partitions.
+    type: str
+    default: >-
+      root=/dev/vda rootfstype=ext4 rw console=ttyS0 net.ifnames=0
+      loglevel=4 mitigations=off audit=0 no_timer_check tsc=reliable random.trust_cpu=on
   accelerator:
     description:
       - What executes the guests. V(kvm) is the processor's virtualisation, V(tcg) QEMU's emulation.
       - V(auto) keeps to what the lab was made with. For a new lab it starts a guest under KVM for some seconds, and
         chooses V(tcg) unless that guest says something.
+      - With V(kvm) the task fails when that guest says nothing. An O(image) without O(image_kernel) cannot be tried
+        and runs under V(tcg).
     type: str
     choices: [auto, kvm, tcg]
     default: auto
@@ -57,7 +79,9 @@ options:
     type: int
     default: 384
   saved_state:
-    description: Whether machines go on from the saved state of one that has booted. Otherwise each boots by itself.
+    description:
+      - Whether machines go on from the saved state of one that has booted. Otherwise each boots by itself.
+      - A state that QEMU refuses is told and removed, and the machines boot.
     type: bool
     default: true
   timeout:
@@ -68,6 +92,7 @@ requirements:
   - on the controller, QEMU 7.2 or later (Debian's qemu-system-x86 and qemu-utils)
   - on the controller, the Python packages qemu.qmp and cryptography
   - to build the image, Debian's mmdebstrap, fakeroot and e2fsprogs, and a mirror of its packages
+  - to build the image without root, Debian's uidmap, and subordinate user and group ids (C(/etc/subuid))
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target

@@ -25,6 +25,29 @@ FOLDER = "/etc/ekho-lab"
 NETWORK_SCRIPT = f"{FOLDER}/network"
 #: What tells which `identity` a machine has been given.
 DIGEST_FILE = f"{FOLDER}/digest"
+NETWORK_UNIT = f"""\
+[Unit]
+Description=The network of this machine in the lab
+DefaultDependencies=no
+After=local-fs.target systemd-udevd.service systemd-sysctl.service
+Before=network.target shutdown.target
+Conflicts=shutdown.target
+Wants=network.target
+
+[Service]
+Type=oneshot
+ExecStart={NETWORK_SCRIPT}
+TimeoutStartSec=60
+RemainAfterExit=yes
+StandardError=journal+console
+
+[Install]
+WantedBy=sysinit.target
+"""
+#: A cloud image's systemd-networkd would wait for DHCP on the cables and take away what it has not put there.
+UNMANAGED = "[Match]\nName=eth[1-9]*\n\n[Link]\nUnmanaged=yes\n"
+#: What a cloud image has to hold besides cloud-init and an SSH server, as the guests reach no package index.
+PROGRAMS = ("systemctl", "ip", "sysctl", "tar", "python3", "ping", "traceroute")
 _LOOK_AT = {
     "addresses": "ip -d -j address",
     "route 4": "ip -4 -d -N -j route show table all",
@@ -43,11 +66,15 @@ class Entry:
     link: str | None = None
 
 
-def network_script(host: Host | None = None) -> str:
-    """The script that configures the network at boot: the management link, and for a host of the lab all the rest."""
+def network_script(host: Host | None = None, cards: Mapping[str, str] | None = None) -> str:
+    """The script that configures the network at boot: the management link, and for a host of the lab all the rest.
+
+    CARDS, hardware addresses by name, are given their names first, for an image that gives them others.
+    """
     lines = [
         "#!/bin/sh -e",
         "# Made by the lab; `make lab` writes it again.",
+        *(name_cards(cards) if cards else ()),
         wait_for("eth0"),
         f"ip address replace {MANAGEMENT_ADDRESS}/24 dev eth0",
         "ip link set dev eth0 up",
@@ -74,6 +101,21 @@ def wait_for(interface: str) -> str:
     return f"until [ -e /sys/class/net/{interface} ]; do sleep 0.1; done"
 
 
+def name_cards(cards: Mapping[str, str]) -> list[str]:
+    """The lines of shell that give each card, known by its hardware address, its name."""
+    lines = ["for card in /sys/class/net/*; do", '  old=${card##*/} new=$old; case "$(cat "$card/address")" in']
+    lines += [f"    {address}) new={name} ;;" for name, address in cards.items()]
+    lines += ["  esac", '  [ "$old" = "$new" ] || { ip link set dev "$old" down; ip link set dev "$old" name "$new"; }']
+    return [*lines, "done"]
+
+
+def lacks_script() -> str:
+    """Prints which of PROGRAMS are not there."""
+    return (
+        f"for one in {' '.join(PROGRAMS)}; do PATH=$PATH:/usr/sbin:/sbin command -v $one >/dev/null || echo $one; done"
+    )
+
+
 def look_script(host: Host) -> str:
     """Prints, as lines of JSON and then of text, what `looked` reads."""
     lines = [f"{look} | tr -d '\\n'; echo" for look in _LOOK_AT.values()]
@@ -93,16 +135,26 @@ def looked(text: str) -> tuple[set[Key], dict[str, str]]:
     return observed(read["addresses"], routes, rules), settings
 
 
-def identity(name: str, host: Host, host_key: str, login_key: str) -> dict[str, Entry]:
-    """The files of a host called *name*, to which the key *login_key* gives access as root."""
+def identity(
+    name: str, host: Host, host_key: str, login_key: str, cards: Mapping[str, str] | None = None
+) -> dict[str, Entry]:
+    """The files of a host called *name*, to which the key *login_key* gives access as root.
+
+    With CARDS (`network_script`) for a cloud image, which has nothing of the lab yet.
+    """
     entries = {
         "/etc/hostname": Entry(name + "\n"),
         "/etc/hosts": Entry(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {name}\n"),
         "/etc/ssh/ssh_host_ed25519_key": Entry(host_key, 0o600),
         "/root/.ssh/authorized_keys": Entry(login_key + "\n", 0o600),
         "/etc/systemd/system/multi-user.target.wants/ssh.service": Entry(link="/lib/systemd/system/ssh.service"),
-        NETWORK_SCRIPT: Entry(network_script(host), 0o755),
+        NETWORK_SCRIPT: Entry(network_script(host, cards), 0o755),
     }
+    if cards is not None:
+        unit = "/etc/systemd/system/ekho-lab-network.service"
+        entries[unit] = Entry(NETWORK_UNIT)
+        entries["/etc/systemd/system/sysinit.target.wants/ekho-lab-network.service"] = Entry(link=unit)
+        entries["/etc/systemd/network/00-ekho-lab.network"] = Entry(UNMANAGED)
     return {**entries, DIGEST_FILE: Entry(hashlib.sha256(archive(entries)).hexdigest() + "\n")}
 
 
@@ -112,6 +164,13 @@ set -e
 tar -C / -x
 hostname -F /etc/hostname
 systemctl restart --no-block ssh
+"""
+#: The same in a cloud image, whose host name and SSH server are as they should be.
+APPLY_CLOUD = """\
+set -e
+tar -C / -x
+systemctl daemon-reload
+if systemctl is-active --quiet systemd-networkd; then networkctl reload; fi
 """
 
 

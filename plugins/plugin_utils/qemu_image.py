@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from .file_lock import Busy, locked
-from .qemu_guest import FOLDER, NETWORK_SCRIPT, network_script
+from .qemu_guest import FOLDER, NETWORK_SCRIPT, NETWORK_UNIT, network_script
 from .qemu_machine import Accelerator, Machine, Software
 from .qemu_process import MachineError, agent, end, monitor, processes, run, start, until
 from .qemu_requirements import check_build, qemu_version
@@ -48,25 +48,6 @@ MASKED_UNITS = (
     *("e2scrub_reap.service", "getty.target", "systemd-pstore.service", "systemd-update-utmp.service"),
     "systemd-update-utmp-runlevel.service",
 )
-NETWORK_UNIT = f"""\
-[Unit]
-Description=The network of this machine in the lab
-DefaultDependencies=no
-After=local-fs.target systemd-udevd.service systemd-sysctl.service
-Before=network.target shutdown.target
-Conflicts=shutdown.target
-Wants=network.target
-
-[Service]
-Type=oneshot
-ExecStart={NETWORK_SCRIPT}
-TimeoutStartSec=60
-RemainAfterExit=yes
-StandardError=journal+console
-
-[Install]
-WantedBy=sysinit.target
-"""
 #: After packages.
 CUSTOMIZE = f"""\
 set -e
@@ -121,6 +102,7 @@ class Image:
     disk: str
     software: Software
     state: str | None = None
+    form: str = "qcow2"
 
 
 def cache_folder() -> str:
@@ -162,10 +144,21 @@ async def booted(cache: str, image: Image, tell: Tell) -> Image:
     return replace(image, disk=os.path.join(folder, "disk.qcow2"), state=os.path.join(folder, "state"))
 
 
+def given_image(disk: str, software: Software) -> Image:
+    """A cloud image that the user has: checked, and its format read."""
+    for path in (disk, software.kernel, software.initrd):
+        if path is not None and not os.access(path, os.R_OK):
+            raise ImageError(f"there is no image file {path}, or it cannot be read")
+    asked = subprocess.run(["qemu-img", "info", "--output=json", disk], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        raise ImageError(f"{disk} is no image for QEMU: {asked.stderr.strip()}")
+    return Image(disk, replace(software, cloud=True), form=json.loads(asked.stdout)["format"])
+
+
 def new_disk(image: Image, disk: str) -> None:
     """A disk for a machine that starts from the image; it lies over the base image, and over nothing else."""
     if image.state is None:
-        _overlay(disk, image.disk)
+        _overlay(disk, image.disk, image.form)
     else:
         shutil.copyfile(image.disk, disk)
 

@@ -17,17 +17,30 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ..module_utils.lab_plan import Host, Topology
+from .cloud_seed import seed
 from .file_lock import Busy, locked
-from .qemu_guest import APPLY, DIGEST_FILE, archive, identity, look_script, looked, repair, wait_for
+from .qemu_guest import (
+    APPLY,
+    APPLY_CLOUD,
+    DIGEST_FILE,
+    archive,
+    identity,
+    lacks_script,
+    look_script,
+    looked,
+    name_cards,
+    repair,
+    wait_for,
+)
 from .qemu_image import Image, forget_state, new_disk
 from .qemu_machine import KEPT, MANAGEMENT_ADDRESS, Accelerator, Machine, Software, machines, wrong
 from .qemu_process import (
     MachineError,
-    Talk,
     agent,
     end,
     last_words,
@@ -39,9 +52,11 @@ from .qemu_process import (
     status,
     until,
 )
+from .qemu_ssh import greets, lets_in, login, run_over_ssh
 from .ssh_keys import make_key, private_key, public_key
 
 Tell = Callable[[str], None]
+Shell = Callable[..., Awaitable[str]]  # a script, and what is given to it on its standard input
 #: Somebody else may be building the image.
 TURN_SECONDS = 1800.0
 #: How long nothing is told before it is told that a machine is still at it.
@@ -259,20 +274,36 @@ class Lab:
             started = await self._run(machine, image, tell)
             if self._dry and started:
                 return await self._forward(machine) if started == "held" else None
-            async with agent(machine, self._seconds) as guest:
+            cloud = _noted(machine).cloud
+            async with self._shell(machine, cloud=cloud) as shell:
                 if started:
                     tell("booted")
-                if not self._dry:
-                    await guest.execute("guest-set-time", {"time": time.time_ns()})
-                changed = await self._make_host(machine, host, guest, fresh=started == "fresh")
+                changed = await self._make_host(machine, host, shell, fresh=started == "fresh", cloud=cloud)
                 if started or changed:
                     tell("has its network" if started else "lacks something" if self._dry else "is repaired")
             port = await self._forward(machine)
             if port is None:
                 return None
-            await until(machine, lambda: _ssh_answers(port), self._seconds, "does not answer on SSH")
+            await until(machine, lambda: greets(port), self._seconds, "does not answer on SSH")
             tell("answers on SSH: ready" if started else "runs")
         return port
+
+    @contextlib.asynccontextmanager
+    async def _shell(self, machine: Machine, *, cloud: bool) -> AsyncIterator[Shell]:
+        """What runs scripts in the guest as root: its agent, or SSH to a cloud image. Waits until there is one."""
+        if not cloud:
+            async with agent(machine, self._seconds) as guest:
+                if not self._dry:
+                    await guest.execute("guest-set-time", {"time": time.time_ns()})
+                yield partial(run, machine, guest)
+            return
+        port = await self._forward(machine)
+        if port is None:
+            raise MachineError(f"{machine.name}: no port leads to its SSH yet")
+        words = login(machine.name, port, self.place.login_key, self.place.known_hosts)
+        otherwise = "does not let SSH in; the image has to have cloud-init (with NoCloud) and an SSH server"
+        await until(machine, lambda: lets_in(words), self._seconds, otherwise)
+        yield partial(run_over_ssh, machine, words)
 
     @contextlib.asynccontextmanager
     async def _story(self, machine: Machine) -> AsyncIterator[Tell]:
@@ -327,39 +358,47 @@ class Lab:
         """Start it for the first time, or for the first time that succeeds."""
         end(processes(machine.folder))
         new_disk(image, machine.disk)
+        software = image.software
+        if software.cloud:
+            keys = private_key(_host_key(machine)), public_key(_host_key(machine)), public_key(self.place.login_key)
+            _write(machine.seed, seed(machine.name, *keys))
+            software = replace(software, drives=(machine.seed,))
         how = "fresh"
         try:
             tell("goes on from the saved state" if image.state else "boots")
-            await start(machine, image.software, image.state)
+            await start(machine, software, image.state)
         except MachineError as error:
             if image.state is None:
                 raise
             how = "again"
             tell(f"cannot go on from the saved state ({' '.join(str(error).split())[:160]}), so it boots")
-            await start(machine, image.software)
+            await start(machine, software)
             forget_state(image)
-        _write(machine.software_file, image.software.to_json())
+        _write(machine.software_file, software.to_json())
         return how
 
-    async def _make_host(self, machine: Machine, host: Host, guest: Talk, *, fresh: bool) -> bool:
+    async def _make_host(self, machine: Machine, host: Host, shell: Shell, *, fresh: bool, cloud: bool) -> bool:
         """Its files, then whatever of its network is missing. Whether there was anything to do."""
         if not all(map(os.path.exists, (_host_key(machine), self.place.login_key))):  # in check mode
             self.commands.append(f"{machine.name}: write its keys")
             return True
         before = len(self.commands)
         host_key, login_key = private_key(_host_key(machine)), public_key(self.place.login_key)
-        entries = identity(machine.name, host, host_key, login_key)
-        have = await run(machine, guest, f"cat {DIGEST_FILE} 2>/dev/null || true")
+        named = {nic.name: nic.mac for nic in machine.nics} if cloud else None
+        entries = identity(machine.name, host, host_key, login_key, named)
+        have = await shell(f"cat {DIGEST_FILE} 2>/dev/null || true")
         if have != entries[DIGEST_FILE].text:
             self.commands.append(f"{machine.name}: write {', '.join(entries)}")
             if not self._dry:
-                await run(machine, guest, APPLY, archive(entries))
-        present, settings = (set(), {}) if fresh else looked(await run(machine, guest, look_script(host)))
+                if named is not None:
+                    await _check_image(machine, shell)
+                await shell(APPLY if named is None else "\n".join([APPLY_CLOUD, *name_cards(named)]), archive(entries))
+        present, settings = (set(), {}) if fresh else looked(await shell(look_script(host)))
         lines = repair(host, present, settings)
         self.commands += [f"{machine.name}: {line}" for line in lines if line != "END"]
         if lines and not self._dry:
             cards = [interface.name for interface in host.interfaces]  # plugged in just now, maybe still on their way
-            await run(machine, guest, "\n".join(["set -e", *map(wait_for, cards), *lines]))
+            await shell("\n".join(["set -e", *map(wait_for, cards), *lines]))
         return len(self.commands) > before
 
     async def _forward(self, machine: Machine) -> int | None:
@@ -391,16 +430,13 @@ async def _all(work: Sequence[Awaitable[Any]]) -> list[Any]:
     return results
 
 
-async def _ssh_answers(port: int) -> bool:
-    """Whether sshd says its name."""
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            return (await asyncio.wait_for(reader.readline(), 5.0)).startswith(b"SSH-")
-        finally:
-            writer.close()
-    except (OSError, asyncio.TimeoutError):
-        return False
+async def _check_image(machine: Machine, shell: Shell) -> None:
+    lacking = (await shell(lacks_script())).split()
+    if lacking:
+        raise MachineError(
+            f"{machine.name}: the image lacks {', '.join(lacking)}, and the lab's machines reach no package index; add "
+            "them to the image"
+        )
 
 
 def _has_begun(machine: Machine) -> bool:
@@ -408,20 +444,24 @@ def _has_begun(machine: Machine) -> bool:
     return os.path.exists(machine.software_file) and os.path.exists(machine.disk)
 
 
-def _begun_with(machine: Machine) -> Software:
-    """What it was started from, which is still in the cache."""
+def _noted(machine: Machine) -> Software:
+    """What it was started from."""
     try:
         with open(machine.software_file, encoding="utf-8") as file:
-            software = Software.from_json(file.read())
+            return Software.from_json(file.read())
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(
             f"{machine.name}: {machine.software_file} is damaged ({error}); take the lab down, then bring it up again"
         ) from None
+
+
+def _begun_with(machine: Machine) -> Software:
+    """The same, and it is still there."""
+    software = _noted(machine)
     for path in (software.kernel, software.initrd, *software.drives):
         if path is not None and not os.path.exists(path):
             raise MachineError(
-                f"{machine.name} was started from {path}, which is gone from the cache; take the lab down, then bring "
-                "it up again"
+                f"{machine.name} was started from {path}, which is gone; take the lab down, then bring it up again"
             )
     return software
 
@@ -452,8 +492,8 @@ def _quoted(path: str) -> str:
     return f'"{path}"' if " " in path else path
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, content: str | bytes) -> None:
     """Replace a file in one step."""
-    with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(text)
+    with open(path + ".new", "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
     os.replace(path + ".new", path)

@@ -91,6 +91,11 @@ class Machine:
         return os.path.join(self.folder, "console.log")
 
     @property
+    def seed(self) -> str:
+        """What a cloud image is told at its first boot."""
+        return os.path.join(self.folder, "seed.iso")
+
+    @property
     def software_file(self) -> str:
         """The `Software` that it was started from, written once that has succeeded."""
         return os.path.join(self.folder, "software.json")
@@ -126,6 +131,8 @@ class Software:
     initrd: str | None
     arguments: str = KERNEL_ARGUMENTS
     drives: tuple[str, ...] = field(default=())
+    #: A cloud image: it is told its keys by cloud-init, and all else over SSH, as it may have no guest agent.
+    cloud: bool = False
 
     def to_json(self) -> str:
         """As text."""

@@ -17,10 +17,13 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import Ho
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_guest import (
     DIGEST_FILE,
     NETWORK_SCRIPT,
+    PROGRAMS,
     archive,
     identity,
+    lacks_script,
     look_script,
     looked,
+    name_cards,
     network_script,
     repair,
 )
@@ -50,7 +53,13 @@ def router() -> Host:
 
 
 def test_scripts_are_shell() -> None:
-    for script in (network_script(), network_script(router()), look_script(router())):
+    for script in (
+        network_script(),
+        network_script(router()),
+        network_script(router(), {"eth1": "52:54:00:00:00:01"}),
+        look_script(router()),
+        lacks_script(),
+    ):
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
 
@@ -158,3 +167,26 @@ def test_what_iproute2_prints_of_a_vrf_is_recognised() -> None:
     del links[2]["master"]
     present, _settings = looked("\n".join([json.dumps(links), *text[1:]]))
     assert [line for line in repair(router(), present, {}) if "eth1" in line] == ["link set dev eth1 master a"]
+
+
+def test_cards_of_a_cloud_image_get_their_names_by_their_addresses(netns: Namespace) -> None:
+    netns.ip("link add ens17 address 52:54:00:00:00:01 type veth peer name ens18 address 52:54:00:00:00:02")
+    script = "\n".join(["set -e", *name_cards({"eth1": "52:54:00:00:00:02", "eth2": "52:54:00:00:00:01"})])
+    for _turn in range(2):
+        netns.run("sh", "-c", script)
+        shown = json.loads(netns.run("ip", "-j", "link").stdout)
+        assert {link["ifname"]: link["address"] for link in shown if link["ifname"] != "lo"} == {
+            "eth1": "52:54:00:00:00:02",
+            "eth2": "52:54:00:00:00:01",
+        }
+
+
+def test_what_an_image_lacks_is_listed() -> None:
+    assert subprocess.run(["sh", "-c", lacks_script()], capture_output=True, text=True, check=True).stdout == ""
+    said = subprocess.run(
+        ["/bin/sh", "-c", lacks_script().replace("PATH=$PATH:/usr/sbin:/sbin", "PATH=/nowhere")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == list(PROGRAMS)
