@@ -92,6 +92,8 @@ class Connection(LocalConnection):
         """Check that the namespace is there, since C(ip netns exec) fails without a word that Ansible could show."""
         if not self._connected:
             problem = namespace_problem(self.get_option("remote_addr"))
+            if problem is None and os.geteuid() != 0 and self.get_option("ip_command") == "ip":
+                problem = "entering a network namespace needs root: run Ansible with sudo, or set ip_command to 'sudo -n ip'"
             if problem:
                 raise AnsibleConnectionFailure(problem)
         super()._connect()

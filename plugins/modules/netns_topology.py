@@ -122,7 +122,8 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["hosts"])])
     options = module.params
     if os.geteuid() != 0:
-        module.fail_json(msg="network namespaces need root: run the play with become, or ansible-playbook with sudo")
+        way = "run the play with become, or ansible-playbook with sudo"
+        module.fail_json(msg=f"network namespaces need root: {way}. Virtual machines need none: make lab LAB=qemu")
     run_dir = options["run_dir"] or os.path.join("/run/ekho-lab", options["name"])
     try:
         lab = Lab(options["name"], run_dir, module.run_command, dry=module.check_mode)
