@@ -93,7 +93,7 @@ class Connection(LocalConnection):
         if not self._connected:
             problem = namespace_problem(self.get_option("remote_addr"))
             if problem is None and os.geteuid() != 0 and self.get_option("ip_command") == "ip":
-                problem = "entering a network namespace needs root: run Ansible with sudo, or set ip_command to 'sudo -n ip'"
+                problem = "a network namespace needs root: run Ansible with sudo, or set ip_command to 'sudo -n ip'"
             if problem:
                 raise AnsibleConnectionFailure(problem)
         super()._connect()
