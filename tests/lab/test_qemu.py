@@ -233,7 +233,7 @@ def test_the_end_leaves_nothing(fresh: Fresh, lab: MirroredLab) -> None:
     lab.molecule("cleanup")
     left = fresh.look()
     for machine in DAEMONS:
-        assert set(left[machine]) ^ set(fresh.files[machine]) == set()
+        assert sorted(set(left[machine]) ^ set(fresh.files[machine])) == []
     assert lab.shell(DPU, "find /run /tmp -name '*ynl*'") == ""
     lab.wait_for_hops(4)
 

@@ -26,9 +26,9 @@ DPU, HOST = "ekho-dpu", "ekho-host"
 WAYS = {"ekho-host-a": ("192.168.12.2", "fd00:12::2"), "ekho-host-b": ("192.168.11.2", "fd00:11::2")}
 #: A reply that has passed one router, the DPU, has this left of the 64 that Linux starts with.
 TTL_OF_TWO_HOPS = 63
-#: What the system writes by itself, and Ansible's own folder.
-_SYSTEMS_OWN = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/log", "/var/lib/systemd", "/root/.ansible")
-_NOT_OURS = r"\( " + " -o ".join(f"-path {path}" for path in _SYSTEMS_OWN) + r" \) -prune -o"
+#: What the system writes by itself (/etc/passwd-: the accounts before their last change), and Ansible's own folder.
+_SYSTEMS_OWN = ("/proc", "/sys", "/dev", "/run", "/tmp", "/etc/*-", "/var/log", "/var/lib/systemd", "/root/.ansible")
+_NOT_OURS = r"\( " + " -o ".join(f"-path '{path}'" for path in _SYSTEMS_OWN) + r" \) -prune -o"
 #: A folder's size says nothing of what is in it now.
 _DESCRIBED = r"\( -type d -printf '%y %m %u:%g %p\n' -o -printf '%y %m %u:%g %s %p %l\n' \)"
 _CHANGED = re.compile(r"^TASK \[(?:.* : )?(.*)\] \*+$|^changed: \[([^\]]*)\]", re.MULTILINE)
