@@ -234,7 +234,7 @@ def test_the_end_leaves_nothing(fresh: Fresh, lab: MirroredLab) -> None:
     left = fresh.look()
     for machine in DAEMONS:
         assert sorted(set(left[machine]) ^ set(fresh.files[machine])) == []
-    assert lab.shell(DPU, "find /run /tmp -name '*ynl*'") == ""
+    assert lab.shell(DPU, "find /run /tmp -name '*ynl*'; ip route show table all proto 121") == ""
     lab.wait_for_hops(4)
 
 
