@@ -227,6 +227,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         code = _complain(NOT_MIRRORED, f"{arguments.file}: {error}")
     if replay.counts["starts"]:
         show.status(replay.summary(), as_json=arguments.json)
+    elif code == FINE:
+        code = _complain(NOT_MIRRORED, f"{arguments.file}: it is empty")
     return code
 
 

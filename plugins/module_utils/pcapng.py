@@ -27,6 +27,7 @@ _MAGIC = 0x1A2B3C4D
 _SWAPPED_MAGIC = 0x4D3C2B1A
 #: Type, length, and the first four bytes behind them: every block has that many.
 _HEAD = struct.Struct("=III")
+_START = struct.pack("=I", SECTION)
 _SECTION = struct.Struct("=IHHq")
 _INTERFACE = struct.Struct("=HHI")
 _PACKET = struct.Struct("=IIIIIII")
@@ -100,6 +101,8 @@ def blocks(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
     """All whole blocks: (offset, type, body) of each; Damaged behind the last one when more follows."""
     offset = 0
     while head := stream.read(_HEAD.size):
+        if offset == 0 and not head.startswith(_START):
+            raise Damaged(offset, "no pcapng file")
         if len(head) < _HEAD.size:
             raise CutOff(offset, "cut off")
         kind, length, magic = _HEAD.unpack(head)
@@ -107,8 +110,8 @@ def blocks(stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
             raise Damaged(
                 offset, f"written by a machine of another byte order than {sys.byteorder}-endian; read it there"
             )
-        if offset == 0 and (kind, magic) != (SECTION, _MAGIC):
-            raise Damaged(offset, "no pcapng file")
+        if kind == SECTION and magic != _MAGIC:
+            raise Damaged(offset, "no section that can be read")
         if length < 12 or length % 4 or length > LONGEST_BLOCK:
             raise Damaged(offset, f"a block of {length} bytes")
         block = head + stream.read(length - _HEAD.size)

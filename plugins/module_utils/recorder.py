@@ -9,6 +9,7 @@ bare ones, so that it costs nothing.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -33,6 +34,7 @@ class Journal:
         self._limit = limit
         self._fd = _open(path)
         self._size = _end(path, self._fd)
+        os.fchmod(self._fd, 0o600)
         self._held = header(settings, _system())
         self._write(b"")
 
@@ -61,7 +63,7 @@ class Journal:
             if self._size + len(data) > self._limit:
                 self._give_up(f"it has reached its limit of {self._limit} bytes (journal.limit)")
             elif os.write(self._fd, data) < len(data):
-                self._give_up("the disk is full")
+                self._give_up(os.strerror(errno.ENOSPC))
             else:
                 self._size += len(data)
         except OSError as error:
@@ -166,11 +168,10 @@ def _end(path: str, fd: int) -> int:
                 if isinstance(item, pcapng.Section):
                     settings_of(item)
             end = file.tell()
-    except pcapng.CutOff as error:
-        end = error.offset
-        os.ftruncate(fd, end)
     except (pcapng.Damaged, NoJournal) as error:
+        if isinstance(error, pcapng.CutOff) and error.offset:
+            os.ftruncate(fd, error.offset)
+            return error.offset
         os.close(fd)
         raise ConfigError(f"journal: {path} is there and cannot be continued ({error}); name another file") from None
-    os.fchmod(fd, 0o600)
     return end
