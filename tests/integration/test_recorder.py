@@ -179,7 +179,8 @@ def test_what_watch_has_shown_is_what_replay_shows_even_of_a_daemon_that_was_kil
     times = [change.pop("time") for change in changes]
     assert times == sorted(times)
     assert any(changes[at : at + len(watched)] == watched for at in range(len(changes)))
-    assert {"event": "delete", "prefix": "192.168.11.0/24", "table": "main"} in watched  # of that the kernel said nothing
+    # Of that the kernel said nothing:
+    assert {"event": "delete", "prefix": "192.168.11.0/24", "table": "main"} in watched
     assert (summary["starts"], summary["asked_but_not_recorded"], summary["recorded_but_not_asked"]) == (1, [], [])
 
     listener.start().ready()
