@@ -243,7 +243,7 @@ class Api:
             raise ApiError(403, "changes are refused to web pages; post without an Origin header")
         try:
             data = json.loads(request.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ApiError(400, f"the body is no JSON: {error}; post one route as an object") from None
         return to_ynl(from_ynl(data))
 

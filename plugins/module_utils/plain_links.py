@@ -26,7 +26,7 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_L3MDEV = 2, 3, 6, 15, 19
 #: IF_OPER_NOTPRESENT, IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
-_NO_CARRIER = (1, 2, 3)
+_NO_CARRIER = (b"\1", b"\2", b"\3")
 
 
 def decode_link(message: bytes) -> Link:
@@ -41,7 +41,7 @@ def decode_link(message: bytes) -> Link:
         index=index,
         name=_text(found.get(_IFLA_IFNAME, b"")),
         up=bool(flags & _IFF_UP),
-        carrier=bool(flags & _IFF_LOWER_UP) and state[0] not in _NO_CARRIER,
+        carrier=bool(flags & _IFF_LOWER_UP) and state[:1] not in _NO_CARRIER,
         master=_number(found.get(_IFLA_MASTER)),
         kind=kind,
         vrf_table=_number(data.get(_IFLA_VRF_TABLE)),

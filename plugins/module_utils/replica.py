@@ -35,7 +35,9 @@ class Replica:
     view_changed: bool = False
 
     def apply(self, buffer: bytes) -> None:
-        """Take in one notification."""
+        """Take in one notification. WireError when it is malformed."""
+        if len(buffer) < wire.NLMSGHDR.size:
+            raise wire.WireError(f"notification of {len(buffer)} bytes")
         kind: int = struct.unpack_from("=H", buffer, 4)[0]
         if kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
             self.rib.apply(buffer)
@@ -69,7 +71,7 @@ class Replica:
 
     def _link(self, exists: bool, message: bytes) -> None:
         # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.
-        if message[16] != 0:
+        if message[16:17] != b"\0":
             return
         link = wire_links.decode_link(message)
         old = self.links.get(link.index)

@@ -87,6 +87,9 @@ _FLAGS_AT = 24
 
 #: Templates of a reader are dropped beyond this many, so that a producer of ever-new attributes cannot fill memory.
 MAX_TEMPLATES = 65536
+#: Next hops of all the paths that a reader remembers, and bytes of a message that is worth a template.
+_MAX_HOPS = 4 * MAX_TEMPLATES
+_LONGEST_TEMPLATE = 2048
 
 
 class WireError(ValueError):
@@ -178,6 +181,8 @@ def parse_acknowledgement(buffer: bytes, start: int, end: int) -> Acknowledgemen
     (error,) = _I32.unpack_from(buffer, start + 16)
     origin = start + 20
     length = NLMSGHDR.size if flags & NLM_F_CAPPED or not error else _U32.unpack_from(buffer, origin)[0]
+    if length < NLMSGHDR.size or origin + length > end:
+        raise WireError(f"NLMSG_ERROR about a request of {length} bytes where {end - origin} are left")
     text = ""
     if flags & NLM_F_ACK_TLVS:
         for kind, payload in attributes(buffer, origin + ((length + 3) & ~3), end):
@@ -260,7 +265,9 @@ class RouteWriter:
         if found is None:
             if len(self._parts) >= MAX_TEMPLATES:
                 self._parts.clear()
-            found = self._parts[path, length] = self._build(path, length)
+            found = self._build(path, length)
+            if len(found[1]) <= _LONGEST_TEMPLATE:
+                self._parts[path, length] = found
         return found
 
     def _build(self, path: Path, length: int) -> tuple[bytes, bytes]:
@@ -306,7 +313,7 @@ def encode_route(route: Route, kind: int, nlflags: int) -> bytes:
 
 
 def _address(family: int, payload: bytes) -> Address:
-    if len(payload) != WIDTH.get(family, 0) // 8:
+    if len(payload) * 8 != WIDTH.get(family):
         raise WireError(f"an address of {len(payload)} bytes in family {family}")
     return Address(family, int.from_bytes(payload, "big"))
 
@@ -323,6 +330,13 @@ def _number(payload: bytes, what: str) -> int:
     return int(_U32.unpack(payload)[0])
 
 
+def _index(number: int) -> int:
+    """An ifindex, which the kernel keeps in a signed number."""
+    if not 0 <= number <= 0x7FFFFFFF:
+        raise WireError(f"ifindex {number} is out of range")
+    return number
+
+
 def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> Iterator[NextHop]:
     start, size = 0, len(payload)
     while start + _RTNEXTHOP.size <= size:
@@ -336,7 +350,7 @@ def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> Iterator[N
             elif kind == RTA_VIA:
                 gateway = _via(value)
         if dead_hops or not flags & RTNH_F_DEAD:
-            yield NextHop(gateway, oif or None, hops + 1, bool(flags & RTNH_F_ONLINK))
+            yield NextHop(gateway, _index(oif) or None, hops + 1, bool(flags & RTNH_F_ONLINK))
         start += (length + 3) & ~3
 
 
@@ -391,7 +405,7 @@ def _nexthops(family: int, found: dict[int, bytes], rtflags: int, dead_hops: boo
         gateway = _address(family, found[RTA_GATEWAY])
     elif RTA_VIA in found:
         gateway = _via(found[RTA_VIA])
-    oif = _number(found[RTA_OIF], "RTA_OIF") if RTA_OIF in found else None
+    oif = _index(_number(found[RTA_OIF], "RTA_OIF")) if RTA_OIF in found else None
     if (gateway is None and oif is None) or (rtflags & RTNH_F_DEAD and not dead_hops):
         return ()
     return (NextHop(gateway, oif, 1, bool(rtflags & RTNH_F_ONLINK)),)
@@ -414,13 +428,25 @@ class RouteReader:
     def __init__(self, dead_hops: bool = False) -> None:
         self._dead_hops = dead_hops
         # Bytes of a message less header and destination -> its path, and how its destination makes a key (the length's
-        # part of it, and the bits to shift out); None: such a message has another layout.
-        self._templates: dict[bytes, tuple[Path, int, int] | None] = {}
+        # part of it, the bits to shift out, and the host bits, which are 0); None: such a message has another layout.
+        self._templates: dict[bytes, tuple[Path, int, int, int] | None] = {}
         self._paths: dict[Path, Path] = {}
+        self._hops = 0  # of all these paths
 
     def intern(self, path: Path) -> Path:
         """The one object that stands for all paths equal to *path*."""
-        return self._paths.setdefault(path, path)
+        found = self._paths.get(path)
+        if found is None:
+            if len(self._paths) >= MAX_TEMPLATES or self._hops >= _MAX_HOPS:
+                self._forget()
+            self._hops += len(path.nexthops)
+            found = self._paths[path] = path
+        return found
+
+    def _forget(self) -> None:
+        self._templates.clear()
+        self._paths.clear()
+        self._hops = 0
 
     def read(self, buffer: bytes, start: int, end: int) -> tuple[int, Path]:
         """One route message's (prefix key, path). WireError when it is malformed."""
@@ -428,33 +454,39 @@ class RouteReader:
             raise WireError(f"route message of {end - start} bytes")
         # The two layouts in use: RTA_TABLE, RTA_DST, ... (the kernel, this library) and RTA_DST, ... (zebra).
         family = buffer[start + 16]
-        at = start + (40 if buffer[start + 30] == RTA_TABLE else 32) if end - start >= 48 else end
+        at = start + (40 if end - start > 30 and buffer[start + 30] == RTA_TABLE else 32)
         behind = at + (4 if family == AF_INET else 16)
+        if behind > end or end - start > _LONGEST_TEMPLATE:
+            prefix, path = decode_route(buffer, start, end, self._dead_hops)
+            return prefix.key, self.intern(path)
         signature = buffer[start + 16 : at] + buffer[behind:end]
         template = self._templates.get(signature)
         if template is not None:
-            path, base, shift = template
-            return base | int.from_bytes(buffer[at:behind], "big") >> shift, path
+            path, base, shift, host_bits = template
+            value = int.from_bytes(buffer[at:behind], "big")
+            if not value & host_bits:
+                return base | value >> shift, path
         prefix, path = decode_route(buffer, start, end, self._dead_hops)
         path = self.intern(path)
         if signature not in self._templates:
-            plain = self._is_plain(buffer, at, behind, end)
+            plain = self._is_plain(buffer, start + _ATTRIBUTES, at, end)
             width = WIDTH[path.family]
-            self._remember(signature, (path, prefix.length << width, width - prefix.length) if plain else None)
+            shift = width - prefix.length
+            template = (path, prefix.length << width, shift, (1 << shift) - 1) if plain else None
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._forget()
+            self._templates[signature] = template
         return prefix.key, path
 
-    def _remember(self, signature: bytes, template: tuple[Path, int, int] | None) -> None:
-        if len(self._templates) >= MAX_TEMPLATES:
-            self._templates.clear()
-            self._paths.clear()
-        self._templates[signature] = template
-
     @staticmethod
-    def _is_plain(buffer: bytes, at: int, behind: int, end: int) -> bool:
-        if behind > end or _RTATTR.unpack_from(buffer, at - 4) != (4 + behind - at, RTA_DST):
+    def _is_plain(buffer: bytes, start: int, at: int, end: int) -> bool:
+        """Whether the destination, and no other, stands where it was cut out: right at *start*, or one number later."""
+        width = 4 if buffer[start - 12] == AF_INET else 16
+        if _RTATTR.unpack_from(buffer, at - 4) != (4 + width, RTA_DST):
             return False
-        # A second RTA_DST further on would make the bytes cut out here the wrong ones.
-        return sum(kind == RTA_DST for kind, _value in attributes(buffer, at - 4, end)) == 1
+        if at - start > 4 and _RTATTR.unpack_from(buffer, start)[0] != 8:
+            return False
+        return sum(kind == RTA_DST for kind, _value in attributes(buffer, start, end)) == 1
 
     def scan(self, buffer: bytes) -> Iterator[Scanned]:
         """All messages in *buffer*; routes with prefix key and path, others with key -1 and no path."""
@@ -472,12 +504,14 @@ class RouteReader:
                 yield kind, nlflags, start, end, -1, None
             else:
                 template = None
-                if length >= 48 and buffer[start + 16] == AF_INET:
+                value = 0
+                if length >= 44 and buffer[start + 16] == AF_INET:
                     at = start + (40 if buffer[start + 30] == RTA_TABLE else 32)
                     template = templates.get(buffer[start + 16 : at] + buffer[at + 4 : end])
-                if template is not None:
-                    path, base, shift = template
-                    yield kind, nlflags, start, end, base | be32(buffer, at)[0] >> shift, path
+                    value = be32(buffer, at)[0]
+                if template is not None and not value & template[3]:
+                    path, base, shift, _host_bits = template
+                    yield kind, nlflags, start, end, base | value >> shift, path
                 else:
                     key, path = self.read(buffer, start, end)
                     yield kind, nlflags, start, end, key, path

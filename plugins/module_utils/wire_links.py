@@ -8,11 +8,13 @@ They are few and seldom, so pyroute2 does the decoding; only routes have a decod
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from .links import Link, LinkAddress, Rule
 from .routes import AF_INET, WIDTH, Address, Prefix
-from .wire import WireError
+from .wire import NLMSGHDR, WireError
 
 try:
     from pyroute2.netlink.rtnl.fibmsg import fibmsg
@@ -26,19 +28,37 @@ IFF_LOWER_UP = 0x10000
 #: IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
 _NO_CARRIER = ("DOWN", "LOWERLAYERDOWN", "NOTPRESENT")
 
+Value = TypeVar("Value", Link, LinkAddress, Rule)
+Decoder = Callable[[bytes], Value]
 
-def _decode(kind: Any, message: bytes) -> Any:
-    decoded = kind(message)
-    try:
-        decoded.decode()
-    except Exception as error:  # pyroute2 raises many kinds; whichever it is, these bytes are no such message
-        raise WireError(f"not a {kind.__name__}: {error}") from None
+
+def _refusing(decode: Decoder[Value]) -> Decoder[Value]:
+    """The same decoder, with WireError for whatever pyroute2 raises about bytes that are no such message."""
+
+    @functools.wraps(decode)
+    def decoded(message: bytes) -> Value:
+        try:
+            return decode(message)
+        except WireError:
+            raise
+        except Exception as error:  # of many kinds, and some only when an attribute is asked for
+            raise WireError(f"{decode.__name__}: not such a message: {type(error).__name__}: {error}") from None
+
     return decoded
 
 
+def _fields(kind: Any, message: bytes) -> Any:
+    if len(message) < NLMSGHDR.size:
+        raise WireError(f"netlink message of {len(message)} bytes")
+    found = kind(message)
+    found.decode()
+    return found
+
+
+@_refusing
 def decode_link(message: bytes) -> Link:
     """One RTM_NEWLINK or RTM_DELLINK, with its header."""
-    link = _decode(ifinfmsg, message)
+    link = _fields(ifinfmsg, message)
     info = link.get_attr("IFLA_LINKINFO")
     kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
     table: int | None = None
@@ -56,17 +76,19 @@ def decode_link(message: bytes) -> Link:
     )
 
 
+@_refusing
 def decode_address(message: bytes) -> LinkAddress:
     """One RTM_NEWADDR or RTM_DELADDR, with its header."""
-    found = _decode(ifaddrmsg, message)
+    found = _fields(ifaddrmsg, message)
     # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, where there is one, is always ours.
     text = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
     return LinkAddress(found["index"], Address.parse(text), found["prefixlen"])
 
 
+@_refusing
 def decode_rule(message: bytes) -> Rule:
     """One RTM_NEWRULE or RTM_DELRULE, with its header."""
-    found = _decode(fibmsg, message)
+    found = _fields(fibmsg, message)
     family = found["family"]
     source = found.get_attr("FRA_SRC")
     table = found.get_attr("FRA_TABLE")

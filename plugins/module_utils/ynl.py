@@ -124,7 +124,7 @@ def _prefix(fields: Fields) -> Prefix:
     address = None if text is None else _address(text, "rta-dst", None)
     family = fields.take("rtm-family", AF_INET if address is None else address.family)
     family = FAMILIES.get(family, family) if isinstance(family, str) else family
-    if family not in (AF_INET, AF_INET6):
+    if isinstance(family, float) or family not in (AF_INET, AF_INET6):  # 2.0 equals 2
         raise YnlError(f"rtm-family: expected {AF_INET} (ipv4) or {AF_INET6} (ipv6), got {show(family)}")
     if address is None:
         if fields.integer("rtm-dst-len", 0, 0, WIDTH[family]):
