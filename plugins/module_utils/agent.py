@@ -148,11 +148,11 @@ class Agent:
             writer.transport.abort()
             return
         keep_alive(writer)
-        old = self._sessions.get(name)
-        if old is not None:
-            # The same host anew: the connection before is half open at best.
-            old[1].cancel()
-            await asyncio.gather(old[1], return_exceptions=True)
+        # The same host anew: the connection before is half open at best. While it ends, yet another may have come.
+        while name in self._sessions and not self._sessions[name][1].done():
+            old = self._sessions[name][1]
+            old.cancel()
+            await asyncio.gather(old, return_exceptions=True)
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
         session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)

@@ -64,6 +64,11 @@ class Deframer:
             start += length
         self._rest = buffer[start:]
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of a frame whose end has not come yet."""
+        return len(self._rest)
+
 
 class TlsError(Exception):
     """The TLS files cannot be used; the text names the file and the way out."""

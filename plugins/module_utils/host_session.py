@@ -5,7 +5,7 @@
 
 A producer replays everything when it connects. What the replay does not name any more is stale, but only a replay
 that is known to be complete may sweep it: at NLMSG_DONE, or, for a producer that sends none, once nothing has come for
-the settle time.
+the settle time. Half a frame, or nothing at all, is no replay: whoever leaves it at that is disconnected.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ from .routes import AF_INET, AF_INET6, Path, table_name
 
 _LOG = logging.getLogger("ynl_mirror.host")
 _READ = 1 << 18
+#: Seconds for the first frame of a connection, and for the rest of one that has begun.
+_PATIENCE = 15.0
+#: Kinds of messages that are told of by name, for each connection.
+_TOLD = 8
 #: Routes answered anew in one go.
 _BATCH = 2048
 _NO_FLAGS = bytes(4)
@@ -54,6 +58,7 @@ class HostSession:
         self.since = now()
         self.received = 0
         self.replayed = False
+        self._frames = 0
         self._done = False  # NLMSG_DONE was among what was taken last
         self._mirror = mirror
         self._tables = frozenset(tables)
@@ -74,7 +79,7 @@ class HostSession:
         self._put = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve the connection until its end. FpmError or WireError when the peer speaks something else."""
+        """Serve the connection until its end. FpmError or WireError when the peer speaks something else, or nothing."""
         teller = asyncio.ensure_future(self._tell(writer))
         try:
             await self._listen(reader, writer)
@@ -112,33 +117,48 @@ class HostSession:
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         deframer = Deframer()
+        due: float | None = now() + _PATIENCE  # when a frame has to be whole; None: none is under way
         while True:
             timeout = None if self.replayed else self._settle
             try:
-                data = await asyncio.wait_for(reader.read(_READ), timeout)
+                data = await asyncio.wait_for(reader.read(_READ), timeout if due is None else max(0.0, due - now()))
             except asyncio.TimeoutError:
+                if due is not None:
+                    raise FpmError(_overdue(deframer.waiting)) from None
                 await self._end_of_replay(f"nothing came for {self._settle:g} s")
                 continue
             if not data:
                 return
+            frames_before = self._frames
             async with self._lock:
-                answers = self._take(list(deframer.feed(data)))
-            self._synced()
+                try:
+                    answers = self._take(deframer.feed(data))
+                finally:
+                    self._synced()
+            if not deframer.waiting:
+                due = None
+            elif due is None or self._frames > frames_before:
+                due = now() + _PATIENCE
             if self._done:
                 await self._end_of_replay("NLMSG_DONE")
             await self._write(writer, answers)
 
-    def _take(self, payloads: list[bytes]) -> list[bytes]:
-        """Work off whole frames; the frames that answer them."""
+    def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
+        """Work off whole frames; the frames that answer them. What comes before a fault counts, and is installed."""
         touched: dict[int, set[int]] = {}  # family -> prefix keys
-        taken = [self._take_frame(payload, touched) for payload in payloads]
-        for family, keys in touched.items():
-            self.received += len(keys)
-            self._mirror.sync(family, keys)
+        taken: list[tuple[bytes, list[int] | None]] = []
+        try:
+            for payload in payloads:
+                self._frames += 1
+                taken.append((payload, self._take_frame(payload, touched)))
+        finally:
+            for family, keys in touched.items():
+                self.received += len(keys)
+                self._mirror.sync(family, keys)
         refused = self._mirror.refused
         all_installed = all(refused[family].keys().isdisjoint(keys) for family, keys in touched.items())
         answers: list[bytes] = []
-        for payload, starts in zip(payloads, taken):
+        for payload, starts in taken:
             if all_installed and starts is not None:
                 answers.append(_answer_in_place(payload, starts))
             else:
@@ -183,9 +203,10 @@ class HostSession:
     def _control(self, kind: int) -> None:
         if kind == wire.NLMSG_DONE:
             self._done = True
-        elif kind not in self._told:
+        elif kind != wire.NLMSG_NOOP and kind not in self._told and len(self._told) < _TOLD:
             self._told.add(kind)
-            text = f"netlink messages of type {kind} are not understood and passed over"
+            more = ", and so are others" if len(self._told) == _TOLD else ""
+            text = f"netlink messages of type {kind} are not understood and passed over{more}"
             _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
 
     def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None]:
@@ -199,7 +220,7 @@ class HostSession:
         for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if kind != wire.RTM_NEWROUTE or path is None:
                 continue
-            message = payload[start:end]
+            message = payload[start:end] + bytes(start - end & 3)  # the next one has to start at a multiple of four
             refusal = self._mirror.refused[path.family].get(key)
             if path.table not in self._tables:
                 refusal = Refusal("unmapped", f"table {table_name(path.table)} is not among the agent's host_tables")
@@ -253,6 +274,12 @@ class HostSession:
             "received": self.received,
             "replay": "complete" if self.replayed else "under way",
         }
+
+
+def _overdue(waiting: int) -> str:
+    if waiting:
+        return f"half a frame ({waiting} bytes), and not the rest of it within {_PATIENCE:g} s"
+    return f"connected, and no frame within {_PATIENCE:g} s"
 
 
 def _flagged(message: bytes, flag: int) -> bytes:
