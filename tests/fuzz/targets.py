@@ -1,0 +1,459 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is fuzzed: each target is a function of bytes that raises when a promise about *any* input is broken.
+
+The promises: input that is wrong ends in the one documented exception (FpmError, WireError, ItemErrors, an HTTP
+status) and in nothing else; what can be decoded can be encoded, and comes back equal; the short cuts of the hot path
+read what the long way reads; and however a stream is cut, the same comes out of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links, wire, wire_links
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import Api
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters, PeerAddress
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import Deframer, FpmError, frame
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lpm import Lpm
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.route_items import (
+    ItemErrors,
+    ItemReader,
+    LinkNames,
+    expressible,
+    to_item,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+    AF_INET,
+    AF_INET6,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+    Route,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.session import Session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.ynl import from_ynl
+from ansible_collections.ekho.ynl_mirror.tests.fuzz import seeds
+from ansible_collections.ekho.ynl_mirror.tests.support.daemon import Agent
+
+_CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE
+#: Variants of one message are tried up to this size: enough for every attribute, not a second for a single input.
+_LONGEST = 256
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function of bytes that raises when it finds a fault, and valid input to start from."""
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+
+
+# -- frames
+
+
+def _payloads(stream: bytes, step: int) -> tuple[list[bytes], str | None, int]:
+    """What comes out of a stream that arrives so many bytes at a time: payloads, error, bytes kept at most."""
+    deframer, found, kept = Deframer(), [], 0
+    for start in range(0, len(stream), step):
+        try:
+            found.extend(deframer.feed(stream[start : start + step]))
+        except FpmError as error:
+            return found, str(error), kept
+        kept = max(kept, deframer.waiting)
+    return found, None, kept
+
+
+def deframe(data: bytes) -> None:
+    """The first byte says how the rest of the stream is cut."""
+    if not data:
+        return
+    step, stream = data[0] + 1, data[1:]
+    whole = _whole_payloads(stream)
+    found, error, kept = _payloads(stream, step)
+    assert (found, error) == whole
+    assert kept <= 65535
+    assert stream.startswith(b"".join(map(frame, found)))
+
+
+def _whole_payloads(stream: bytes) -> tuple[list[bytes], str | None]:
+    found, error, _kept = _payloads(stream, max(1, len(stream)))
+    return found, error
+
+
+# -- one netlink message
+
+
+def _slow(buffer: bytes, start: int, end: int) -> tuple[int, Path] | None:
+    try:
+        prefix, path = wire.decode_route(buffer, start, end)
+    except wire.WireError:
+        return None
+    return prefix.key, path
+
+
+def _fast(reader: wire.RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
+    """The routes that a scan reads; None in the end when it stops at one that is wrong."""
+    found: list[tuple[int, Path] | None] = []
+    try:
+        for _kind, _flags, _start, _end, key, path in reader.scan(buffer):
+            if path is not None:
+                found.append((key, path))
+    except wire.WireError:
+        found.append(None)
+    return found
+
+
+def _sized(message: bytes) -> bytes:
+    """The same message with a header that tells its size."""
+    return wire.NLMSGHDR.pack(len(message), *wire.NLMSGHDR.unpack_from(message)[1:]) + message[wire.NLMSGHDR.size :]
+
+
+def _variants(message: bytes) -> Iterator[bytes]:
+    """Messages that a short cut might take for this one: a word is another, one is missing, one more is there."""
+    for at in range(16, len(message) - 3, 4):
+        word = message[at : at + 4]
+        yield message[:at] + bytes(byte ^ 0x5A for byte in word) + message[at + 4 :]
+        yield message[:at] + word[:3] + bytes((word[3] ^ 1,)) + message[at + 4 :]
+        yield _sized(message[:at] + message[at + 4 :])
+        yield _sized(message[:at] + word + message[at:])
+    yield message
+
+
+def _single(data: bytes) -> bytes | None:
+    """The data as one whole route message, padded."""
+    data = data[:_LONGEST]
+    if len(data) < wire.NLMSGHDR.size:
+        return None
+    kind = wire.RTM_NEWROUTE if data[4] & 1 else wire.RTM_DELROUTE
+    return _sized(data[:4] + bytes((kind, 0)) + data[6:] + bytes(-len(data) % 4))
+
+
+def route(data: bytes) -> None:
+    """One route message and all its neighbours: the reader's short cut against the long way; values there and back."""
+    message = _single(data)
+    if message is None:
+        return
+    reader = wire.RouteReader()
+    for variant in (message, *_variants(message)):
+        # Behind the message stands another: what a short cut reads beyond the end would be seen.
+        buffer = variant + b"\xff" * 4
+        expected = _slow(buffer, 0, len(variant))
+        try:
+            read: tuple[int, Path] | None = reader.read(buffer, 0, len(variant))
+        except wire.WireError:
+            read = None
+        assert read == expected, (variant.hex(), read, expected)
+        assert _fast(reader, variant) == [expected], (variant.hex(), expected)
+    found = _slow(message, 0, len(message))
+    if found is not None:
+        _there_and_back(*found)
+        for dead in (True, False):
+            wire.decode_route(message, 0, len(message), dead)
+
+
+def _expressed(path: Path) -> bool:
+    """Whether a message says all of this path; a next hop with neither gateway nor link has no encoding of its own."""
+    nowhere = any(hop.gateway is None and hop.oif is None for hop in path.nexthops)
+    return not path.extras and not nowhere and (path.nh_id is None or not path.nexthops)
+
+
+def _there_and_back(key: int, path: Path) -> None:
+    prefix = Prefix.from_key(path.family, key)
+    for kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
+        written = wire.encode_route(Route(prefix, path), kind, _CREATE)
+        back = wire.decode_route(written, 0, len(written))
+        if _expressed(path):
+            assert back == (prefix, path)
+    assert Prefix.parse(str(prefix)) == prefix
+
+
+def link(data: bytes) -> None:
+    """Links, addresses and rules: both decoders refuse with WireError, or give a value."""
+    for decode in ("decode_link", "decode_address", "decode_rule"):
+        for module in (wire_links, plain_links):
+            with contextlib.suppress(wire.WireError):
+                hash(getattr(module, decode)(data))
+
+
+# -- many netlink messages
+
+
+def buffer(data: bytes) -> None:
+    """A datagram: the scan of routes, of a reader that is new and of one that has seen it, against the long way."""
+    expected: list[tuple[int, Path] | None] = []
+    acknowledgements = []
+    try:
+        for kind, _flags, start, end in wire.messages(data):
+            if kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
+                found = _slow(data, start, end)
+                expected.append(found)
+                if found is None:
+                    break
+            elif kind == wire.NLMSG_ERROR:
+                acknowledgements.append((start, end))
+    except wire.WireError:
+        expected.append(None)
+    reader = wire.RouteReader()
+    for _round in range(2):
+        assert _fast(reader, data) == expected
+    for start, end in acknowledgements:
+        _acknowledgement(data, start, end)
+
+
+def _acknowledgement(data: bytes, start: int, end: int) -> None:
+    try:
+        found = wire.parse_acknowledgement(data, start, end)
+    except wire.WireError:
+        return
+    assert len(found.request) <= end - start
+    message = wire.encode_error(wire.request(24, 0, found.request), 95, found.text)
+    assert wire.parse_acknowledgement(message, 0, len(message)).errno == 95
+
+
+def notifications(data: bytes) -> None:
+    """The kernel's datagrams, each behind two bytes of length, into the replica; then the same as a dump."""
+    rib = Rib([254, 10])
+    rib.recording = True
+    replica = Replica(rib)
+    for datagram in _datagrams(data):
+        try:
+            replica.apply(datagram)
+        except wire.WireError:
+            continue
+    for datagram in _datagrams(data):
+        reading = rib.reading(Reread(AF_INET, 254, 2 if len(datagram) % 2 else None))
+        try:
+            reading.feed(datagram)
+        except wire.WireError:
+            continue
+        reading.finish()
+    rib.take_rereads()
+
+
+def _datagrams(data: bytes) -> Iterator[bytes]:
+    start = 0
+    while start + 2 <= len(data):
+        size = int.from_bytes(data[start : start + 2], "big")
+        yield data[start + 2 : start + 2 + size]
+        start += 2 + size
+
+
+def datagrams(*parts: bytes) -> bytes:
+    """The input of `notifications`."""
+    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+
+
+# -- the two ends of a connection
+
+
+class _Kernel:
+    """A kernel that takes everything: what the mirror writes is what is installed."""
+
+    def write(self, messages: list[bytes]) -> list[Any]:
+        """No refusal."""
+        assert all(_slow(message, 0, len(message)) is not None for message in messages)
+        return []
+
+
+def _mirror() -> Mirror:
+    """The lab's DPU: two VRFs, and a way to 10/8 and fd00::/16 by eth3 in the first."""
+    links = {number: Link(number, f"eth{number}", True, True) for number in (1, 2, 3, 4)}
+    tables = {}
+    for family, text in ((AF_INET, "0.0.0.0/0"), (AF_INET6, "::/0")):
+        table = tables[family, 10] = Lpm(family)
+        table.set(Prefix.parse(text).key, Path(family, table=10, nexthops=(NextHop(None, 3),)))
+    owners: dict[Address, tuple[int, ...]] = {seeds.GATEWAY: (1,), seeds.GATEWAY6: (1,)}
+    view = View((Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4)))), links, owners, tables)
+    return Mirror(_Kernel(), Mapper(view, Policy(), set()), (254,), Rib(()))  # type: ignore[arg-type]
+
+
+def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
+    """What a producer's stream leaves behind: the host's routes, those installed, the answers, the error."""
+    mirror = _mirror()
+    session = HostSession("host", mirror, (254,), 5.0, SimpleNamespace())  # type: ignore[arg-type]
+    deframer, failed = Deframer(), None
+    for start in range(0, len(stream), step):
+        try:
+            answers = session._take(deframer.feed(stream[start : start + step]))
+        except (FpmError, wire.WireError) as error:
+            failed = str(error)
+            break
+        for answer in answers:
+            _check_answer(answer)
+    host = {scope: routes for scope, routes in mirror.host.items() if routes}
+    for (family, _table), routes in host.items():
+        for key in routes:
+            # Whatever came of the rest: what was taken has been seen to, and nothing claims to be what it is not.
+            assert mirror.state(family, key) != ("pending", "not written yet"), Prefix.from_key(family, key)
+    for (family, _table), routes in mirror.installed.items():
+        for key in routes:
+            assert mirror.wanted(family, key) is not None, Prefix.from_key(family, key)
+    return host, {scope: routes for scope, routes in mirror.installed.items() if routes}, failed
+
+
+def _check_answer(answer: bytes) -> None:
+    for payload in Deframer().feed(answer):
+        for kind, _flags, start, end in wire.messages(payload):
+            assert kind in (wire.RTM_NEWROUTE, wire.NLMSG_ERROR)
+            assert end - start >= 28
+
+
+def producer(data: bytes) -> None:
+    """A producer's whole stream into the agent; the first byte says how it is cut."""
+    if not data:
+        return
+    step, stream = data[0] * 4 + 1, data[1:]
+    assert _produce(stream, step) == _produce(stream, max(1, len(stream)))
+
+
+def answers(data: bytes) -> None:
+    """An agent's stream of answers into the listener."""
+    rib = Rib([254])
+    listener = SimpleNamespace(rib=rib, watchers=[], selection=Selection(Filters.from_dict({}), {}, rib.reader))
+    session = Session(listener, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
+    session.connected = True
+    for message in seeds.route_messages():
+        rib.apply(message)
+    session.mark(rib.take_changed())
+    for scope, routes in rib.tables.items():
+        session._messages(scope, list(routes))
+    deframer = Deframer()
+    try:
+        for payload in deframer.feed(data):
+            session._answers(payload)
+    except (FpmError, wire.WireError):
+        pass
+    for scope, refused in session.refused.items():
+        assert refused.keys() <= rib.tables.get(scope, {}).keys(), "what was never sent cannot be refused"
+        for key in refused:
+            json.dumps(session.state_of(scope, key))
+    json.dumps(session.status())
+
+
+# -- what users send
+
+
+class _Posted(Agent):
+    """A daemon that does with a posted route what the agent does, up to the kernel."""
+
+    def manual_add(self, route: dict[str, Any]) -> None:
+        """Encode it."""
+        value = from_ynl(route)
+        written = wire.encode_route(value, wire.RTM_NEWROUTE, _CREATE)
+        assert wire.decode_route(written, 0, len(written))[0] == value.prefix
+        super().manual_add(route)
+
+    manual_del = manual_add
+
+    def explain(self, prefix: str) -> dict[str, Any]:
+        """As the agent reads its argument."""
+        return {"prefix": str(Prefix.parse(prefix))}
+
+
+def http(data: bytes) -> None:
+    """A request, its method and path in the first line: an answer in JSON with a status that clients know."""
+    line, _newline, body = data.partition(b"\n")
+    method, _space, target = line.decode("latin-1").partition(" ")
+    path, _mark, query = target.partition("?")
+    if path == "/watch":
+        return  # has no end
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(event: dict[str, Any]) -> None:
+        sent.append(event)
+
+    async def ask() -> None:
+        scope = {"type": "http", "method": method, "path": path, "query_string": query.encode("latin-1"), "headers": []}
+        await Api(_Posted(), asyncio.Event(), changes=True)(scope, receive, send)
+
+    coroutine = ask()
+    try:
+        _run(coroutine)
+    finally:
+        coroutine.close()
+    status = sent[0]["status"]
+    text = b"".join(event.get("body", b"") for event in sent)
+    assert status in (200, 400, 403, 404, 405, 409, 413), status
+    if path != "/metrics":
+        for told in text.splitlines() if path == "/routes" else [text]:
+            json.loads(told or b"{}")
+    assert status == 200 or json.loads(text)["error"]
+
+
+def _run(coroutine: Any) -> None:
+    """Run a coroutine that waits for nothing; an event loop would cost more than all the rest."""
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return
+
+
+def items(data: bytes) -> None:
+    """A list of routes as vrf_route gets it."""
+    try:
+        given = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(given, list):
+        return
+    links = LinkNames(None)
+    try:
+        found = ItemReader(links).routes(given)
+    except ItemErrors as error:
+        assert error.errors
+    else:
+        for route in found:
+            wire.encode_route(replace(route, path=replace(route.path, table=20)), wire.RTM_NEWROUTE, _CREATE)
+            if expressible(route.path):
+                assert ItemReader(links).routes([to_item(route, links)]) == [route]
+    try:
+        ItemReader(links).selectors(given)
+    except ItemErrors as error:
+        assert error.errors
+
+
+def _cut(step: int, parts: Sequence[bytes]) -> list[bytes]:
+    return [bytes((step,)) + part for part in parts]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("deframe", deframe, _cut(0, seeds.streams()[:4]) + _cut(13, seeds.streams()[:4])),
+        Target("route", route, seeds.route_messages()),
+        Target("link", link, seeds.link_messages()),
+        Target("buffer", buffer, [*seeds.route_messages(), *seeds.answer_messages(), *seeds.link_messages()]),
+        Target(
+            "notifications",
+            notifications,
+            [datagrams(one, two) for one in seeds.route_messages() for two in seeds.link_messages()[:2]]
+            + [datagrams(*seeds.route_messages(), *seeds.link_messages())]
+            + [datagrams(one) for one in seeds.link_messages()],
+        ),
+        Target("producer", producer, _cut(10, seeds.streams())),
+        Target("answers", answers, [frame(message) for message in seeds.answer_messages()]),
+        Target("http", http, seeds.http_requests()),
+        Target("items", items, seeds.item_lists()),
+    )
+}
