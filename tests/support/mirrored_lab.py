@@ -88,7 +88,7 @@ class MirroredLab:
 
     def molecule(self, step: str) -> str:
         """One step of the Molecule scenario `qemu`, which is this lab's."""
-        return run_tool("molecule", step, "-s", "qemu", seconds=3 * SECONDS, env={"EKHO_MOLECULE_LAB": self.name})
+        return run_tool("molecule", step, "-s", "qemu", seconds=5 * SECONDS, env={"EKHO_MOLECULE_LAB": self.name})
 
     def shell(self, machine: str, script: str, seconds: float = SECONDS) -> str:
         """What a script prints on a machine; AssertionError when it fails there."""
