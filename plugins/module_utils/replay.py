@@ -37,6 +37,7 @@ TOLD = wire.request(wire.NLMSG_NOOP, 0)
 DONE = wire.encode_done()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(microseconds=1)
 
 
 class NoJournal(ValueError):
@@ -56,13 +57,16 @@ def header(settings: Mapping[str, Any], system: str) -> bytes:
 def settings_of(found: Section) -> dict[str, Any]:
     """The settings in the header of a section; NoJournal when there are none that are understood here."""
     try:
-        settings = json.loads(found.comment)
+        settings = dict(json.loads(found.comment))
         version = settings[_KEY]
-    except (ValueError, KeyError, TypeError):
+        if version == _FORMAT:
+            _rib(settings)
+            _vrfs(settings)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise NoJournal("it is no journal of ynl-mirror") from None
     if version != _FORMAT:
         raise NoJournal(f"it is a journal of version {version}, by {found.application}; this one reads {_FORMAT}")
-    return dict(settings)
+    return settings
 
 
 class Replay:
@@ -204,7 +208,7 @@ class Replay:
     def _words(self, scope: Reread) -> str:
         link = self.replica.links.get(scope.oif or 0)
         leaving = "" if scope.oif is None else f" dev {link.name if link else f'if{scope.oif}'}"
-        return f"{FAMILY_NAMES[scope.family]} table {table_name(scope.table)}{leaving}"
+        return f"{FAMILY_NAMES.get(scope.family, scope.family)} table {table_name(scope.table)}{leaving}"
 
 
 class _Answers:
@@ -227,7 +231,7 @@ def _rib(settings: Mapping[str, Any]) -> Rib:
 
 
 def _vrfs(settings: Mapping[str, Any]) -> dict[str, tuple[int, tuple[str, ...]]]:
-    return {name: (vrf["table"], tuple(vrf["links"])) for name, vrf in settings["vrfs"].items()}
+    return {name: (vrf["table"], tuple(vrf["links"])) for name, vrf in settings.get("vrfs", {}).items()}
 
 
 def _number(payload: bytes | None) -> int | None:
@@ -236,7 +240,7 @@ def _number(payload: bytes | None) -> int | None:
 
 def show_time(time: int) -> str:
     """Microseconds since 1970, as `2026-11-23T09:00:00.000000Z`."""
-    return (_EPOCH + timedelta(microseconds=time)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return (_EPOCH + timedelta(microseconds=min(time, _LATEST))).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_time(text: str) -> int:

@@ -299,7 +299,7 @@ def test_a_journal_stays_within_its_limit(tmp_path: Path, caplog: pytest.LogCapt
 def test_without_a_journal_nothing_stands_in_between() -> None:
     with closing(Monitor(4096)) as monitor, Requests() as requests:
         sockets = (monitor, requests, list)
-        assert recorded(None, SETTINGS, sockets) is sockets  # type: ignore[arg-type]  # any function will do
+        assert recorded(None, SETTINGS, sockets) is sockets
 
 
 def test_the_command_line_asks_for_a_journal_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,14 +9,26 @@ To make a test of a journal, put it into tests/unit/data/journals/ as NAME.pcapn
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import cli, pcapng, replica, wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.pcapng import Section
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replay import OVERRUN, header, parse_time, show_time
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replay import (
+    OVERRUN,
+    Fault,
+    NoJournal,
+    Replay,
+    header,
+    parse_time,
+    show_time,
+)
 
 JOURNALS = Path(__file__).parents[2] / "data" / "journals"
 #: Links that go, come, lose an address, and a nexthop object that goes: routes vanish without a word of the kernel.
@@ -66,6 +78,7 @@ def test_until_stops_behind_the_last_record_of_that_time(capsys: pytest.CaptureF
 
 
 def test_times_are_read_as_they_are_shown() -> None:
+    assert show_time(2**64 - 1) == show_time(2**63) == "9999-12-31T23:59:59.999999Z"
     for time in (0, 1_700_000_000_123_456, 253_402_300_799_999_999):
         assert parse_time(show_time(time)) == time
 
@@ -98,6 +111,29 @@ def test_files_that_are_no_journal_are_refused(tmp_path: Path, capsys: pytest.Ca
         assert _replay(capsys, file) == (1, [], f"ynl-mirror: {file}: {told}\n")
     assert _replay(capsys, tmp_path / "none") == (2, [], f"ynl-mirror: {tmp_path}/none: No such file or directory\n")
     assert _replay(capsys, tmp_path) == (2, [], f"ynl-mirror: {tmp_path}: Is a directory\n")
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_whatever_is_damaged_is_told_or_read(data: st.DataObject) -> None:
+    broken = bytearray(SILENT.read_bytes())
+    for _byte in range(data.draw(st.integers(1, 20))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    replay = Replay()
+    with suppress(pcapng.Damaged, NoJournal, Fault):
+        for item in pcapng.read(io.BytesIO(broken)):
+            replay.feed(item)
+    replay.finish()
+    assert replay.summary()["event"] == "summary"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"tables": [254]}, {"tables": 254, "families": ["ipv4"]}, {"families": ["ipx"]}, {"vrfs": {"a": 1}}]
+)
+def test_settings_that_are_none_are_refused(wrong: dict[str, object]) -> None:
+    item = next(pcapng.read(io.BytesIO(header(wrong, "Linux"))))
+    with pytest.raises(NoJournal, match="no journal of ynl-mirror"):
+        Replay().feed(item)
 
 
 def test_code_that_fails_on_a_record_says_on_which(
