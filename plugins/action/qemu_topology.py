@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -64,7 +68,8 @@ class ActionModule(ActionBase):
             seconds=options["timeout"],
         )
         try:
-            done = lab.remove() if options["state"] == "absent" else asyncio.run(_make(lab, options))
+            with _interrupted_in_order():
+                done = lab.remove() if options["state"] == "absent" else asyncio.run(_make(lab, options))
         except FAILURES as error:
             raise AnsibleActionFail(str(error)) from None
         except OSError as error:
@@ -101,6 +106,26 @@ async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
     topology = parse_topology(options["name"], options["hosts"], options["links"])
     done = await lab.make(topology, image)
     return {**done, "accelerator_reason": reasons[0] if reasons else "the lab was made with it"}
+
+
+@contextlib.contextmanager
+def _interrupted_in_order() -> Iterator[None]:
+    """Ansible ends its workers on the spot. Have what is at work, such as the making of an image, ended and removed."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in before:  # Ansible sends one after the other
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tell(text: str) -> None:

@@ -13,6 +13,7 @@ import json
 import struct
 from collections.abc import Mapping
 
+from .qemu_guest import MANAGEMENT, name_cards
 from .qemu_machine import MANAGEMENT_ADDRESS, MANAGEMENT_MAC
 
 _SECTOR = 2048
@@ -30,8 +31,12 @@ def seed(name: str, host_key: str, host_key_public: str, login_key: str) -> byte
         "ssh_pwauth": False,
         "ssh_authorized_keys": [login_key],
         "ssh_deletekeys": True,
-        "ssh_genkeytypes": [],
         "ssh_keys": {"ed25519_private": host_key, "ed25519_public": host_key_public},
+        # An image whose cloud-init configures no network has the link up nevertheless.
+        "bootcmd": ["\n".join([*name_cards({"eth0": MANAGEMENT_MAC}), *MANAGEMENT])],
+        # What else it would do, with a network that leads nowhere.
+        "cloud_config_modules": [],
+        "cloud_final_modules": [],
     }
     link = {"match": {"macaddress": MANAGEMENT_MAC}, "set-name": "eth0", "addresses": [f"{MANAGEMENT_ADDRESS}/24"]}
     network = {"version": 2, "ethernets": {"management": link}}

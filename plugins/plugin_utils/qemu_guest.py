@@ -48,6 +48,7 @@ WantedBy=sysinit.target
 UNMANAGED = "[Match]\nName=eth[1-9]*\n\n[Link]\nUnmanaged=yes\n"
 #: What a cloud image has to hold besides cloud-init and an SSH server, as the guests reach no package index.
 PROGRAMS = ("systemctl", "ip", "sysctl", "tar", "python3", "ping", "traceroute")
+MANAGEMENT = (f"ip address replace {MANAGEMENT_ADDRESS}/24 dev eth0", "ip link set dev eth0 up")
 _LOOK_AT = {
     "addresses": "ip -d -j address",
     "route 4": "ip -4 -d -N -j route show table all",
@@ -76,8 +77,7 @@ def network_script(host: Host | None = None, cards: Mapping[str, str] | None = N
         "# Made by the lab; `make lab` writes it again.",
         *(name_cards(cards) if cards else ()),
         wait_for("eth0"),
-        f"ip address replace {MANAGEMENT_ADDRESS}/24 dev eth0",
-        "ip link set dev eth0 up",
+        *MANAGEMENT,
     ]
     if host is not None:
         lines += [wait_for(interface.name) for interface in host.interfaces]

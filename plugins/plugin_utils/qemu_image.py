@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 
 BUILD_SECONDS = 1200.0
 BOOT_SECONDS = 300.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0
 TELL_SECONDS = 15.0
 _CONTENTS = "contents.json"
 PACKAGES = (
