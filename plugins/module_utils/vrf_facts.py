@@ -59,6 +59,10 @@ class _Facts:
         self.rules = read_rules(requests)
         self.vrfs = discover_vrfs(self.links, self.rules, _known(question.vrfs or {}, self.links.values()))
         self.vrf_of = {index: vrf.name for vrf in self.vrfs for index in vrf.links}
+        # A VRF's own device is in it, and what addresses it has.
+        names = {vrf.table: vrf.name for vrf in self.vrfs}
+        devices = {index: names.get(link.vrf_table or 0) for index, link in self.links.items()}
+        self.vrf_of.update({index: name for index, name in devices.items() if name is not None})
 
     def all(self) -> dict[str, Any]:
         """The subsets asked for, by name."""
@@ -122,9 +126,10 @@ class _Facts:
             {
                 "family": FAMILY_NAMES[rule.family],
                 "priority": rule.priority,
-                "table": rule.table,
+                "table": None if rule.l3mdev else rule.table,
                 "iif": rule.iif or None,
                 "source": str(rule.source) if rule.source else None,
+                "l3mdev": rule.l3mdev,
             }
             for rule in self.rules
             if rule.family in wanted

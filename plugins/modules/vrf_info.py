@@ -120,7 +120,7 @@ links:
       description: Name of the VRF, bridge or bond that it is part of.
       type: str
     vrf:
-      description: Name of the VRF that it is in.
+      description: Name of the VRF that it is in; a VRF device is in its own VRF.
       type: str
     table:
       description: For a VRF device its table.
@@ -163,7 +163,7 @@ rules:
       description: Rules of smaller numbers are asked first.
       type: int
     table:
-      description: The table to look in.
+      description: The table to look in; null where C(l3mdev) says it.
       type: int
     iif:
       description: Name of the link that a packet has to come from.
@@ -171,8 +171,11 @@ rules:
     source:
       description: Prefix that a packet has to come from.
       type: str
+    l3mdev:
+      description: Whether it is the rule for VRF devices, by which a packet is looked up in the table of its VRF.
+      type: bool
   sample:
-    - {family: ipv4, priority: 1000, table: 10, iif: eth1, source: null}
+    - {family: ipv4, priority: 1000, table: 10, iif: eth1, source: null, l3mdev: false}
 routes:
   description: The routes of the tables, of all owners.
   returned: when C(routes) is in O(gather_subset)

@@ -245,7 +245,7 @@ def test_a_table_followed_because_of_the_last_event_is_read_without_another_even
             task = asyncio.ensure_future(follower.run())
             try:
                 end = asyncio.get_running_loop().time() + QUIET
-                while not replica.rib.tables.get((AF_INET, 300)):  # noqa: ASYNC110 - nobody sets an event
+                while not replica.rib.tables.get((AF_INET, 300)):
                     assert asyncio.get_running_loop().time() < end, "table 300 was never read"
                     await asyncio.sleep(0.01)
             finally:

@@ -177,7 +177,9 @@ def test_vrf_info_tells_what_is_there(controller: Controller) -> None:
     assert {"address": "192.0.2.1", "prefix_length": 24, "family": "ipv4", "link": "eth1", "vrf": "a"} in facts[
         "addresses"
     ]
-    assert {"family": "ipv4", "priority": 1000, "table": 20, "iif": "eth2", "source": None} in facts["rules"]
+    assert {"family": "ipv4", "priority": 1000, "table": 20, "iif": "eth2", "source": None, "l3mdev": False} in facts[
+        "rules"
+    ]
     assert [route for route in facts["routes"] if route["vrf"] == "a"] == [
         {
             "dst": "10.0.0.0/8",
