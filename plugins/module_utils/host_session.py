@@ -30,7 +30,7 @@ from .routes import AF_INET, AF_INET6, Path, table_name
 _LOG = logging.getLogger("ynl_mirror.host")
 _READ = 1 << 18
 #: Seconds for the first frame of a connection, and for the rest of one that has begun.
-_PATIENCE = 15.0
+_PATIENCE = 10.0
 #: Kinds of messages that are told of by name, for each connection.
 _TOLD = 8
 #: Routes answered anew in one go.

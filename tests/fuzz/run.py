@@ -48,7 +48,10 @@ def main() -> int:
     if unknown:
         parser.error(f"no target {unknown[0]!r}; there are: {', '.join(TARGETS)}")
     failed = [name for name in names if not _child(name, arguments.seconds / len(names), engine)]
-    print(f"{len(names) - len(failed)} of {len(names)} targets kept their promises" + "".join(f", not {x}" for x in failed))
+    print(
+        f"{len(names) - len(failed)} of {len(names)} targets kept their promises"
+        + "".join(f", not {x}" for x in failed)
+    )
     return 1 if failed else 0
 
 
@@ -140,7 +143,10 @@ def _report(name: str, data: bytes) -> None:
         TARGETS[name].run(data)
     except Exception:
         traceback.print_exc(file=sys.stdout)
-    print(f'\n\ndef test_found_in_{name}() -> None:\n    TARGETS["{name}"].run(bytes.fromhex("{data.hex()}"))\n', flush=True)
+    print(
+        f'\n\ndef test_found_in_{name}() -> None:\n    TARGETS["{name}"].run(bytes.fromhex("{data.hex()}"))\n',
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
