@@ -130,6 +130,12 @@ class Lab:
             links = sorted(sorted([":".join(link.one), ":".join(link.two)]) for link in topology.links)
             if note is not None and note["links"] != links:
                 raise LabFailure(f"lab {self.place.name} was made with other links; take it down first")
+            strange = self._strange()
+            if note is None and strange:
+                raise LabFailure(
+                    f"{self.place.run_dir} holds {strange[0]}, which is nothing of a lab, and lab_down removes that "
+                    "folder; choose one that is empty or not there (ekho_lab_run_dir)"
+                )
             start_from: Image | None = None
             if not self._dry:
                 if not all(map(_has_begun, made)):
@@ -151,9 +157,9 @@ class Lab:
         if not os.path.isdir(run_dir) and not processes(run_dir):
             return {"machines": {}}
         with self._alone():
-            found = processes(run_dir)
-            if not found and not self._is_lab():
+            if os.path.isdir(run_dir) and not self._is_lab():
                 return {"machines": {}}
+            found = processes(run_dir)
             folders = sorted(name for name in _listed(run_dir) if name not in KEPT)
             made = [Machine(f"ekho-{name}", os.path.join(run_dir, name)) for name in folders]
             ended = {one.name: {"pid": pid(one)} for one in made if os.path.isdir(one.folder)}
@@ -190,13 +196,17 @@ class Lab:
         except LabFailure:
             if _is_whole_note(self.place.note_file):
                 raise  # it is somebody else's
-        strange = [name for name in _listed(self.place.run_dir) if not self._is_ours(name)]
+        strange = self._strange()
         if strange and os.path.exists(self.place.note_file):
             raise LabFailure(
                 f"{self.place.note_file} is damaged, and {strange[0]} beside it is nothing that a lab makes; remove "
                 f"{self.place.run_dir} yourself"
             )
-        return not strange and os.path.isdir(self.place.run_dir)
+        return not strange
+
+    def _strange(self) -> list[str]:
+        """What is in the run folder but not of a lab."""
+        return sorted(name for name in _listed(self.place.run_dir) if not self._is_ours(name))
 
     def _is_ours(self, name: str) -> bool:
         folder = os.path.join(self.place.run_dir, name)
@@ -351,7 +361,8 @@ class Lab:
             tell("boots again, from its disk")
             await start(machine, _begun_with(machine))
             return "again"
-        assert image is not None  # it is asked for when there is such a machine
+        if image is None:  # it was there when this run began
+            raise MachineError(f"{machine.name}: its files have been removed meanwhile; run this again")
         return await self._start_fresh(machine, image, tell)
 
     async def _start_fresh(self, machine: Machine, image: Image, tell: Tell) -> str:

@@ -189,20 +189,24 @@ def pid(machine: Machine) -> int | None:
 
 
 def processes(folder: str) -> dict[int, str]:
-    """What runs for a lab in FOLDER, or for one machine of it: process ids, with what each is.
+    """What runs for the lab in FOLDER, or for the one machine in it: process ids, with what each is.
 
     These are machines, also one that has not yet written down its process id, and connections that OpenSSH keeps open.
+    A folder further up has none.
     """
-    inside, found = os.path.join(folder, ""), {}
+    found = {}
     for number in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         try:
             words = _words(number)
         except OSError:  # gone meanwhile
             continue
-        if words[0].startswith(f"ssh: {inside}") and "[mux]" in words[0]:  # the name that it gives itself
-            found[number] = "ssh"
-        elif "-pidfile" in words[:-1] and words[words.index("-pidfile") + 1].startswith(inside):
-            found[number] = "qemu"
+        path, what = "", ""
+        if words[0].startswith("ssh: ") and words[0].endswith(" [mux]"):  # the name that it gives itself
+            path, what = words[0].removeprefix("ssh: ").removesuffix(" [mux]"), "ssh"
+        elif "-pidfile" in words[:-1]:
+            path, what = words[words.index("-pidfile") + 1], "qemu"
+        if folder in (os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+            found[number] = what
     return found
 
 

@@ -341,6 +341,8 @@ def test_down_removes_no_folder_of_somebody_else(labs: Labs) -> None:
     (folder / "letters").mkdir()
     (folder / "letters" / "mine").write_text("Dear")
     assert lab.remove() == []
+    with pytest.raises(LabFailure, match="holds letters, which is nothing of a lab"):
+        lab.make()
     (folder / "lab.json").write_text(json.dumps({"backend": "netns", "vrf": "rules"}))
     for attempt in (lab.remove, lab.make):
         with pytest.raises(LabFailure, match=r"holds a lab of another kind \(netns\); take that down first"):

@@ -97,6 +97,7 @@ def test_a_machine_is_found_with_and_without_its_file(
     assert processes(machine.folder) == {qemu.pid: "qemu"}
     assert processes(str(tmp_path.parent)) == {qemu.pid: "qemu"}
     assert processes(machine.folder[:-1]) == {}  # a folder whose name begins likewise
+    assert processes(str(tmp_path.parent.parent)) == {}  # one that holds many labs, or all of a user's files
 
 
 def test_what_does_not_end_when_asked_is_ended(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
