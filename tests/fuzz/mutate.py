@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,11 +42,12 @@ def inputs(draw: Any, seeds: Sequence[bytes]) -> bytes:
     return bytes(data)
 
 
-def smallest(run: Callable[[bytes], None], data: bytes) -> bytes:
-    """The input with everything taken away that is not needed for it to fail in the same way."""
+def smallest(run: Callable[[bytes], None], data: bytes, seconds: float = 30.0) -> bytes:
+    """The input with everything taken away that is not needed for it to fail in the same way, as far as time allows."""
     wanted = failure(run, data)
     size = max(1, len(data) // 2)
-    while size:
+    end = time.monotonic() + seconds
+    while size and time.monotonic() < end:
         at = 0
         while at < len(data):
             shorter = data[:at] + data[at + size :]

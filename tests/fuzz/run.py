@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import os
 import re
 import subprocess
@@ -27,6 +28,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 CORPUS = CHECKOUT / ".cache" / "fuzz"
 COLLECTION = "ansible_collections.ekho.ynl_mirror"
+#: What comes before an input that broke a promise, in what a child prints.
+_FOUND = "found: "
 sys.path.insert(0, str(CHECKOUT / ".cache" / "collections"))
 
 
@@ -38,6 +41,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("atheris", "hypothesis"), help="default: atheris if it is installed")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    logging.disable()
     engine = arguments.engine or ("atheris" if importlib.util.find_spec("atheris") else "hypothesis")
     if arguments.inside:
         return {"atheris": _atheris, "hypothesis": _hypothesis}[engine](arguments.target[0], arguments.seconds)
@@ -66,8 +70,11 @@ def _child(name: str, seconds: float, engine: str) -> bool:
     edges = re.findall(r" ft: (\d+)", output)
     found = f", {edges[-1]} features" if edges else ""
     print(f"{name:15} {engine:10} {count:9} inputs, {count / taken:7.0f}/s{found}", flush=True)
-    if done.returncode:
-        print(done.stdout[-20000:] or done.stderr[-4000:], flush=True)
+    found_input = re.search(rf"^{_FOUND}([0-9a-f]*)$", output, re.MULTILINE)
+    if found_input:
+        _report(name, bytes.fromhex(found_input[1]))
+    elif done.returncode:
+        print(output[-4000:], flush=True)
     return done.returncode == 0
 
 
@@ -86,11 +93,13 @@ def _atheris(name: str, seconds: float) -> int:
         try:
             target.run(data)
         except Exception:
-            _report(name, data)
+            print(f"\n{_FOUND}{data.hex()}", flush=True)
             os._exit(1)  # libFuzzer would go on to write a crash file, and knows nothing about Python
 
-    settings = (f"-max_total_time={max(1, round(seconds))}", "-max_len=4096", "-rss_limit_mb=1500", "-timeout=10")
-    atheris.Setup([sys.argv[0], *settings, "-print_final_stats=1", str(corpus)], run)
+    settings = [f"-max_total_time={max(1, round(seconds))}", "-max_len=4096", "-rss_limit_mb=1500", "-timeout=10"]
+    # An input that takes too long or too much memory ends in a file there.
+    settings += ["-print_final_stats=1", f"-artifact_prefix={CORPUS}/{name}-"]
+    atheris.Setup([sys.argv[0], *settings, str(corpus)], run)
     atheris.Fuzz()
     return 0
 
@@ -123,7 +132,7 @@ def _hypothesis(name: str, seconds: float) -> int:
         try:
             target.run(data)
         except Exception:
-            _report(name, data)
+            print(f"\n{_FOUND}{data.hex()}", flush=True)
             raise Enough from None
 
     try:
