@@ -22,6 +22,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadFileScheduling
+
     from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -43,7 +46,7 @@ sys.path.insert(0, str(COLLECTIONS))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
 # Those that take minutes come first, so that the others run beside them; then what is quick and says most.
-LONG = ("lab", "tooling/test_oldest_python.py", "tooling/test_molecule.py")
+LONG = ("lab", "tooling/test_oldest_python.py", "vrf", "tooling/test_molecule.py")
 ORDER = (*LONG, "unit", "tooling/test_lint.py", "integration")
 
 
@@ -55,6 +58,20 @@ def _position(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests in ORDER; within one group the order stays as collected."""
     items.sort(key=_position)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Hand out tests by file, but all of tests/vrf to one process: elsewhere each would start a guest for its part."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/vrf" if nodeid.startswith("tests/vrf/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -48,7 +48,7 @@ OFFLOADED = {
     "b": ["192.168.11.0/24 dev eth3", "fd00:11::/64 dev eth3"],
 }
 NOTHING: dict[str, list[str]] = {"a": [], "b": []}
-_SECONDS = 20.0  # how long `until` waits: far more than anything here takes, even on a busy machine
+_SECONDS = 60.0  # how long `until` waits: far more than anything here takes, even on a busy or emulated machine
 _numbers = itertools.count()
 
 _END_HOST = {
@@ -271,7 +271,7 @@ class MirrorLab:
         subnets = {"eth1": 101, "eth2": 102, "eth3": 11, "eth4": 12}
         batch(self.host_a, *_end_host(11))
         batch(self.host_b, *_end_host(12))
-        batch(self.host, *_addresses("eth1", 101, 2), *_addresses("eth2", 102, 2))
+        batch(self.host, *link_addresses("eth1", 101, 2), *link_addresses("eth2", 102, 2))
         # The slow way there is in a table of its own, so that the main table, which the mirror follows, is empty.
         slow = [f"route add {route} table 200" for route in KERNEL_ROUTES]
         batch(self.host, *slow, "rule add pref 33000 lookup 200")
@@ -287,7 +287,7 @@ class MirrorLab:
         """A link of a VRF that is made of policy rules; its connected routes stand in the VRF's table."""
         batch(
             self.dpu,
-            *_addresses(link, subnet, 1, " noprefixroute"),
+            *link_addresses(link, subnet, 1, " noprefixroute"),
             f"route add 192.168.{subnet}.0/24 dev {link} proto kernel scope link src 192.168.{subnet}.1 table {table}",
             f"route add fd00:{subnet}::/64 dev {link} proto kernel metric 256 table {table}",
         )
@@ -332,13 +332,17 @@ class MirrorLab:
         """The reverse."""
         batch(self.host, *(f"route del {route}" for route in KERNEL_ROUTES))
 
+    def tables(self) -> dict[int, str]:
+        """The DPU's VRFs, by table."""
+        return {table: name for name, table in TABLES.items()}
+
     def mirrored(self, protocol: int = MIRROR) -> dict[str, list[str]]:
         """What stands under the mirror's protocol number, by VRF, in words as short as ``10.0.0.0/8 dev eth3``.
 
         In another table than the VRFs' it would stand under that table's number.
         """
-        found: dict[str, list[str]] = {"a": [], "b": []}
-        names = {str(table): name for name, table in TABLES.items()}
+        names = {str(table): name for table, name in self.tables().items()}
+        found: dict[str, list[str]] = {name: [] for name in names.values()}
         for family in ("-4", "-6"):
             for route in self.dpu.ip_json(f"{family} -N route show table all proto {protocol}"):
                 table = str(route.get("table", 254))
@@ -402,7 +406,8 @@ def _sysctls(namespace: Namespace, values: dict[str, Any]) -> None:
     namespace.run("sysctl", "-q", "-w", *(f"{key}={value}" for key, value in values.items()))
 
 
-def _addresses(link: str, subnet: int, last: int, options: str = "") -> list[str]:
+def link_addresses(link: str, subnet: int, last: int, options: str = "") -> list[str]:
+    """The lines that set a link up and give it its addresses in a subnet of the lab."""
     return [
         f"link set {link} up",
         f"address add 192.168.{subnet}.{last}/24 dev {link}{options}",
@@ -412,7 +417,7 @@ def _addresses(link: str, subnet: int, last: int, options: str = "") -> list[str
 
 def _end_host(subnet: int) -> list[str]:
     return [
-        *_addresses("eth1", subnet, 2),
+        *link_addresses("eth1", subnet, 2),
         f"route add default via 192.168.{subnet}.1",
         f"route add default via fd00:{subnet}::1",
     ]

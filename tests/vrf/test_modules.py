@@ -1,0 +1,271 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vrf_route by the name of a VRF in every state, and vrf_info, on a machine with VRF devices."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fact_mapping import map_facts
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.vrf_target import TaskError
+from ansible_collections.ekho.ynl_mirror.plugins.modules import vrf_info, vrf_route
+from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import batch
+from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.vrf_lab import ends, vrf
+from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
+
+MODULES = {"vrf_info": vrf_info, "vrf_route": vrf_route}
+OURS = "proto 121"
+V4 = {"dst": "10.0.0.0/8", "gateway": "192.0.2.2"}
+V6 = {"dst": "fd09::/16", "gateway": "fd00:1::2"}
+V4_LINE = f"10.0.0.0/8 via 192.0.2.2 dev eth1 {OURS}"
+V6_LINE = f"fd09::/16 via fd00:1::2 dev eth1 {OURS} metric 1024"
+
+
+class VrfRouter(Router):
+    """The router's eth1 in VRF red (table 1000), its eth2 in VRF blue (table 100000); red ends in an unreachable."""
+
+    @classmethod
+    def make(cls, namespace: Namespace) -> VrfRouter:
+        """In as few processes as can be: each costs a guest long."""
+        namespace.run("sysctl", "-q", "-w", "net.ipv6.conf.default.accept_dad=0")
+        lines = [*vrf("red", 1000), *vrf("blue", 100000), *ends(1000)]
+        for number, (name, network) in enumerate((("red", "192.0.2"), ("blue", "198.51.100")), start=1):
+            link, peer = f"eth{number}", f"peer{number}"
+            lines += [f"link add {link} type veth peer name {peer}", f"link set dev {link} master {name}"]
+            lines += [f"link set dev {peer} up", f"link set dev {link} up"]
+            lines += [f"address add {network}.1/24 dev {link}", f"address add fd00:{number}::1/64 dev {link} nodad"]
+        batch(namespace, *lines)
+        return cls(namespace)
+
+    def task(self, state: str = "merged", *routes: object, **options: Any) -> dict[str, Any]:
+        """Run a task on VRF red."""
+        if not {"vrf", "table"} & options.keys():
+            options["vrf"] = "red"
+        return super().task(state, *routes, **{"table": None, **options})
+
+    def mirrored(self, vrf: str = "red") -> list[str]:
+        """What is ours in a VRF."""
+        return self.show(f"vrf {vrf} proto 121")
+
+    def others(self) -> list[str]:
+        """What is anybody else's in the VRFs' tables."""
+        return [line for line in self.show("table all") if " table 1000" in line and OURS not in line]
+
+
+@pytest.fixture
+def router(namespaces: NamespaceFactory) -> VrfRouter:
+    return VrfRouter.make(namespaces("router"))
+
+
+def test_merged(router: VrfRouter) -> None:
+    others = router.others()
+    result = router.twice("merged", V4, V6, diff=True)
+    assert gathered(router) == [{**V4, "dev": "eth1"}, {**V6, "dev": "eth1"}]
+    assert (result["vrf"], result["table"]) == ("red", 1000)
+    assert result["commands"] == [
+        "ip route add 10.0.0.0/8 via 192.0.2.2 proto 121 vrf red",
+        "ip -6 route add fd09::/16 via fd00:1::2 proto 121 metric 1024 vrf red",
+    ]
+    assert result["diff"]["after_header"] == "vrf red"
+    assert result["diff"]["after"] == f"{V4_LINE}\n{V6_LINE}\n"
+    assert router.others() == others
+    assert router.mirrored("blue") == []
+
+
+def test_replaced(router: VrfRouter) -> None:
+    others = router.others()
+    router.task("merged", V4, {**V4, "metric": 7}, V6)
+    result = router.twice("replaced", {**V4, "gateway": "192.0.2.3"})
+    assert (result["stats"]["replaced"], result["stats"]["deleted"]) == (1, 1)
+    assert gathered(router) == [{**V4, "gateway": "192.0.2.3", "dev": "eth1"}, {**V6, "dev": "eth1"}]
+    assert router.others() == others
+
+
+def test_overridden(router: VrfRouter) -> None:
+    """Of red's table nothing stays but what others own: the connected routes, the addresses, the unreachable end."""
+    router.task("merged", V4, V6)
+    blue = {"dst": "10.0.0.0/8", "gateway": "198.51.100.2"}
+    router.task("merged", blue, vrf="blue")
+    others = router.others()
+    wanted = {"dst": "10.1.0.0/16", "gateway": "192.0.2.9"}
+    result = router.twice("overridden", wanted)
+    assert (result["stats"]["added"], result["stats"]["deleted"]) == (1, 2)
+    assert gathered(router) == [{**wanted, "dev": "eth1"}]
+    assert gathered(router, "blue") == [{**blue, "dev": "eth2"}]
+    assert router.others() == others
+
+
+def test_deleted(router: VrfRouter) -> None:
+    others = router.others()
+    router.task("merged", V4, {**V4, "metric": 7}, V6)
+    result = router.twice("deleted", {"dst": "10.0.0.0/8", "metric": 7})
+    assert result["commands"] == ["ip route del 10.0.0.0/8 via 192.0.2.2 dev eth1 proto 121 metric 7 vrf red"]
+    router.twice("deleted", routes=None)
+    assert gathered(router) == []
+    assert router.others() == others
+    # The end of the table is not the mirror's, so that it is not deleted unless its owner is named.
+    with pytest.raises(TaskError, match=r"protocol boot holds it"):
+        router.task("deleted", {"dst": "0.0.0.0/0"})
+
+
+def test_gathered(router: VrfRouter) -> None:
+    router.task("merged", V4, V6)
+    result = router.task("gathered", routes=None)
+    assert (result["vrf"], result["table"], result["changed"]) == ("red", 1000, False)
+    assert [(item["dst"], item["dev"]) for item in result["gathered"]] == [
+        ("10.0.0.0/8", "eth1"),
+        ("fd09::/16", "eth1"),
+    ]
+    everybodys = router.task("gathered", routes=None, protocol="any")["gathered"]
+    found = {(item["dst"], item["type"]) for item in everybodys}
+    assert {("0.0.0.0/0", "unreachable"), ("::/0", "unreachable"), ("192.0.2.0/24", "unicast")} <= found
+    # What it gathers is what it takes.
+    again = router.task("merged", *result["gathered"], vrf="red")
+    assert not again["changed"]
+
+
+def test_rendered(router: VrfRouter) -> None:
+    """For a VRF that need not be there."""
+    result = router.task("rendered", V4, vrf="green")
+    assert result["commands"] == ["ip route replace 10.0.0.0/8 via 192.0.2.2 proto 121 vrf green"]
+
+
+def test_the_commands_told_do_the_same(router: VrfRouter, namespaces: NamespaceFactory) -> None:
+    twin = VrfRouter.make(namespaces("twin"))
+    multipath = {"dst": "10.3.0.0/16", "nexthops": [{"gateway": "192.0.2.2", "weight": 3}, {"gateway": "192.0.2.3"}]}
+    steps = (
+        ("merged", [V4, V6, multipath, {"dst": "10.4.0.0/16", "type": "blackhole"}]),
+        ("replaced", [{**V4, "gateway": "192.0.2.3", "mtu": 1400}, {**V6, "metric": 5}]),
+        ("overridden", [multipath, {"dst": "10.5.0.0/16", "dev": "eth2"}]),
+        ("deleted", [{"dst": "10.3.0.0/16"}]),
+    )
+    for state, items in steps:
+        for command in router.task(state, *items)["commands"]:
+            twin.namespace.run(*command.split())
+        assert twin.mirrored() == router.mirrored()
+        assert gathered(twin) == gathered(router)
+
+
+def test_a_route_whose_link_is_in_another_vrf(router: VrfRouter) -> None:
+    """`dev` is enough without a gateway; a gateway there is resolved over its link when it is said to be on it."""
+    far = [
+        {"dst": "10.1.0.0/16", "dev": "eth2"},
+        {"dst": "10.2.0.0/16", "gateway": "198.51.100.2", "dev": "eth2", "onlink": True},
+        {"dst": "10.3.0.0/16", "dev": "blue"},
+        {"dst": "fd10::/32", "dev": "eth2"},
+        {"dst": "fd11::/32", "gateway": "fd00:2::2", "dev": "eth2", "onlink": True},
+        {"dst": "fd12::/32", "dev": "blue"},
+    ]
+    result = router.twice("merged", *far)
+    assert result["stats"]["added"] == len(far)
+    error = router.refused("merged", {"dst": "10.4.0.0/16", "gateway": "198.51.100.2"})
+    assert "name dev, and set onlink" in str(error)
+    for link, left in (("blue", 4), ("eth2", 0)):
+        router.namespace.ip(f"link set dev {link} down")
+        assert len(router.task("gathered", routes=None)["gathered"]) == left
+        router.namespace.ip(f"link set dev {link} up")
+    assert router.twice("merged", *far)["stats"]["added"] == len(far)
+
+
+def test_a_table_is_named_by_its_vrf_in_what_is_told(router: VrfRouter) -> None:
+    result = router.task("merged", V4, table=1000)
+    assert (result["vrf"], result["commands"][0].split()[-2:]) == ("red", ["table", "1000"])
+    batch(router.namespace, "link set dev red down", "link set dev red name green", "link set dev green up")
+    assert gathered(router, "green") == [{**V4, "dev": "eth1"}]
+
+
+def test_a_vrf_made_again_with_another_table_has_none_of_its_routes(router: VrfRouter) -> None:
+    router.task("merged", V4)
+    batch(router.namespace, "link del dev red", *vrf("red", 4294967295, "eth1"))
+    result = router.twice("merged", V4)
+    assert (result["table"], result["stats"]["added"]) == (4294967295, 1)
+    assert router.show("table 1000 proto 121") == []
+
+
+def test_a_name_that_is_no_vrf(router: VrfRouter) -> None:
+    there = "there are: blue (table 100000), red (table 1000)"
+    for name, words in (("rde", "no VRF named 'rde'"), ("eth1", "link eth1 is no VRF device (kind veth)")):
+        assert str(router.refused("merged", V4, vrf=name)) == f"vrf: {words}; {there}"
+
+
+def test_vrf_info(router: VrfRouter) -> None:
+    router.task("merged", V4)
+    router.namespace.ip("address add 192.0.2.77/32 dev red")
+    facts = module(router, "vrf_info")
+    assert facts["vrfs"] == [
+        {"name": "red", "table": 1000, "links": ["eth1"], "device": True},
+        {"name": "blue", "table": 100000, "links": ["eth2"], "device": True},
+    ]
+    links = {link["name"]: link for link in facts["links"]}
+    assert (links["eth1"]["vrf"], links["eth1"]["master"], links["eth1"]["table"]) == ("red", "red", None)
+    assert (links["red"]["kind"], links["red"]["table"]) == ("vrf", 1000)
+    assert (links["peer1"]["vrf"], links["peer1"]["master"]) == (None, None)
+    addresses = {fact["address"]: (fact["link"], fact["vrf"]) for fact in facts["addresses"]}
+    assert addresses["192.0.2.1"] == ("eth1", "red")
+    assert addresses["192.0.2.77"] == ("red", "red")
+    ours = [route for route in facts["routes"] if route["protocol"] == "ynl_mirror"]
+    assert [(route["dst"], route["vrf"], route["table"]) for route in ours] == [("10.0.0.0/8", "red", 1000)]
+    assert {route["vrf"] for route in facts["routes"]} == {"red", "blue", None}
+    [rule] = [rule for rule in facts["rules"] if rule["priority"] == 1000 and rule["family"] == "ipv4"]
+    assert rule["l3mdev"] is True
+
+
+def test_the_module_itself_in_check_and_diff_mode(router: VrfRouter) -> None:
+    task = {"vrf": "red", "dst": "10.0.0.0/8", "gateway": "192.0.2.2"}
+    predicted = module(router, "vrf_route", _ansible_check_mode=True, _ansible_diff=True, **task)
+    assert router.mirrored() == []
+    done = module(router, "vrf_route", _ansible_diff=True, **task)
+    for result in (predicted, done):
+        assert (result["changed"], result["vrf"], result["table"]) == (True, "red", 1000)
+        assert result["commands"] == ["ip route add 10.0.0.0/8 via 192.0.2.2 proto 121 vrf red"]
+    assert predicted["diff"]["after"] == "10.0.0.0/8 via 192.0.2.2 proto 121\n"
+    assert done["diff"]["after"] == f"{V4_LINE}\n"
+    assert not module(router, "vrf_route", **task)["changed"]
+
+
+def test_a_host_is_mapped_by_the_facts_and_offloaded_by_the_module(router: VrfRouter) -> None:
+    """The way without daemons; red is entered by an address of its device."""
+    batch(router.namespace, "address add 192.0.2.77/32 dev red", "address add fd00::77/128 dev red nodad")
+    host = [{"dst": "192.0.2.0/24", "gateway": "192.0.2.77"}, {"dst": "fd00:1::/64", "gateway": "fd00::77"}]
+    mapped = map_facts([*host, {"dst": "10.9.0.0/16", "gateway": "192.0.2.77"}], module(router, "vrf_info"), Policy())
+    assert mapped["unmapped"][0]["reason"].startswith("nexthop: vrf red says unreachable for 0.0.0.0/0")
+    blue = mapped["vrfs"]["blue"]
+    assert (blue["table"], mapped["vrfs"]["red"]["routes"]) == (100000, [])
+    router.twice("overridden", *blue["routes"], vrf="blue")
+    assert gathered(router, "blue") == [{"dst": "192.0.2.0/24", "dev": "eth1"}, {"dst": "fd00:1::/64", "dev": "eth1"}]
+    # What is mirrored is no way for the next run.
+    assert map_facts(host, module(router, "vrf_info"), Policy())["vrfs"] == {**mapped["vrfs"]}
+
+
+def gathered(router: VrfRouter, vrf: str = "red") -> list[dict[str, Any]]:
+    """The routes that are ours, as the items of a task that leaves out what goes without saying."""
+    usual = {"type": ("unicast",), "metric": (0, 1024)}
+    items = router.task("gathered", routes=None, vrf=vrf)["gathered"]
+    return [{key: value for key, value in item.items() if value not in usual.get(key, ())} for item in items]
+
+
+def module(router: VrfRouter, name: str, **arguments: object) -> dict[str, Any]:
+    """Run a module with all that Ansible puts around it but the transport; its result."""
+    return router.namespace.call(_main, name, arguments)
+
+
+def _main(name: str, arguments: dict[str, object]) -> dict[str, Any]:
+    # What Ansible's wrapper does on the machine, in the process that the module runs in.
+    basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
+    basic._ANSIBLE_PROFILE = "legacy"
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):
+        MODULES[name].main()
+    result = json.loads(written.getvalue())
+    assert isinstance(result, dict)
+    assert "failed" not in result, result
+    return result
