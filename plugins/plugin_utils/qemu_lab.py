@@ -329,7 +329,8 @@ class Lab:
             while True:
                 await asyncio.sleep(max(0.1, told + QUIET_SECONDS - time.monotonic()))
                 if time.monotonic() >= told + QUIET_SECONDS:
-                    tell(f"is still at it; its console: {last_words(machine)[:80] or '(empty)'}")
+                    said = last_words(machine)[:80]
+                    tell(f"is still at it; its console: {said}" if said else "is still at it")
 
         reminder = asyncio.create_task(remind())
         try:
