@@ -30,7 +30,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirrored_lab import (
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import copy_checkout
 
-pytestmark = [pytest.mark.controller, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.controller, pytest.mark.timeout(1500)]
 
 DAEMONS = {DPU: "agent", HOST: "listener"}
 NEXT_VERSION = "99.0.0"

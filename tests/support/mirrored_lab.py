@@ -20,7 +20,8 @@ from pathlib import Path
 
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import COLLECTIONS, run_tool
 
-SECONDS = 180.0  # the most that anything takes: a reboot, on a machine that is busy
+SECONDS = 300.0  # the most that anything takes, on a machine that is busy: a reboot
+PLAY_SECONDS = 900.0  # and a play
 DPU, HOST = "ekho-dpu", "ekho-host"
 #: Who traces whom.
 WAYS = {"ekho-host-a": ("192.168.12.2", "fd00:12::2"), "ekho-host-b": ("192.168.11.2", "fd00:11::2")}
@@ -82,13 +83,13 @@ class MirroredLab:
             f"--extra-vars=ekho_lab_name={self.name}",
             *options,
             f"ekho.ynl_mirror.{playbook}",
-            seconds=2 * SECONDS,
+            seconds=PLAY_SECONDS,
             env={"ANSIBLE_COLLECTIONS_PATH": str(collections)},
         )
 
     def molecule(self, step: str) -> str:
         """One step of the Molecule scenario `qemu`, which is this lab's."""
-        return run_tool("molecule", step, "-s", "qemu", seconds=5 * SECONDS, env={"EKHO_MOLECULE_LAB": self.name})
+        return run_tool("molecule", step, "-s", "qemu", seconds=PLAY_SECONDS, env={"EKHO_MOLECULE_LAB": self.name})
 
     def shell(self, machine: str, script: str, seconds: float = SECONDS) -> str:
         """What a script prints on a machine; AssertionError when it fails there."""
