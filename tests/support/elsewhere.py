@@ -24,6 +24,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.guest import Guest
 #: In the guest: the descriptor that reports are written to.
 REPORTS = "YNL_MIRROR_TEST_REPORTS"
 _END = "END"
+#: What a test may take there: on a busy machine the guest gets a part of a processor that it emulates.
+_SECONDS = 600
 #: What the guest's pytest said last, for when it ends before its time.
 _TAIL = 40
 
@@ -49,7 +51,7 @@ class Elsewhere:
                 while nodeid not in self._ended:
                     self._read(process)
             except Exception as error:  # whatever it is, every test fails with it
-                self._failure = f"no guest to run this in: {error}"
+                self._failure = f"in a guest, as root can make no VRF device here: {error}"
         if nodeid not in self._ended:
             pytest.fail(self._failure, pytrace=False)
         self._left.discard(nodeid)
@@ -68,7 +70,8 @@ class Elsewhere:
     def _start(self) -> subprocess.Popen[str]:
         guest = self._stack.enter_context(Guest())
         tests = shlex.join(self._nodeids)
-        script = f"{REPORTS}=3 CI=true exec python3 -m pytest -p no:cacheprovider {tests} 3>&1 1>&2"
+        pytest_there = f"python3 -m pytest -p no:cacheprovider --timeout={_SECONDS} {tests}"
+        script = f"{REPORTS}=3 CI=true exec {pytest_there} 3>&1 1>&2"
         self._said = guest.folder / "said"
         with self._said.open("w") as said:
             self._process = subprocess.Popen(
