@@ -26,7 +26,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fields import Conf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.recorder import Journal, recorded
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replay import Replay
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replay import Replay, header
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import PROGRAM, MirrorLab, until
@@ -254,7 +254,7 @@ def test_a_journal_goes_on_behind_what_is_whole(tmp_path: Path) -> None:
 def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "file"
     other = pcapng.section(pcapng.Section("tcpdump", "", ""), ("nlmon0",))
-    damaged = bytearray(pcapng.section(pcapng.Section("x", "", '{"ynl_mirror_journal": 1}'), ("",)) * 2)
+    damaged = bytearray(header(SETTINGS, "Linux") * 2)
     damaged[-4] ^= 1
     for content, why in (
         (b"root:x:0:0\n", "no pcapng file"),
