@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every Molecule scenario in namespaces: roles, modules, the whole offload, played twice for idempotence, then verified.
+"""Every Molecule scenario in namespaces: roles, modules, the whole offload, played twice, then verified.
 
 The one with virtual machines is played step by step in tests/lab.
 """
