@@ -58,8 +58,8 @@ def _labs() -> Iterator[Labs]:
     folder = Path(tempfile.mkdtemp(prefix="ynl-qemu-"))  # not pytest's: a socket's path must be short
     made: list[QemuLab] = []
 
-    def make(name: str = "one", hosts: Any = SOLO, links: Any = ()) -> QemuLab:
-        made.append(QemuLab(folder, name, hosts, links))
+    def make(name: str = "one", hosts: Any = None, links: Any = ()) -> QemuLab:
+        made.append(QemuLab(folder, name, SOLO if hosts is None else hosts, links))
         return made[-1]
 
     try:
