@@ -39,5 +39,7 @@ def test_library_and_daemons_run_on_the_oldest_python() -> None:
         warnings.warn(f"no Python {OLDEST_PYTHON} on this machine: nothing was tried on it", stacklevel=1)
         pytest.skip(f"no Python {OLDEST_PYTHON} on this machine (PATH, pyenv)")
     command = [str(_environment(python)), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not controller"]
+    # An action plugin runs on the controller, whose Python is newer and has Ansible.
+    command += ["--ignore=tests/unit/plugins/action"]
     output = run_tool(*command, "tests/unit", "tests/integration", seconds=1200)
     print(output)
