@@ -150,9 +150,7 @@ class Agent:
         keep_alive(writer)
         # The same host anew: the connection before is half open at best. While it ends, yet another may have come.
         while name in self._sessions and not self._sessions[name][1].done():
-            old = self._sessions[name][1]
-            old.cancel()
-            await asyncio.gather(old, return_exceptions=True)
+            await daemon.end(self._sessions[name][1])
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
         session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)

@@ -22,6 +22,8 @@ from .kernel import KernelError, Monitor
 _LOG = logging.getLogger("ynl_mirror")
 #: Changes a watcher may lag behind before it loses the oldest ones (and is told how many).
 _WATCH_BACKLOG = 10000
+#: Seconds after which a task that was cancelled and goes on is cancelled again.
+_AGAIN = 1.0
 
 
 class Stop(Exception):
@@ -145,6 +147,13 @@ def monitor(receive_buffer: int, deaf_to: int | None = None) -> Monitor:
             *(opened.granted, receive_buffer),
         )
     return opened
+
+
+async def end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it has ended: what it waits for may swallow a cancellation (python/cpython issue 86296)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_AGAIN)
 
 
 def now() -> float:
