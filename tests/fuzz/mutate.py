@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ _WORDS = tuple(struct.pack("=I", number) for number in (0, 1, 3, 4, 15, 0x7FFFFF
 
 
 @st.composite
-def inputs(draw: Any, seeds: Sequence[bytes]) -> bytes:
+def inputs(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
     """A seed, or two in a row, after some edits; or just bytes."""
     data = bytearray(draw(st.sampled_from(seeds)))
     if draw(st.booleans()):

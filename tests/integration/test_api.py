@@ -231,7 +231,7 @@ def test_signals_stay_with_the_daemon(path: str) -> None:
         caught = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, caught.set)
         async with serve(Listener(), path, None):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             await asyncio.wait_for(caught.wait(), 5)
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         return caught.is_set()

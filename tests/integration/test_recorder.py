@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import cli, pcapng
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils import pcapng
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.changes import events
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import JournalConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fields import ConfigError
@@ -141,16 +141,16 @@ def test_a_replay_ends_in_the_same_state_by_the_same_changes(
 # -- the daemons
 
 
+def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]}
+    return subprocess.run(
+        [*PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
 def _replay_command(file: Path, *options: str) -> tuple[int, Changes, str]:
     """Exit code, changes and summary, what went to stderr."""
-    result = subprocess.run(
-        [*PROGRAM, "replay", str(file), "--json", *options],
-        env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    result = _command("replay", str(file), "--json", *options)
     return result.returncode, [json.loads(line) for line in result.stdout.splitlines()], result.stderr
 
 
@@ -301,11 +301,10 @@ def test_without_a_journal_nothing_stands_in_between() -> None:
         assert recorded(None, SETTINGS, sockets) is sockets
 
 
-def test_the_command_line_asks_for_a_journal_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_asks_for_a_journal_too(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine\n")
     config = tmp_path / "listener.json"
     config.write_text(json.dumps({"plaintext": True, "control_socket": str(tmp_path / "socket")}))
-    assert cli.main(["listen", "--config", str(config), "--journal", str(tmp_path / "notes")]) == 2
-    assert (
-        "notes is there and cannot be continued (byte 0: no pcapng file); name another file" in capsys.readouterr().err
-    )
+    result = _command("listen", "--config", str(config), "--journal", str(tmp_path / "notes"))
+    assert result.returncode == 2
+    assert "notes is there and cannot be continued (byte 0: no pcapng file); name another file" in result.stderr

@@ -226,7 +226,8 @@ def test_a_reboot_of_the_host_is_not_noticed(lab: MirroredLab) -> None:
     # Not just left behind: they follow the host's routes again.
     lab.shell(HOST, "ip route del 192.168.11.0/24")
     until(lambda: lab.hops()["192.168.11.2"] == 4, lambda: "the listener does not follow any more")
-    lab.shell(HOST, f"systemctl disable own-routes; rm -f {unit}")
+    lab.shell(HOST, f"systemctl restart own-routes; systemctl disable own-routes; rm -f {unit}")
+    lab.wait_for_hops(2)
 
 
 def test_the_end_leaves_nothing(fresh: Fresh, lab: MirroredLab) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -24,10 +23,10 @@ def test_who_is_interrupted_ends_what_is_at_work(number: int) -> None:
     def work() -> None:
         with _interrupted_in_order():
             try:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
                 done.append("work")
             finally:
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
                 done.append("tidying")
 
     with pytest.raises(KeyboardInterrupt):

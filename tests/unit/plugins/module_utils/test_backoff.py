@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import time
 from pathlib import Path
@@ -46,7 +45,7 @@ def test_a_signal_ends_the_pause() -> None:
     assert backoff.sleep(0.01)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        os.kill(os.getpid(), signal.SIGTERM)  # waits until somebody takes it
+        signal.raise_signal(signal.SIGTERM)  # to this thread: it waits until somebody takes it
         assert not backoff.sleep(30)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

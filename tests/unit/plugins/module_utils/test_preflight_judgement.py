@@ -191,7 +191,8 @@ def test_ones_own_certificate_is_a_problem_and_one_that_the_role_replaces_is_not
     made = one(on_dpu(tls=tls))
     assert (own.check, own.level) == ("certificates", "problem")
     assert (made.level, made.way_out) == ("warning", "ekho.ynl_mirror.mirror replaces it")
-    assert told in own.found == made.found
+    assert own.found == made.found
+    assert told in own.found
 
 
 def test_certificates_that_end_soon() -> None:
