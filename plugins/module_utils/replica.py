@@ -66,8 +66,7 @@ class Replica:
         # member's replacement is told for each route of its groups: a routing daemon makes objects all the time.
         body = wire.attributes(message, wire.NLMSGHDR.size + _NHMSG_SIZE, len(message))
         number = next((value for kind, value in body if kind == _NHA_ID), b"")
-        if int.from_bytes(number, sys.byteorder) in self.rib.nexthop_objects:
-            self.rib.ask()
+        self.rib.ask_for_object(int.from_bytes(number, sys.byteorder))
 
     def _link(self, exists: bool, message: bytes) -> None:
         # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.

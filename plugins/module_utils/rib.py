@@ -73,7 +73,7 @@ class Rib:
         self.rereads: dict[Reread, None] = {}  # a set that keeps its order
         self.recording = False
         self.reader = wire.RouteReader()
-        self.nexthop_objects: set[int] = set()  # that routes have ever named
+        self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever named, and in which tables
         self._accept = accept
         self._rejected = rejected
         # Routes come in runs with one path: where the last one belongs.
@@ -114,6 +114,12 @@ class Rib:
         """Ask for every followed table again, or for its routes that leave by one link."""
         for family, table in self._scopes():
             self.rereads[Reread(family, table, oif)] = None
+
+    def ask_for_object(self, number: int) -> None:
+        """Ask for the followed tables whose routes have named a nexthop object."""
+        for family, table in sorted(self.nexthop_objects.get(number, ())):
+            if self.follows(table):
+                self.rereads[Reread(family, table)] = None
 
     def _scopes(self) -> Iterator[TableKey]:
         if self._follow is None:
@@ -167,7 +173,7 @@ class Rib:
         if "cloned" in path.extras or not self._accepts(path):
             return False
         if path.nh_id is not None:
-            self.nexthop_objects.add(path.nh_id)
+            self.nexthop_objects.setdefault(path.nh_id, set()).add((path.family, path.table))
         return True
 
     def _accepts(self, path: Path) -> bool:
@@ -301,6 +307,38 @@ def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry | N
     return _entry(paths) if paths else None
 
 
+def merged(old: Entry, found: Entry | None, oif: int) -> Entry | None:
+    """The entry after a dump of the routes over one link, None when nothing is left, or AMBIGUOUS.
+
+    Such a dump has the paths over that link in their order, but not where they stand among others.
+    """
+    paths, fresh = paths_of(old), paths_of(found)
+    beside = [path for path in paths if oif not in path.links]
+    if not beside and not _may_live_on(paths, fresh):
+        return found
+    if len(set(paths)) < len(paths) or len(set(fresh)) < len(fresh):  # dead hops made two look alike
+        return AMBIGUOUS
+    places = {_order(path) for path in fresh if path not in paths}
+    if _may_live_on(paths, fresh, oif) or any(_order(path) in places for path in beside):
+        return AMBIGUOUS
+    # Those of another tos or metric have their place by that; where nothing is new, what is left keeps its own.
+    kept = [path for path in paths if _order(path) not in places and (path in fresh or oif not in path.links)]
+    kept += [path for path in fresh if _order(path) in places]
+    return _entry(sorted(kept, key=_order)) if kept else None
+
+
+def _may_live_on(paths: Iterable[Path], fresh: tuple[Path, ...], oif: int | None = None) -> bool:
+    """Whether a path that is not over this link any more may be there with its other hops.
+
+    A group may have lost the member that led there, and IPv6 the hop. An IPv4 route keeps its dead hops.
+    """
+    return any(
+        len(path.links) > 1 and (path.nh_id is not None or path.family == AF_INET6)
+        for path in paths
+        if path not in fresh and (oif is None or oif in path.links)
+    )
+
+
 class Reading:
     """A dump on its way into the replica: feed it every chunk, then finish. Nothing changes before."""
 
@@ -340,22 +378,20 @@ class Reading:
         self._tell(changed)
 
     def _merge(self, table: dict[int, Entry], oif: int) -> None:
-        """Replace the entries that leave by one link; where other paths stand beside them, ask for the whole table."""
+        """Replace the paths over one link; where that link's dump alone does not tell, ask for the whole table."""
         known: dict[int, bool] = {}  # by identity: a table holds few different paths
         affected = []
         for key, entry in table.items():
             uses = known.get(id(entry))
             if uses is None:
-                uses = known[id(entry)] = any(oif in path.oifs for path in paths_of(entry))
+                uses = known[id(entry)] = any(oif in path.links for path in paths_of(entry))
             if uses:
                 affected.append(key)
-        affected += [key for key in self._found if key not in table]
         changed = set()
-        for key in affected:
-            before, after = table.get(key), self._found.get(key)
-            # Another path stands beside it, or other hops, which stay when an object loses its member.
-            apart = any(oif not in path.oifs for path in paths_of(before))
-            if apart or (after is None and any(len(path.oifs) > 1 for path in paths_of(before))):
+        for key in {**dict.fromkeys(affected), **dict.fromkeys(self._found)}:
+            before, found = table.get(key), self._found.get(key)
+            after = found if before is None else merged(before, found, oif)
+            if after is AMBIGUOUS:
                 self._rib.rereads[self._scope._replace(oif=None)] = None
                 continue
             if after is None:
@@ -364,10 +400,6 @@ class Reading:
                 table[key] = after
             if winner(before) != winner(after):
                 changed.add(key)
-        for key in self._found.keys() - set(affected):
-            # The entry is known without this link: another path stands beside the new one, in an order to be read.
-            if table[key] != self._found[key]:
-                self._rib.rereads[self._scope._replace(oif=None)] = None
         self._rib.replace((self._scope.family, self._scope.table), table)
         self._tell(changed)
 

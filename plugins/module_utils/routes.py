@@ -233,7 +233,9 @@ class Path:
 
     *metric* is ``rta_priority`` as the kernel reports it (an absent one is 0). *nh_id* names a nexthop object; the
     flattened hops stand in *nexthops* as well when the kernel gave them. *extras* names what this library keeps no
-    value for (``encap``, ``nat`` ...), so that a consumer can refuse instead of losing it.
+    value for (``encap``, ``nat`` ...), so that a consumer can refuse instead of losing it. *dead_links* are the
+    ifindexes of hops that the kernel passes over for now: no part of *nexthops*, but what happens to those links still
+    happens to this path.
     """
 
     family: int
@@ -248,13 +250,14 @@ class Path:
     nexthops: tuple[NextHop, ...] = ()
     nh_id: int | None = None
     extras: tuple[str, ...] = ()
+    dead_links: tuple[int, ...] = ()
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Paths are dictionary keys on the hot path: hash the fields once, not at every look-up.
         identity = (
             *(self.family, self.table, self.type, self.protocol, self.scope, self.tos, self.metric),
-            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras),
+            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras, self.dead_links),
         )
         object.__setattr__(self, "_hash", hash(identity))
 
@@ -265,6 +268,11 @@ class Path:
     def oifs(self) -> frozenset[int]:
         """The ifindexes of the links this path leaves by."""
         return frozenset(hop.oif for hop in self.nexthops if hop.oif is not None)
+
+    @property
+    def links(self) -> frozenset[int]:
+        """The ifindexes of the links it was configured over: those it leaves by and those of dead hops."""
+        return self.oifs.union(self.dead_links)
 
     def with_nexthops(self, *nexthops: NextHop) -> Path:
         """The same path through other next hops."""

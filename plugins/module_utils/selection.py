@@ -56,8 +56,8 @@ class Selection:
             return None, "filtered: no next hop leaves by one of filters.interfaces"
         if path.extras:
             return None, f"the wire format cannot express {', '.join(path.extras)}"
-        if path.nh_id is not None:
-            path = self._reader.intern(replace(path, nh_id=None))
+        if path.nh_id is not None or path.dead_links:
+            path = self._reader.intern(replace(path, nh_id=None, dead_links=()))
         return path, ""
 
     def _name(self, index: int) -> str:

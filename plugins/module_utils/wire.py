@@ -337,7 +337,10 @@ def _index(number: int) -> int:
     return number
 
 
-def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> Iterator[NextHop]:
+def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> tuple[list[NextHop], list[int]]:
+    """The hops, and the links of those that are left out because they are dead."""
+    living: list[NextHop] = []
+    dead: list[int] = []
     start, size = 0, len(payload)
     while start + _RTNEXTHOP.size <= size:
         length, flags, hops, oif = _RTNEXTHOP.unpack_from(payload, start)
@@ -350,8 +353,11 @@ def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> Iterator[N
             elif kind == RTA_VIA:
                 gateway = _via(value)
         if dead_hops or not flags & RTNH_F_DEAD:
-            yield NextHop(gateway, _index(oif) or None, hops + 1, bool(flags & RTNH_F_ONLINK))
+            living.append(NextHop(gateway, _index(oif) or None, hops + 1, bool(flags & RTNH_F_ONLINK)))
+        else:
+            dead.append(_index(oif))
         start += (length + 3) & ~3
+    return living, dead
 
 
 def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -> tuple[Prefix, Path]:
@@ -376,6 +382,10 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
         extras.append("source prefix")
     if rtflags & RTM_F_CLONED:
         extras.append("cloned")
+    discard = kind in DISCARD_TYPES
+    nexthops, dead_links = ((), ()) if discard else _nexthops(family, found, rtflags, dead_hops)
+    if (rtflags & RTNH_F_DEAD or RTA_MULTIPATH in found) and not nexthops and not discard:
+        extras.append("dead")
     path = Path(
         family=family,
         table=_number(found[RTA_TABLE], "RTA_TABLE") if RTA_TABLE in found else table,
@@ -386,29 +396,35 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
         metric=_number(found[RTA_PRIORITY], "RTA_PRIORITY") if RTA_PRIORITY in found else 0,
         src=_address(family, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
         mtu=_mtu(found),
-        nexthops=() if kind in DISCARD_TYPES else _nexthops(family, found, rtflags, dead_hops),
+        nexthops=nexthops,
         nh_id=_number(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
         extras=tuple(extras),
+        dead_links=dead_links,
     )
-    if (rtflags & RTNH_F_DEAD or RTA_MULTIPATH in found) and not path.nexthops and kind not in DISCARD_TYPES:
-        path = replace(path, extras=(*path.extras, "dead"))
     return Prefix(family, destination, length), path
 
 
-def _nexthops(family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool) -> tuple[NextHop, ...]:
+def _nexthops(
+    family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool
+) -> tuple[tuple[NextHop, ...], tuple[int, ...]]:
+    """The hops that count, and the links of the dead ones among the others."""
     if RTA_MULTIPATH in found:
-        hops = tuple(_parse_multipath(family, found[RTA_MULTIPATH], dead_hops))
+        hops, dead = _parse_multipath(family, found[RTA_MULTIPATH], dead_hops)
         # What is left of several takes all packets, and looks like a route that never had more than one hop.
-        return hops if len(hops) != 1 or dead_hops else (replace(hops[0], weight=1),)
+        if len(hops) == 1 and not dead_hops:
+            hops = [replace(hops[0], weight=1)]
+        return tuple(hops), tuple(sorted(set(dead)))
     gateway = None
     if RTA_GATEWAY in found:
         gateway = _address(family, found[RTA_GATEWAY])
     elif RTA_VIA in found:
         gateway = _via(found[RTA_VIA])
     oif = _index(_number(found[RTA_OIF], "RTA_OIF")) if RTA_OIF in found else None
-    if (gateway is None and oif is None) or (rtflags & RTNH_F_DEAD and not dead_hops):
-        return ()
-    return (NextHop(gateway, oif, 1, bool(rtflags & RTNH_F_ONLINK)),)
+    if gateway is None and oif is None:
+        return (), ()
+    if rtflags & RTNH_F_DEAD and not dead_hops:
+        return (), () if oif is None else (oif,)
+    return (NextHop(gateway, oif, 1, bool(rtflags & RTNH_F_ONLINK)),), ()
 
 
 def _mtu(found: dict[int, bytes]) -> int | None:

@@ -171,7 +171,7 @@ def route(data: bytes) -> None:
 def _expressed(path: Path) -> bool:
     """Whether a message says all of this path; a next hop with neither gateway nor link has no encoding of its own."""
     nowhere = any(hop.gateway is None and hop.oif is None for hop in path.nexthops)
-    return not path.extras and not nowhere and (path.nh_id is None or not path.nexthops)
+    return not path.extras and not path.dead_links and not nowhere and (path.nh_id is None or not path.nexthops)
 
 
 def _there_and_back(key: int, path: Path) -> None:

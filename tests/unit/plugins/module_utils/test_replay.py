@@ -53,14 +53,14 @@ def _replay(capsys: pytest.CaptureFixture[str], file: Path, *options: str) -> tu
 
 def test_json_is_that_of_watch_and_the_time(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["replay", str(SILENT), "--json"])
-    first, _second, third = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:3]
+    first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:2]
     assert first == {
         "event": "delete",
         "prefix": "10.1.0.0/16",
         "table": "main",
         "time": "2026-11-23T09:04:38.904548Z",
     }
-    assert (third["nexthops"], third["metric"]) == ([{"gateway": "198.51.100.2", "dev": "e2"}], 9)
+    assert (second["nexthops"], second["metric"]) == ([{"gateway": "198.51.100.2", "dev": "e2"}], 9)
 
 
 def test_until_stops_behind_the_last_record_of_that_time(capsys: pytest.CaptureFixture[str]) -> None:

@@ -303,12 +303,12 @@ def test_a_whole_re_read_swallows_the_narrower_ones() -> None:
 
 def test_nexthop_objects_are_noticed_in_events_and_in_dumps() -> None:
     rib = Rib([MAIN])
-    assert rib.nexthop_objects == set()
+    assert rib.nexthop_objects == {}
     rib.apply(new(v4(nh_id=7)))
-    assert rib.nexthop_objects == {7}
+    assert rib.nexthop_objects == {7: {(AF_INET, MAIN)}}
     rib = Rib([MAIN])
     dump_into(rib, Reread(AF_INET, MAIN), [v4(nh_id=7), v4("@3")])
-    assert rib.nexthop_objects == {7}
+    assert rib.nexthop_objects == {7: {(AF_INET, MAIN)}}
 
 
 def test_a_dump_changes_nothing_before_it_is_complete() -> None:
@@ -553,12 +553,33 @@ def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
 
 def test_a_route_that_leaves_a_links_dump_may_still_have_its_other_hops() -> None:
     # The member of its group that used the link went with it (carrier loss): the dump of the link omits the route.
-    rib = replica(v4("192.0.2.1@3", "198.51.100.1@5"))
-    rib.ask(3)
-    rib.take_rereads()
+    rib = replica()
+    rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key] = v4("192.0.2.1@3", "198.51.100.1@5", nh_id=7)
     rib.reading(Reread(AF_INET, MAIN, 3)).finish()
     assert rib.take_rereads() == whole(AF_INET)
     assert known(rib, AF_INET) != ()
+
+
+def test_a_link_that_is_deleted_takes_the_living_hops_of_its_multipath_routes_along() -> None:
+    # fib_sync_down_dev: a route with a hop over a deleted link goes as a whole, also when that hop was dead before.
+    rib = replica()
+    multipath, other = v4("198.51.100.1@5", dead_links=(3,)), v4("198.51.100.2@5", metric=9)
+    rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key] = (multipath, other)
+    rib.reading(Reread(AF_INET, MAIN, 3)).finish()
+    assert rib.take_rereads() == []
+    assert known(rib, AF_INET) == (other,)
+
+
+def test_a_link_of_many_that_share_a_prefix_is_read_alone() -> None:
+    # fe80::/64 is on each of them, with one metric.
+    links = [v6(f"@{number}", metric=256) for number in range(3, 9)]
+    rib = replica(*links)
+    rib.reading(Reread(AF_INET6, MAIN, 5)).finish()
+    assert known(rib, AF_INET6) == (*links[:2], *links[3:])
+    dump_into(rib, Reread(AF_INET6, MAIN, 6), [links[3]])
+    assert rib.take_rereads() == []
+    dump_into(rib, Reread(AF_INET6, MAIN, 5), [links[2]])  # back, and nobody says before or behind which
+    assert rib.take_rereads() == whole(AF_INET6)
 
 
 def test_a_link_that_goes_down_costs_no_whole_read_where_nothing_stands_beside_its_routes() -> None:

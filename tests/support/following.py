@@ -1,0 +1,300 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A follower on a network namespace, and a second pair of eyes that reads the same kernel afresh.
+
+The follower runs on an event loop that moves only while somebody waits, so a test decides whether it hears the kernel
+during a command or finds everything in its queue afterwards. What it reads of the kernel is written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import select
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
+    Monitor,
+    Requests,
+    read_addresses,
+    read_links,
+    read_rules,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+    AF_INET,
+    AF_INET6,
+    FAMILY_NAMES,
+    Path,
+    Prefix,
+    table_name,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+
+MAIN, OTHER = 254, 100
+TABLES = (MAIN, OTHER)
+#: Seconds that a follower has to catch up; it takes a fraction of one.
+QUIET = 60.0
+#: Seconds without a notification or a read after which what differs stays so (linkwatch speaks up after one).
+_REST = 2.5
+_FAMILIES = (AF_INET, AF_INET6)
+#: Table and prefixes of routes that come and go so that the follower's progress shows: after all that came before.
+_MARKS = 4000000000
+_KINDS = {
+    wire.RTM_GETLINK: "links",
+    wire.RTM_GETADDR: "addresses",
+    wire.RTM_GETRULE: "rules",
+    wire.RTM_GETNEXTHOP: "nexthop objects",
+}
+State = dict[str, object]
+
+
+class Observed(Requests):
+    """Requests that write down what is asked of the kernel, in words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def dump(self, message: bytes) -> Iterator[bytes]:
+        """The same, written down."""
+        self.asked.append(words(message))
+        return super().dump(message)
+
+    def dump_whole(self, message: bytes) -> list[bytes]:
+        """The same, written down."""
+        self.asked.append(words(message))
+        return super().dump_whole(message)
+
+
+def words(message: bytes) -> str:
+    """``ipv4 routes of table main by link 3``: what a request asks for."""
+    (kind,) = struct.unpack_from("=H", message, 4)
+    if kind != wire.RTM_GETROUTE:
+        return _KINDS.get(kind, str(kind))
+    found = dict(wire.attributes(message, 28, len(message)))
+    text = f"{FAMILY_NAMES[message[16]]} routes of "
+    if wire.RTA_TABLE not in found:
+        return text + "every table"
+    text += f"table {table_name(struct.unpack('=I', found[wire.RTA_TABLE])[0])}"
+    if wire.RTA_OIF in found:
+        text += f" by link {struct.unpack('=I', found[wire.RTA_OIF])[0]}"
+    return text
+
+
+def routes_of(rib: Rib, unseen: bool = False) -> dict[str, tuple[Path, ...]]:
+    """All paths that carry packets, by prefix and table; a route of dead hops alone may go without a trace.
+
+    An IPv6 dump leaves out what stands between the hops of a multipath route (fib6_dump_node jumps to the last of them),
+    so such a path is known from its event or not at all. It is left out here as well unless *unseen*.
+    """
+    found = {}
+    for (family, table), entries in rib.tables.items():
+        for key, entry in entries.items():
+            living = tuple(path for path in paths_of(entry) if "dead" not in path.extras)
+            if family == AF_INET6 and not unseen:
+                many = {path.metric for path in living if len(path.nexthops) > 1 and path.nh_id is None}
+                living = tuple(p for p in living if p.metric not in many or (len(p.nexthops) > 1 and p.nh_id is None))
+            if living and table != _MARKS:
+                found[f"{Prefix.from_key(family, key)} table {table_name(table)}"] = living
+    return found
+
+
+@dataclass
+class Eyes:
+    """Looks at the kernel afresh, with sockets of its own."""
+
+    requests: Requests
+
+    def routes(self, tables: Iterable[int]) -> dict[str, tuple[Path, ...]]:
+        """What a fresh dump of these tables shows."""
+        tables = tuple(tables)
+        rib = Replica(Rib(tables)).rib
+        for family, table in itertools.product(_FAMILIES, tables):
+            self._read(rib, Reread(family, table))
+        return routes_of(rib)
+
+    def _read(self, rib: Rib, scope: Reread) -> None:
+        reading = rib.reading(scope)
+        for chunk in self.requests.dump(wire.route_dump_request(scope.family, scope.table)):
+            reading.feed(chunk)
+        reading.finish()
+
+    def view(self) -> State:
+        """Links, addresses and rules, as they are."""
+        return _view(
+            {link.index: link for link in read_links(self.requests)},
+            read_addresses(self.requests),
+            read_rules(self.requests),
+        )
+
+
+def _view(links: dict[int, object], addresses: Iterable[object], rules: Iterable[object]) -> State:
+    return {
+        **{f"link {index}": link for index, link in links.items()},
+        "addresses": sorted(map(str, addresses)),
+        "rules": sorted(map(str, rules)),
+    }
+
+
+def tables_in(replica: Replica) -> tuple[int, ...]:
+    """The tables to follow: two that are always there and those of ``iif`` rules, which stand for VRFs."""
+    return tuple(dict.fromkeys((*TABLES, _MARKS, *(rule.table for rule in replica.rules if rule.iif))))
+
+
+def batches(commands: Iterable[str]) -> Iterator[tuple[list[str], str]]:
+    """Runs of commands that begin with ``-6`` or do not: (options, lines) for ``ip -batch``."""
+    for ipv6, lines in itertools.groupby(commands, lambda command: command.startswith("-6 ")):
+        text = "".join(f"{line.removeprefix('-6 ')}\n" for line in lines)
+        yield ["-6"] if ipv6 else [], text
+
+
+class Followed:
+    """A namespace, its follower, and what the follower's replica and its listeners know of it."""
+
+    def __init__(
+        self, machine: Namespace, receive_buffer: int = 1 << 20, make: Callable[[Rib], Replica] = Replica
+    ) -> None:
+        self.machine = machine
+        self._make = make
+        self._loop = asyncio.new_event_loop()
+        self._marks = itertools.count(1)
+        self.told: dict[str, Path | None] = {}
+        self.overruns = 0
+        with machine.entered():
+            self._eyes = Eyes(Requests())
+        self._start(receive_buffer)
+
+    def _start(self, receive_buffer: int) -> None:
+        self.replica = self._make(Rib((*TABLES, _MARKS)))
+        self.replica.rib.recording = True
+        self.told.clear()
+        with self.machine.entered():
+            self.monitor, self.requests = Monitor(receive_buffer), Observed()
+        self.follower = Follower(self.replica, self.monitor, self.requests, self._on_change)
+        self._loop.run_until_complete(self.follower.load())
+        self._on_change()
+        self._task = self._loop.create_task(self.follower.run())
+
+    def _stop(self) -> None:
+        self._task.cancel()
+        self._loop.run_until_complete(asyncio.gather(self._task, return_exceptions=True))
+        self.overruns += self.follower.overruns
+        self.monitor.close()
+        self.requests.close()
+
+    def restart(self, receive_buffer: int) -> None:
+        """End the follower and start another one that knows nothing."""
+        self._stop()
+        self._start(receive_buffer)
+
+    def close(self) -> None:
+        """End the follower."""
+        self._stop()
+        self._eyes.requests.close()
+        self._loop.close()
+
+    def _on_change(self) -> None:
+        rib = self.replica.rib
+        if self.replica.view_changed:
+            self.replica.view_changed = False
+            rib.follow(tables_in(self.replica))
+            names = {f"table {table_name(table)}" for table in tables_in(self.replica)}
+            self.told = {where: path for where, path in self.told.items() if where.partition(" ")[2] in names}
+        for (family, table), keys in rib.take_changed().items():
+            for key in keys:
+                entry = rib.tables.get((family, table), {}).get(key)
+                self.told[f"{Prefix.from_key(family, key)} table {table_name(table)}"] = winner(entry)
+
+    # -- what happens
+
+    def run(self, commands: Iterable[str], beside: bool = False) -> None:
+        """Run ``ip`` commands, whatever becomes of them; *beside*: while the follower runs."""
+        if beside:
+            self._loop.run_until_complete(asyncio.to_thread(self._ip, list(commands)))
+        else:
+            self._ip(commands)
+
+    def _ip(self, commands: Iterable[str]) -> None:
+        for options, batch in batches(commands):
+            self.machine.run("ip", *options, "-force", "-batch", "-", check=False, stdin=batch)
+
+    def after(self, *commands: str) -> set[str]:
+        """Run ``ip`` commands one by one, all of which succeed; what the follower then read of the kernel."""
+        self.requests.asked.clear()
+        for command in commands:
+            self.machine.ip(command)
+        self.settle()
+        return {read for read in self.requests.asked if f"table {_MARKS}" not in read}
+
+    def settle(self) -> None:
+        """Wait until the replica has seen all and is what the kernel has; AssertionError says what differs."""
+        differences = self._loop.run_until_complete(self._settled(self._mark()))
+        assert not differences, "\n".join(differences)
+
+    def _mark(self) -> str:
+        """A route that the replica learns after all that happened before."""
+        number = next(self._marks) & 0xFFFF
+        prefix = f"203.{number >> 8}.{number & 255}.0/24"
+        self.machine.ip(f"route replace blackhole {prefix} table {_MARKS}")
+        return prefix
+
+    async def _settled(self, mark: str) -> list[str]:
+        key = Prefix.parse(mark).key
+        end = since = self._loop.time() + QUIET
+        moved = -1
+        while True:
+            heard = key in self.replica.rib.tables.get((AF_INET, _MARKS), {})
+            busy = self.replica.rib.rereads or select.select([self.monitor], [], [], 0)[0]
+            differences = self.differences() if heard and not busy else ["the follower does not come to rest"]
+            if self._task.done():
+                self._task.result()
+                return ["the follower has ended"]
+            if len(self.requests.asked) + self.follower.notifications != moved:
+                moved, since = len(self.requests.asked) + self.follower.notifications, self._loop.time()
+            rests = heard and not busy and self._loop.time() > since + _REST
+            if not differences or rests or self._loop.time() > end:
+                return differences
+            await asyncio.sleep(0.005)
+
+    def differences(self) -> list[str]:
+        """What the replica, or somebody who is told of changes only, has otherwise than a fresh dump shows."""
+        replica, rib = self.replica, self.replica.rib
+        kernel = self._eyes.routes(tables_in(replica))
+        lines = _compare(kernel, routes_of(rib), "kernel", "replica")
+        best = {where: winner(paths) for where, paths in routes_of(rib, unseen=True).items()}
+        told = {where: path for where, path in self.told.items() if f"table {_MARKS}" not in where}
+        lines += _compare(
+            {where: path for where, path in best.items() if path},
+            {where: path for where, path in told.items() if path},
+            "winner",
+            "told",
+        )
+        seen = _view(dict(replica.links), replica.addresses, replica.rules)
+        return lines + _compare(self._eyes.view(), seen, "kernel", "replica")
+
+
+def _compare(one: dict[str, object] | State, other: dict[str, object] | State, left: str, right: str) -> list[str]:
+    return [
+        f"{where}: {left} {one.get(where)}, {right} {other.get(where)}"
+        for where in sorted({*one, *other})
+        if one.get(where) != other.get(where)
+    ]
+
+
+@contextmanager
+def follow(machine: Namespace, receive_buffer: int = 1 << 20) -> Iterator[Followed]:
+    """Follow a namespace for the time of the block."""
+    followed = Followed(machine, receive_buffer)
+    try:
+        followed.settle()
+        yield followed
+    finally:
+        followed.close()
