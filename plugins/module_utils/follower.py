@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from . import kernel, wire, wire_links
+from . import kernel, nexthops, wire, wire_links
 from .replica import Replica
 from .rib import Reread
 
@@ -25,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 _BURST = 512
 #: Dump chunks (of about 600 routes) taken in before others get a turn.
 _CHUNKS = 4
+#: Nexthop objects that are fetched one by one; of more, all.
+_OBJECTS = 64
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
 
@@ -80,7 +82,7 @@ class Follower:
         if len(batch) == _BURST:
             await asyncio.sleep(0)
             return False
-        while self._replica.rib.rereads:
+        while self._replica.rib.rereads or self._replica.rib.objects.missing:
             await asyncio.sleep(_SETTLE)
             await self._catch_up()
             await self._reread()
@@ -124,6 +126,22 @@ class Follower:
             for scope in rib.take_rereads():
                 self.rereads += 1
                 await self._read(scope)
+        self._fetch_objects()
+
+    def _fetch_objects(self) -> None:
+        """Fetch the nexthop objects that routes name and nobody has told of, and the members of groups among them."""
+        rib = self._replica.rib
+        asked: set[int] = set()
+        while wanted := [number for number in rib.objects.missing if number not in asked]:
+            asked.update(wanted)
+            if len(wanted) > _OBJECTS:
+                chunks = self._requests.dump_whole(nexthops.request())
+            else:
+                chunks = [chunk for number in wanted for chunk in self._requests.dump(nexthops.request(number))]
+            for chunk in chunks:
+                rib.objects.learn(chunk)
+            rib.resolve()
+        rib.objects.missing.clear()  # the kernel has none of these; when it does, it will say so
 
     async def _read(self, scope: Reread) -> None:
         reading = self._replica.rib.reading(scope)

@@ -15,7 +15,8 @@ class Link:
     """A network interface. *up* is the administrative state, *carrier* whether frames would get out.
 
     *kind* is the rtnetlink kind (``vrf``, ``veth``, empty for hardware); *vrf_table* is set for VRF devices only
-    (``IFLA_VRF_TABLE``); *master* is the ifindex of the VRF, bridge or bond the link is enslaved to.
+    (``IFLA_VRF_TABLE``); *master* is the ifindex of the VRF, bridge or bond the link is enslaved to. *mtu* in bytes, 0
+    where it is not known.
     """
 
     index: int
@@ -25,6 +26,7 @@ class Link:
     master: int | None = None
     kind: str = ""
     vrf_table: int | None = None
+    mtu: int = 0
 
 
 @dataclass(frozen=True)

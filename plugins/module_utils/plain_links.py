@@ -21,7 +21,7 @@ _FIB_RULE_HDR = struct.Struct("=BBBBBBBBI")
 _U32 = struct.Struct("=I")
 
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 3, 10, 16, 18
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 3, 4, 10, 16, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_L3MDEV = 2, 3, 6, 15, 19
@@ -45,6 +45,7 @@ def decode_link(message: bytes) -> Link:
         master=_number(found.get(_IFLA_MASTER)),
         kind=kind,
         vrf_table=_number(data.get(_IFLA_VRF_TABLE)),
+        mtu=_number(found.get(_IFLA_MTU)) or 0,
     )
 
 

@@ -81,6 +81,7 @@ class Replay:
         self._view: dict[tuple[int, int], list[bytes]] = {}  # (request's type, family): answer
         self._answer: list[bytes] | None = None  # that part of it which is on its way
         self._reading: Reading | None = None
+        self._objects = False  # an answer about nexthop objects is on its way
         self._ask = False
         self._asked: dict[Reread, None] = {}  # re-reads that are asked for and not in the journal, so far
         self._unasked: dict[Reread, None] = {}  # and those that are in there and nobody has asked for
@@ -125,7 +126,7 @@ class Replay:
         self._settings = settings
         self.replica = Replica(_rib(settings))
         self.counts["starts"] += 1
-        self._view, self._answer, self._reading, self._asked = {}, None, None, {}
+        self._view, self._answer, self._reading, self._asked, self._objects = {}, None, None, {}, False
 
     # -- what the kernel told by itself
 
@@ -165,16 +166,24 @@ class Replay:
         kind, flags = struct.unpack_from("=HH", data, 4)
         if kind == wire.RTM_GETROUTE:
             self._reading = self.replica.rib.reading(self._scope(data))
+        elif kind == wire.RTM_GETNEXTHOP and flags & wire.NLM_F_REQUEST:
+            self._objects = True
         elif flags & wire.NLM_F_DUMP == wire.NLM_F_DUMP and flags & wire.NLM_F_REQUEST:
             self._answer = self._view[kind, wire_links.family_of(data)] = []
         elif data == DONE:
             self._end_of_answer()
+        elif self._objects:
+            self.replica.rib.objects.learn(data)
         elif self._reading is not None:
             self._reading.feed(data)
         elif self._answer is not None:
             self._answer.append(data)
 
     def _end_of_answer(self) -> None:
+        if self._objects:  # routes that name them have been read
+            self._objects = False
+            self.replica.rib.resolve()
+            return
         reading, self._reading = self._reading, None
         if reading is not None:
             self.counts["rereads"] += 1

@@ -10,18 +10,13 @@ asks for the affected routes to be read again. One replica hears one socket, so 
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from . import wire, wire_links
+from . import nexthops, wire, wire_links
 from .links import Link, LinkAddress, Rule
 from .rib import Rib
-from .routes import AF_INET
-
-#: linux/nexthop.h: the length of struct nhmsg, and the attribute behind it that names the object.
-_NHMSG_SIZE = 8
-_NHA_ID = 1
+from .routes import AF_INET, AF_INET6
 
 
 @dataclass
@@ -58,15 +53,15 @@ class Replica:
         found = {link.index: link for link in links}
         if (found, set(addresses), list(rules)) != (self.links, self.addresses, self.rules):
             self.view_changed = True
+        self.rib.objects.forget()  # what happened to them in between is as unknown
         self.links, self.addresses, self.rules = found, set(addresses), list(rules)
 
     def _nexthop_object(self, message: bytes) -> None:
         # A group that loses a member, or an object that is deleted, changes or takes IPv4 routes without a route event
         # (net/ipv4/nexthop.c); which ones only a dump says. An object that no route has named yet changes none, and a
         # member's replacement is told for each route of its groups: a routing daemon makes objects all the time.
-        body = wire.attributes(message, wire.NLMSGHDR.size + _NHMSG_SIZE, len(message))
-        number = next((value for kind, value in body if kind == _NHA_ID), b"")
-        self.rib.ask_for_object(int.from_bytes(number, sys.byteorder))
+        self.rib.objects.learn(message)
+        self.rib.ask_for_object(nexthops.decode(message).number)
 
     def _link(self, exists: bool, message: bytes) -> None:
         # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.
@@ -84,8 +79,12 @@ class Replica:
         if not exists:
             self.addresses = {address for address in self.addresses if address.index != link.index}
         if old is None or not exists or _routing_state(old) != _routing_state(link):
-            # Down, up, carrier, another VRF, gone: IPv4 routes of the link vanish or revive silently.
+            # Down, up, carrier, another VRF, gone: IPv4 routes of the link vanish or revive silently, objects as well.
+            self.rib.objects.forget_link(link.index)
             self.rib.ask(link.index)
+        elif old.mtu != link.mtu:
+            # IPv6 routes that name an MTU of their own get the link's, without a word (rt6_mtu_change).
+            self.rib.ask(link.index, (AF_INET6,))
 
     def _address(self, exists: bool, address: LinkAddress) -> None:
         known = address in self.addresses

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, Union
 
-from . import wire
+from . import nexthops, wire
 from .routes import AF_INET, AF_INET6, NextHop, Path
 
 Entry = Union[Path, tuple[Path, ...]]
@@ -74,11 +74,14 @@ class Rib:
         self.recording = False
         self.reader = wire.RouteReader()
         self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever named, and in which tables
+        self.objects = nexthops.Objects()
+        self._unresolved: set[TableKey] = set()  # tables with routes whose objects are missing
         self._accept = accept
         self._rejected = rejected
         # Routes come in runs with one path: where the last one belongs.
         self._last: Path | None = None
         self._last_home: dict[int, Entry] | None = None
+        self._last_flat: Path | None = None  # with its next hops
 
     def follows(self, table: int) -> bool:
         """Whether routes of this table are kept."""
@@ -110,13 +113,16 @@ class Rib:
         whole = {(scope.family, scope.table) for scope in wanted if scope.oif is None}
         return [s for s in wanted if s.oif is None or (s.family, s.table) not in whole]
 
-    def ask(self, oif: int | None = None) -> None:
+    def ask(self, oif: int | None = None, families: tuple[int, ...] = (AF_INET, AF_INET6)) -> None:
         """Ask for every followed table again, or for its routes that leave by one link."""
+        self._last = None
         for family, table in self._scopes():
-            self.rereads[Reread(family, table, oif)] = None
+            if family in families:
+                self.rereads[Reread(family, table, oif)] = None
 
     def ask_for_object(self, number: int) -> None:
-        """Ask for the followed tables whose routes have named a nexthop object."""
+        """A nexthop object is another now: ask for the followed tables whose routes have named it."""
+        self._last = None
         for family, table in sorted(self.nexthop_objects.get(number, ())):
             if self.follows(table):
                 self.rereads[Reread(family, table)] = None
@@ -133,14 +139,15 @@ class Rib:
 
     def apply(self, buffer: bytes) -> None:
         """Take in the route messages of one notification."""
-        for kind, nlflags, _start, _end, key, path in self.reader.scan(buffer):
-            if path is None:
+        for kind, nlflags, _start, _end, key, told in self.reader.scan(buffer):
+            if told is None:
                 continue
-            table = self._home(path)
+            table = self._home(told)
             if table is None:
-                if self.follows(path.table) and not self._accepts(path):
-                    self._refuse(kind, nlflags, key, path)
+                if self.follows(told.table) and not self._accepts(told):
+                    self._refuse(kind, nlflags, key, told)
                 continue
+            path = told if told.nh_id is None else self._through_object(kind, key, told, table)
             old = table.get(key)
             if kind == wire.RTM_NEWROUTE:
                 if old is path and nlflags & _CERTAIN:
@@ -151,6 +158,41 @@ class Rib:
             if new is not path and isinstance(new, Path):
                 new = self.reader.intern(new)  # hops were added or taken away: one object for all equal paths
             self._put(table, key, path, old, new)
+
+    def _through_object(self, kind: int, key: int, path: Path, table: dict[int, Entry]) -> Path:
+        """A path that names an object, with its next hops: for a delete those that it is known with."""
+        if self._last_flat is None:
+            self._last_flat = self.flattened(path)
+        if kind == wire.RTM_DELROUTE and self._last_flat not in paths_of(table.get(key)):
+            # The object may have changed, or be gone, before its route goes.
+            known = [p for p in _alike(paths_of(table.get(key)), path) if p.nh_id == path.nh_id]
+            if len(known) == 1:
+                return known[0]
+        return self._last_flat
+
+    def flattened(self, path: Path) -> Path:
+        """A path with its next hops. Where its object is missing, that is noted for :meth:`resolve`."""
+        if not nexthops.lacks_hops(path):
+            return path
+        scope = (path.family, path.table)
+        flat, named = self.objects.flattened(path)
+        for number in named:
+            self.nexthop_objects.setdefault(number, set()).add(scope)
+        if nexthops.lacks_hops(flat):
+            self._unresolved.add(scope)
+        return self.reader.intern(flat)
+
+    def resolve(self) -> None:
+        """Give next hops to routes whose objects have been fetched; the objects that are missing still are noted."""
+        scopes, self._unresolved = self._unresolved, set()
+        self.objects.missing.clear()
+        self._last = None
+        for scope in scopes:
+            table = self.tables.get(scope, {})
+            for key, entry in list(table.items()):
+                paths = paths_of(entry)
+                if any(nexthops.lacks_hops(path) for path in paths):
+                    self._put(table, key, paths[0], entry, _entry([self.flattened(path) for path in paths]))
 
     def _refuse(self, kind: int, nlflags: int, key: int, path: Path) -> None:
         """Hand on what is not ours. Where it replaced a route that is, that one went without a word of its own."""
@@ -163,7 +205,7 @@ class Rib:
     def _home(self, path: Path) -> dict[int, Entry] | None:
         """The table that a path belongs into, None when it is not ours. Decided anew only when the path is another."""
         if path is not self._last:
-            self._last, self._last_home = path, None
+            self._last, self._last_home, self._last_flat = path, None, None
             if self.follows(path.table) and self.takes(path):
                 self._last_home = self.tables.setdefault((path.family, path.table), {})
         return self._last_home
@@ -346,6 +388,7 @@ class Reading:
         self._rib = rib
         self._scope = scope
         self._found: dict[int, Entry] = {}
+        self._lacking = False  # a path lacks the next hops of its object
 
     def feed(self, chunk: bytes) -> None:
         """Take in a chunk of whole messages."""
@@ -354,6 +397,7 @@ class Reading:
         for _kind, _nlflags, _start, _end, key, path in rib.reader.scan(chunk):
             if path is not last and path is not None:
                 last, wanted = path, path.table == self._scope.table and rib.takes(path)
+                self._lacking = self._lacking or (wanted and nexthops.lacks_hops(path))
             if wanted and path is not None:
                 old = found.get(key)
                 found[key] = path if old is None else (*paths_of(old), path)
@@ -362,6 +406,9 @@ class Reading:
         """Make the replica equal to the dump, within the scope."""
         rib, scope = self._rib, (self._scope.family, self._scope.table)
         old = rib.tables.get(scope, {})
+        if self._lacking:
+            for key, entry in self._found.items():
+                self._found[key] = _entry([rib.flattened(path) for path in paths_of(entry)])
         if self._scope.oif is None:
             rib.replace(scope, self._found)
             if rib.recording:

@@ -337,8 +337,10 @@ def _index(number: int) -> int:
     return number
 
 
-def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> tuple[list[NextHop], list[int]]:
-    """The hops, and the links of those that are left out because they are dead."""
+def _parse_multipath(
+    family: int, payload: bytes, dead_hops: bool, extras: list[str]
+) -> tuple[list[NextHop], list[int]]:
+    """The hops, and the links of those that are left out because they are dead. What a hop cannot say: to *extras*."""
     living: list[NextHop] = []
     dead: list[int] = []
     start, size = 0, len(payload)
@@ -352,6 +354,8 @@ def _parse_multipath(family: int, payload: bytes, dead_hops: bool) -> tuple[list
                 gateway = _address(family, value)
             elif kind == RTA_VIA:
                 gateway = _via(value)
+            elif kind in _EXTRAS and _EXTRAS[kind] not in extras:
+                extras.append(_EXTRAS[kind])
         if dead_hops or not flags & RTNH_F_DEAD:
             living.append(NextHop(gateway, _index(oif) or None, hops + 1, bool(flags & RTNH_F_ONLINK)))
         else:
@@ -383,7 +387,7 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
     if rtflags & RTM_F_CLONED:
         extras.append("cloned")
     discard = kind in DISCARD_TYPES
-    nexthops, dead_links = ((), ()) if discard else _nexthops(family, found, rtflags, dead_hops)
+    nexthops, dead_links = ((), ()) if discard else _nexthops(family, found, rtflags, dead_hops, extras)
     if (rtflags & RTNH_F_DEAD or RTA_MULTIPATH in found) and not nexthops and not discard:
         extras.append("dead")
     path = Path(
@@ -405,11 +409,11 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
 
 
 def _nexthops(
-    family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool
+    family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool, extras: list[str]
 ) -> tuple[tuple[NextHop, ...], tuple[int, ...]]:
     """The hops that count, and the links of the dead ones among the others."""
     if RTA_MULTIPATH in found:
-        hops, dead = _parse_multipath(family, found[RTA_MULTIPATH], dead_hops)
+        hops, dead = _parse_multipath(family, found[RTA_MULTIPATH], dead_hops, extras)
         # What is left of several takes all packets, and looks like a route that never had more than one hop.
         if len(hops) == 1 and not dead_hops:
             hops = [replace(hops[0], weight=1)]

@@ -73,6 +73,7 @@ def decode_link(message: bytes) -> Link:
         master=link.get_attr("IFLA_MASTER"),
         kind=kind,
         vrf_table=table,
+        mtu=link.get_attr("IFLA_MTU") or 0,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,8 +65,10 @@ FIRST = [command for name in LINKS[:2] for command in link_made(name)]
 def _hop(family: int) -> st.SearchStrategy[str]:
     if family == 4:
         return st.sampled_from(
-            ("via 192.0.2.2", "via 192.0.2.3", "via 198.51.100.2", "via 203.0.113.9 dev e1 onlink", "via 203.0.113.2")
-            + ("via inet6 fd00:2::9 dev e2", "via inet6 fe80::9 dev e1")
+            (
+                *("via 192.0.2.2", "via 192.0.2.3", "via 198.51.100.2", "via 203.0.113.2"),
+                *("via 203.0.113.9 dev e1 onlink", "via inet6 fd00:2::9 dev e2", "via inet6 fe80::9 dev e1"),
+            )
         )
     return st.sampled_from(("via fd00:1::2", "via fd00:1::3", "via fd00:2::2", "via fe80::9 dev e2", "via fd00:3::2"))
 
@@ -146,8 +149,11 @@ def _addresses(draw: st.DrawFn) -> str:
     ipv4, ipv6 = NETWORK[name]
     what = draw(
         st.sampled_from(
-            (f"{ipv4}.1/24 dev {name}", f"{ipv4}.77/24 dev {name}", f"{ipv6}1/64 dev {name}", f"{ipv6}77/64 dev {name}")
-            + (f"10.9.9.1/32 dev {name}", f"10.9.9.2 peer 192.0.2.9 dev {name}", f"{ipv4}.88/24 metric 50 dev {name}")
+            (
+                *(f"{ipv4}.1/24 dev {name}", f"{ipv4}.77/24 dev {name}", f"{ipv6}1/64 dev {name}"),
+                *(f"{ipv6}77/64 dev {name}", f"10.9.9.1/32 dev {name}", f"10.9.9.2 peer 192.0.2.9 dev {name}"),
+                f"{ipv4}.88/24 metric 50 dev {name}",
+            )
         )
     )
     verb = draw(st.sampled_from(("add", "del", "replace")))
@@ -346,3 +352,34 @@ def write_script(settings: dict[str, int], steps: list[tuple[str, list[str]]]) -
     path = SCRIPTS / f"history-{os.getpid()}.sh"
     path.write_text(script(path.name, settings, steps))
     return path
+
+
+def replay(path: Path, name: str, make: Callable[[Rib], Replica] = Replica) -> list[str]:
+    """Run a script beside a follower of the namespace *name*; what the follower had wrong when it first did."""
+    process = subprocess.Popen(
+        ["sh", str(path), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    machine = Namespace(name, existing=True)
+    followed: Followed | None = None
+    try:
+        for line in process.stdout:
+            what, _space, tight = line.removeprefix("step ").strip().partition(" ")
+            receive_buffer = TIGHT if tight else ROOMY
+            if followed is None:
+                followed = Followed(machine, receive_buffer, make)
+            elif what == "restart":
+                followed.restart(receive_buffer)
+            try:
+                followed.settle()
+            except AssertionError as error:
+                return str(error).splitlines()
+            process.stdin.write("\n")
+        return []
+    finally:
+        process.kill()
+        process.communicate()
+        if followed is not None:
+            followed.close()
+        machine.delete()

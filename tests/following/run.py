@@ -26,7 +26,7 @@ from hypothesis.stateful import run_state_machine_as_test
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(CHECKOUT / ".cache" / "collections"))
 #: Histories of one seed, and steps of each.
-_HISTORIES, _STEPS = 40, 40
+_HISTORIES, _STEPS = 20, 40
 
 
 def main() -> int:

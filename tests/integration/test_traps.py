@@ -9,14 +9,13 @@ a link or of a table, and never links, addresses, rules and all tables as after 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import paths_of
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
@@ -310,8 +309,41 @@ def test_trap_17_odd_encodings_are_read(seen: Followed) -> None:
     assert hops(seen, "10.3.0.0/16", 4000000001) == ["e1"]
 
 
+def test_trap_18_nexthop_objects_that_nobody_has_told_of_are_fetched(machine: Namespace) -> None:
+    machine.sysctl("net.ipv4.nexthop_compat_mode", 0)  # a route says the object's number and no more
+    for command in (
+        "nexthop add id 1 via 192.0.2.2 dev e1",
+        "nexthop add id 2 via 198.51.100.2 dev e2",
+        "nexthop add id 3 group 1,3/2",
+        "nexthop add id 7 group 1/2 type resilient buckets 8",
+        "route add 10.1.0.0/16 nhid 3",
+        "route add 10.2.0.0/16 nhid 7 table 100",
+    ):
+        machine.ip(command)
+    with follow(machine) as seen:
+        assert hops(seen, "10.1.0.0/16") == ["192.0.2.2", "198.51.100.2"]
+        assert [hop.weight for hop in held(seen, "10.1.0.0/16")[0].nexthops] == [3, 1]
+        # Told of by an event, no fetch is needed; the object of the group changes without a word about its routes.
+        assert not seen.after("nexthop add id 4 via fd00:1::2 dev e1", "route add fd10::/32 nhid 4")
+        assert hops(seen, "fd10::/32") == ["fd00:1::2"]
+        assert seen.after("nexthop replace id 1 via 192.0.2.9 dev e1") == whole("main", "100")
+        assert hops(seen, "10.2.0.0/16", OTHER) == ["192.0.2.9", "198.51.100.2"]
+        # The carrier takes the object along and the group shrinks, both in silence; then a route names that group.
+        assert {"nexthop object 3", "nexthop object 7"} <= seen.after("link set p1 down")
+        assert hops(seen, "10.1.0.0/16") == hops(seen, "10.2.0.0/16", OTHER) == ["198.51.100.2"]
+        assert not seen.after("route add 10.3.0.0/16 nhid 3 table 100")
+        assert hops(seen, "10.3.0.0/16", OTHER) == ["198.51.100.2"]
+
+
 def test_trap_19_what_others_install_is_told_apart_by_its_protocol(seen: Followed) -> None:
     seen.after("route add 10.1.0.0/16 via 192.0.2.2 proto 121", "route append 10.1.0.0/16 via 192.0.2.3 proto static")
     assert [path.protocol for path in held(seen, "10.1.0.0/16")] == [121, 4]
     seen.after("route del 10.1.0.0/16 proto 121")
     assert [path.protocol for path in held(seen, "10.1.0.0/16")] == [4]
+
+
+def test_trap_20_a_link_whose_mtu_changes_changes_that_of_its_ipv6_routes_in_silence(seen: Followed) -> None:
+    seen.after("route add fd10::/32 mtu 1400 via fd00:1::2", "route add 10.1.0.0/16 mtu 1400 via 192.0.2.2")
+    reads = {read for read in by(index(seen, "e1")) if read.startswith("ipv6")}
+    assert seen.after("link set e1 mtu 1300") == reads
+    assert [path.mtu for path in held(seen, "fd10::/32") + held(seen, "10.1.0.0/16")] == [1300, 1400]

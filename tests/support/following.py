@@ -13,9 +13,10 @@ import asyncio
 import itertools
 import select
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
@@ -77,6 +78,8 @@ class Observed(Requests):
 def words(message: bytes) -> str:
     """``ipv4 routes of table main by link 3``: what a request asks for."""
     (kind,) = struct.unpack_from("=H", message, 4)
+    if kind == wire.RTM_GETNEXTHOP and not struct.unpack_from("=H", message, 6)[0] & wire.NLM_F_DUMP:
+        return f"nexthop object {struct.unpack_from('=I', message, 28)[0]}"
     if kind != wire.RTM_GETROUTE:
         return _KINDS.get(kind, str(kind))
     found = dict(wire.attributes(message, 28, len(message)))
@@ -92,8 +95,8 @@ def words(message: bytes) -> str:
 def routes_of(rib: Rib, unseen: bool = False) -> dict[str, tuple[Path, ...]]:
     """All paths that carry packets, by prefix and table; a route of dead hops alone may go without a trace.
 
-    An IPv6 dump leaves out what stands between the hops of a multipath route (fib6_dump_node jumps to the last of them),
-    so such a path is known from its event or not at all. It is left out here as well unless *unseen*.
+    An IPv6 dump leaves out what stands between the hops of a multipath route (fib6_dump_node jumps to the last of
+    them), so such a path is known from its event or not at all. It is left out here as well unless *unseen*.
     """
     found = {}
     for (family, table), entries in rib.tables.items():
@@ -112,10 +115,20 @@ class Eyes:
     """Looks at the kernel afresh, with sockets of its own."""
 
     requests: Requests
+    machine: Namespace
 
     def routes(self, tables: Iterable[int]) -> dict[str, tuple[Path, ...]]:
-        """What a fresh dump of these tables shows."""
-        tables = tuple(tables)
+        """What a fresh dump of these tables shows, with next hops also where the kernel is told to leave them out."""
+        with self.machine.entered():
+            switch = FilePath("/proc/sys/net/ipv4/nexthop_compat_mode")
+            before = switch.read_text()
+            switch.write_text("1")
+            try:
+                return self._routes(tuple(tables))
+            finally:
+                switch.write_text(before)
+
+    def _routes(self, tables: tuple[int, ...]) -> dict[str, tuple[Path, ...]]:
         rib = Replica(Rib(tables)).rib
         for family, table in itertools.product(_FAMILIES, tables):
             self._read(rib, Reread(family, table))
@@ -136,7 +149,7 @@ class Eyes:
         )
 
 
-def _view(links: dict[int, object], addresses: Iterable[object], rules: Iterable[object]) -> State:
+def _view(links: Mapping[int, object], addresses: Iterable[object], rules: Iterable[object]) -> State:
     return {
         **{f"link {index}": link for index, link in links.items()},
         "addresses": sorted(map(str, addresses)),
@@ -169,7 +182,7 @@ class Followed:
         self.told: dict[str, Path | None] = {}
         self.overruns = 0
         with machine.entered():
-            self._eyes = Eyes(Requests())
+            self._eyes = Eyes(Requests(), machine)
         self._start(receive_buffer)
 
     def _start(self, receive_buffer: int) -> None:
@@ -281,7 +294,7 @@ class Followed:
         return lines + _compare(self._eyes.view(), seen, "kernel", "replica")
 
 
-def _compare(one: dict[str, object] | State, other: dict[str, object] | State, left: str, right: str) -> list[str]:
+def _compare(one: Mapping[str, object], other: Mapping[str, object], left: str, right: str) -> list[str]:
     return [
         f"{where}: {left} {one.get(where)}, {right} {other.get(where)}"
         for where in sorted({*one, *other})

@@ -48,14 +48,15 @@ class CommandError(AssertionError):
 
 
 class Namespace:
-    """One named network namespace (``ip netns``), loopback up."""
+    """One named network namespace (``ip netns``), loopback up; *existing*: somebody else has made it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, existing: bool = False) -> None:
         self.name = name
         self.path = Path("/run/netns", name)
         self._processes: list[subprocess.Popen[str]] = []
-        _run(["ip", "netns", "add", name])
-        self.ip("link set lo up")
+        if not existing:
+            _run(["ip", "netns", "add", name])
+            self.ip("link set lo up")
 
     def __repr__(self) -> str:
         return f"Namespace({self.name!r})"

@@ -52,6 +52,8 @@ def link(link: Link, kind: int = RTM_NEWLINK, family: int = 0) -> bytes:
     body = struct.pack("=BxHiII", family, 1, link.index, flags, 0)
     body += attribute(3, link.name.encode() + b"\0")
     body += attribute(16, bytes([OPER_UP if link.carrier else OPER_DOWN]))
+    if link.mtu:
+        body += attribute(4, u32(link.mtu))
     if link.master is not None:
         body += attribute(10, u32(link.master))
     if link.kind:
@@ -134,6 +136,11 @@ def test_a_link_takes_ipv4_routes_along_in_silence(replica: Replica, state: Link
     replica.apply(link(ETH1))  # and back
     assert asked(replica) == {3}
     assert replica.view_changed
+
+
+def test_a_new_mtu_changes_ipv6_routes_in_silence(replica: Replica) -> None:
+    replica.apply(link(Link(3, "eth1", master=9, mtu=1300)))
+    assert replica.rib.take_rereads() == [Reread(AF_INET6, 10, 3)]
 
 
 def test_a_new_name_changes_the_view_and_no_route(replica: Replica) -> None:
