@@ -215,7 +215,7 @@ class Agent:
             return
         scope = (path.family, path.table)
         if kind == wire.RTM_DELROUTE:
-            self.mirror.lost(scope, key)
+            self.mirror.lost(scope, key, path)
         else:
             self.mirror.appeared(scope, key, path)
         self._dirty[path.family].add(key)
@@ -311,15 +311,21 @@ class Agent:
 
     async def _read_back(self, family: int) -> None:
         found: dict[TableKey, dict[int, Path]] = {}
+        surplus: list[tuple[int, Path]] = []
         request = wire.route_dump_request(family, protocol=self._config.protocol)
         for number, chunk in enumerate(self._requests.dump(request)):
             for message in self.rib.reader.routes(chunk):
-                scope = (family, message.path.table)
-                found.setdefault(scope, {})[message.key] = message.path
+                routes = found.setdefault((family, message.path.table), {})
+                # The first one of a prefix is what the kernel uses. A second one is left of an agent that had another
+                # metric configured, or somebody's.
+                if routes.setdefault(message.key, message.path) is not message.path:
+                    surplus.append((message.key, message.path))
             if number % 8 == 0:
                 await asyncio.sleep(0)
         for scope in {*found, *(s for s in self.mirror.installed if s[0] == family)}:
             self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
+        if surplus:
+            self.mirror.remove_surplus(surplus)
 
     def reload(self) -> None:
         """SIGHUP: certificates are read again for the connections to come."""

@@ -243,13 +243,34 @@ class Mirror:
         self.installed[family, table] = routes
         return differing
 
-    def lost(self, scope: TableKey, key: int) -> None:
-        """Somebody else removed a mirrored route."""
-        self.installed.get(scope, {}).pop(key, None)
+    def remove_surplus(self, surplus: list[Item]) -> None:
+        """Remove routes of the mirror's own beside others of the same prefix, which stay and carry the traffic."""
+        refusals = {refusal.index: refusal for refusal in self._requests.write(self._delete.batch(surplus))}
+        self.deleted += len(surplus) - len(refusals)
+        for index, (key, path) in enumerate(surplus):
+            prefix = Prefix.from_key(path.family, key)
+            if index in refusals:
+                reason = refusals[index].text or _words(refusals[index].errno)
+                told = about(prefix=prefix, reason=reason)
+                _LOG.warning(
+                    "%s table %d: its second route cannot be removed: %s", *(prefix, path.table, reason), extra=told
+                )
+            else:
+                told = about(prefix=prefix)
+                _LOG.info("%s table %d: a second route of the mirror's own is removed", prefix, path.table, extra=told)
+
+    def lost(self, scope: TableKey, key: int, path: Path) -> None:
+        """Somebody else removed a route of the mirror's protocol number."""
+        installed = self.installed.get(scope, {})
+        if installed.get(key) == path:
+            del installed[key]
+        elif key in installed:
+            self.in_doubt = True  # one beside it, or what was left of it
 
     def appeared(self, scope: TableKey, key: int, path: Path) -> None:
         """Somebody else wrote a route under the mirror's protocol number."""
-        self.installed.setdefault(scope, {})[key] = path
+        if self.installed.setdefault(scope, {}).setdefault(key, path) != path:
+            self.in_doubt = True  # in the place of ours or beside it: the message does not say
 
     # -- words
 

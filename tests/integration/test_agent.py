@@ -204,6 +204,23 @@ def test_a_mirrored_route_that_somebody_touches_is_put_right(lab: MirrorLab, pre
     until(lab.mirrored, OFFLOADED)
 
 
+@pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
+def test_a_second_route_under_the_mirrors_number_is_removed_and_the_first_stays(lab: MirrorLab, prefix: str) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    own = 1024 if ":" in prefix else 0
+    for metric in (own, 7, 4000000000):
+        lab.dpu.ip(f"route append {prefix} dev eth4 table 20 proto 121 metric {metric}")
+        until(lab.mirrored, OFFLOADED)
+        until(lambda: mirror.agent.state(prefix), ("installed", None))
+    # Nobody hears of this one.
+    mirror.agent.end(signal.SIGKILL)
+    lab.dpu.ip(f"route add {prefix} dev eth4 table 20 proto 121 metric 4000000000")
+    mirror.agent.start()
+    until(lab.mirrored, OFFLOADED)
+    until(lambda: mirror.agent.state(prefix), ("installed", None))
+
+
 # -- the DPU's own changes
 
 
