@@ -310,10 +310,14 @@ def _inserted_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry:
 
 
 def _with_new_hops_last(known: Path, path: Path) -> Path:
-    """The path with its hops in the order of a dump: a notification names the new hop first (rt6_fill_node)."""
+    """The path with its hops in the order of a dump: a notification names the new hop first (rt6_fill_node).
+
+    All else - owner, MTU, source - is that of the first hop, which a dump shows; a notification shows the new one's.
+    """
     places = {(hop.gateway, hop.oif): place for place, hop in enumerate(known.nexthops)}
     ordered = tuple(sorted(path.nexthops, key=lambda hop: places.get((hop.gateway, hop.oif), len(places))))
-    return path if ordered == path.nexthops else path.with_nexthops(*ordered)
+    made = replace(known, nexthops=ordered, extras=path.extras, dead_links=path.dead_links)
+    return path if made == path else made
 
 
 def _hops(path: Path) -> set[tuple[object, object]]:
@@ -341,6 +345,8 @@ def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry | N
     holders = [p for p in alike if gone and gone <= _hops(p)]
     if len(holders) != 1:
         return AMBIGUOUS
+    if len(gone) < len(holders[0].nexthops) and (holders[0].nexthops[0].gateway, holders[0].nexthops[0].oif) in gone:
+        return AMBIGUOUS  # the next hop may have been put there by another owner, whose route this is now
     left: list[NextHop] = [hop for hop in holders[0].nexthops if (hop.gateway, hop.oif) not in gone]
     if len(left) == 1:
         left = [replace(left[0], weight=1)]  # as wire.decode_route does

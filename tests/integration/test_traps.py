@@ -225,6 +225,15 @@ def test_trap_11_ipv6_multipath_grows_shrinks_and_collapses_without_a_read(seen:
     assert [len(path.nexthops) for path in held(seen, "fd10::/32")] == [1, 1]
 
 
+def test_trap_11_an_ipv6_hop_appended_by_another_owner_is_told_under_its_name(seen: Followed) -> None:
+    assert not seen.after(
+        "route add fd10::/32 via fd00:1::2 proto static mtu 1300", "route append fd10::/32 via fd00:2::2 proto 121"
+    )
+    assert [(path.protocol, path.mtu) for path in held(seen, "fd10::/32")] == [(4, 1300)]
+    assert seen.after("route del fd10::/32 via fd00:1::2") == whole("main", family="ipv6")
+    assert [(path.protocol, path.mtu) for path in held(seen, "fd10::/32")] == [(121, None)]
+
+
 def test_trap_12_ipv4_append_and_prepend_are_certain_and_replace_is_read_again(seen: Followed) -> None:
     assert not seen.after(
         "route add 10.1.0.0/16 via 192.0.2.2",

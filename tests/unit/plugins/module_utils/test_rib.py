@@ -161,9 +161,18 @@ def test_routes_that_look_alike_for_their_dead_hops_are_told_apart_by_reading() 
 
 
 def test_what_is_left_of_several_hops_has_no_weight() -> None:
-    rib = replica(v6("fd00:1::2@3", "fd00:2::3@5*5"))
+    rib = replica(v6("fd00:2::3@5*5", "fd00:1::2@3"))
     rib.apply(gone(v6("fd00:1::2@3")))
     assert known(rib, AF_INET6) == (v6("fd00:2::3@5"),)
+
+
+def test_an_ipv6_route_is_that_of_its_first_hop_whoever_appended_others() -> None:
+    rib = replica(v6("fd00:1::2@3", protocol=4))
+    rib.apply(new(v6("fd00:2::3@5", "fd00:1::2@3", protocol=121, mtu=1400), APPENDED))
+    assert known(rib, AF_INET6) == (v6("fd00:1::2@3", "fd00:2::3@5", protocol=4),)
+    assert rib.take_rereads() == []
+    rib.apply(gone(v6("fd00:1::2@3", protocol=4)))  # and now? Whose the second hop is was never kept
+    assert rib.take_rereads() == whole(AF_INET6)
 
 
 def test_the_winner_has_no_tos_and_a_hop_that_lives() -> None:
