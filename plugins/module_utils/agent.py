@@ -19,15 +19,17 @@ from typing import Any
 
 from . import daemon, kernel, wire
 from .acceptor import accept, listening_socket
+from .admission import Denial
+from .agent_settings import admit_host, mapping_policy
 from .api import ApiError
 from .changes import describe_path
-from .config import AgentConfig, StaticRule
+from .config import AgentConfig
 from .follower import Follower
 from .fpm import identities, server_context
 from .host_session import HostSession, serve
 from .journal import about
 from .links import Vrf
-from .mapping import Mapper, MappingRule, Policy, View, address_owners, discover_vrfs, own_routes
+from .mapping import Mapper, View, address_owners, discover_vrfs, own_routes
 from .mirror import Mirror
 from .recorder import recorded
 from .replica import Replica
@@ -69,7 +71,7 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
         self._started = daemon.now()
-        self._policy = _policy(config)
+        self._policy = mapping_policy(config)
         self._context = server_context(config.tls) if config.tls else None
         if config.plaintext:
             _LOG.warning("plaintext: routes travel unencrypted and anybody who can connect may change the VRFs")
@@ -153,6 +155,7 @@ class Agent:
             await daemon.end(self._sessions[name][1])
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
+        admit_host(name, config, self.mirror)
         session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
@@ -255,7 +258,8 @@ class Agent:
             await asyncio.sleep(_RETRY)
             for family in _FAMILIES:
                 refused = self.mirror.refused[family]
-                await self._sync(family, [key for key, why in refused.items() if why.state == "failed"])
+                again = [key for key, why in refused.items() if why.state == "failed" and not isinstance(why, Denial)]
+                await self._sync(family, again)
             if self.mirror.in_doubt:
                 self._work_to_do.set()
 
@@ -288,11 +292,19 @@ class Agent:
             await asyncio.sleep(0)
 
     def _check_learnt(self) -> None:
-        """Map everything again when a link proved to lead to the host that was taken for an exit before."""
+        """After a change: what it means for other routes.
+
+        Map everything again when a link proved to lead to the host that was taken for an exit before. What waited for
+        room may have some.
+        """
         if self.mirror.mapper.learnt:
             self.mirror.mapper.learnt = False
             self._remap_all = True
             self._work_to_do.set()
+        if self.mirror.admission is not None:
+            for family, keys in self.mirror.admission.with_room().items():
+                self._dirty[family].update(keys)
+                self._work_to_do.set()
 
     async def _audit(self) -> None:
         """Read back every route under the mirror's protocol number; what is not as believed is mapped again."""
@@ -341,6 +353,7 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """How the agent is."""
+        limits = {} if self.mirror.admission is None else self.mirror.admission.status()
         return {
             "name": self.name,
             "version": VERSION,
@@ -352,10 +365,11 @@ class Agent:
                     "table": vrf.table,
                     "links": sorted(self._view.link_name(index) for index in vrf.links),
                     "mirrored": sum(len(self.mirror.installed.get((f, vrf.table), {})) for f in _FAMILIES),
+                    **self._limit_of(vrf.name),
                 }
                 for vrf in self._view.vrfs
             ],
-            "hosts": [session.status() for session, _task in self._sessions.values()],
+            "hosts": [{**session.status(), **limits} for session, _task in self._sessions.values()],
             "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
             "host_routes": sum(map(len, self.mirror.host.values())),
             **self._counts(),
@@ -365,6 +379,10 @@ class Agent:
             "audits": self.audits,
             "receive_buffer": self._monitor.granted,
         }
+
+    def _limit_of(self, vrf: str) -> dict[str, int]:
+        limit = None if self.mirror.admission is None else self.mirror.admission.limit_of(vrf)
+        return {} if limit is None else {"limit": limit}
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
         """What /metrics shows."""
@@ -423,8 +441,10 @@ class Agent:
         steps = [f"the host routes {wanted} via {gateways or 'no gateway'} proto {protocol_name(path.protocol)}"]
         self.mirror.mapper.trace(wanted.key, path, steps.append)
         route = self._route(wanted.family, wanted.key, path)
+        steps += self.mirror.admission.notes() if self.mirror.admission is not None else ()
         if route["state"] == "failed":
-            steps.append(f"the kernel refused: {route['reason']}")
+            denied = isinstance(self.mirror.refused[wanted.family].get(wanted.key), Denial)
+            steps.append(f"{'not admitted' if denied else 'the kernel refused'}: {route['reason']}")
         return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
 
     def _publish(self, family: int, keys: list[int]) -> None:
@@ -464,27 +484,6 @@ class Agent:
 def _show_vrf(vrf: Vrf, view: View) -> str:
     links = ", ".join(sorted(view.link_name(index) for index in vrf.links))
     return f"{vrf.name} (table {vrf.table}: {links or 'no links'})"
-
-
-def _policy(config: AgentConfig) -> Policy:
-    return Policy(
-        inference=config.inference,
-        static=tuple(_rule(rule) for rule in config.static),
-        imports=config.imports,
-        host_links=config.host_links,
-        protocol=config.protocol,
-        metric=config.metric,
-    )
-
-
-def _rule(rule: StaticRule) -> MappingRule:
-    return MappingRule(
-        vrf=rule.vrf,
-        dev=rule.dev,
-        prefix=None if rule.prefix is None else Prefix.parse(str(rule.prefix)),
-        gateway=None if rule.gateway is None else Address.parse(str(rule.gateway)),
-        via=None if rule.via is None else Address.parse(str(rule.via)),
-    )
 
 
 def run(config: AgentConfig) -> int:

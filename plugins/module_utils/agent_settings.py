@@ -1,0 +1,46 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent makes of its configuration: the mapper's policy, and what a host may fill. Pure."""
+
+from __future__ import annotations
+
+from .admission import Admission
+from .config import AgentConfig, StaticRule
+from .mapping import MappingRule, Policy
+from .mirror import Mirror
+from .routes import AF_INET, AF_INET6, Address, Prefix
+
+
+def mapping_policy(config: AgentConfig) -> Policy:
+    """What the user decides about the mapping."""
+    return Policy(
+        inference=config.inference,
+        static=tuple(_rule(rule) for rule in config.static),
+        imports=config.imports,
+        host_links=config.host_links,
+        protocol=config.protocol,
+        metric=config.metric,
+    )
+
+
+def _rule(rule: StaticRule) -> MappingRule:
+    return MappingRule(
+        vrf=rule.vrf,
+        dev=rule.dev,
+        prefix=None if rule.prefix is None else Prefix.parse(str(rule.prefix)),
+        gateway=None if rule.gateway is None else Address.parse(str(rule.gateway)),
+        via=None if rule.via is None else Address.parse(str(rule.via)),
+    )
+
+
+def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
+    """Let the mirror ask what HOST may fill from now on. What it decided before stays, if it was by the same policy."""
+    policy = config.policy_of(host)
+    if mirror.admission is not None and mirror.admission.fits(host, policy, config.vrf_limits):
+        return
+    admission = Admission(host, policy, config.vrf_limits)
+    for family in (AF_INET, AF_INET6):
+        tables = [routes for (of, _table), routes in mirror.installed.items() if of == family]
+        admission.reserve(family, dict.fromkeys(key for routes in tables for key in routes))
+    mirror.admission = admission if admission.needed else None
