@@ -11,35 +11,36 @@ the kernel, and the remapper.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from . import daemon, kernel, wire
 from .acceptor import accept, listening_socket
 from .admission import Denial
-from .agent_settings import admit_host, mapping_policy
-from .api import ApiError
+from .agent_settings import admit_host, lease_term, mapping_policy
 from .changes import describe_path
 from .config import AgentConfig
 from .follower import Follower
-from .fpm import identities, server_context
+from .fpm import TlsError, identities, server_context, trust_of
 from .host_session import HostSession, serve
 from .journal import about
+from .lease import Lease
 from .links import Vrf
+from .manual_routes import ManualRoutes
 from .mapping import Mapper, View, address_owners, discover_vrfs, own_routes
 from .mirror import Mirror
 from .recorder import recorded
+from .reload import LIVE_IN_AGENT, read_again
 from .replica import Replica
 from .rib import Rib, TableKey
 from .routes import (
     AF_INET,
     AF_INET6,
     FAMILY_NAMES,
-    PROTO_MANUAL,
-    RT_TABLE_MAIN,
     Address,
     Path,
     Prefix,
@@ -48,7 +49,6 @@ from .routes import (
 )
 from .session import keep_alive
 from .version import VERSION
-from .ynl import from_ynl, to_ynl
 
 _LOG = logging.getLogger("ynl_mirror.agent")
 _FAMILIES = (AF_INET, AF_INET6)
@@ -63,23 +63,26 @@ _RETRY = 10.0
 Touch = tuple[int, int, Path]  # (RTM_NEWROUTE or RTM_DELROUTE, prefix key, path)
 
 
-class Agent:
+class Agent(ManualRoutes):
     """The DPU's side of the mirror."""
 
     name = "agent"
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> None:
         self._config = config
+        self._read = read  # the configuration again, for SIGHUP
         self._started = daemon.now()
         self._policy = mapping_policy(config)
         self._context = server_context(config.tls) if config.tls else None
+        self._trust = trust_of(config.tls)
+        self._lease = Lease(lambda host: lease_term(host, self._config))
         if config.plaintext:
             _LOG.warning("plaintext: routes travel unencrypted and anybody who can connect may change the VRFs")
         self.rib = Rib((), accept=lambda path: path.protocol != config.protocol, rejected=self._by_somebody_else)
         self.rib.recording = True
         self._replica = Replica(self.rib)
         self._requests = kernel.Requests()
-        self._manual = kernel.Requests()
+        super().__init__()
         self._monitor = daemon.monitor(config.receive_buffer, deaf_to=self._requests.port)
         # The follower dumps on a socket of its own: a dump spans turns of the event loop, and writes go on meanwhile.
         sockets = (self._monitor, kernel.Requests(), self._on_change)
@@ -121,8 +124,8 @@ class Agent:
         sockets = [self._listen(listen.address, listen.port) for listen in self._config.listen]
         self.started.set()
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
-        work = [self._follower.run(), self._remapper(), self._retrier()]
-        work += [accept(sock, self._context, self._connected) for sock in sockets]
+        work = [self._follower.run(), self._remapper(), self._retrier(), self._lease.run(self._withdraw)]
+        work += [accept(sock, lambda: self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -159,6 +162,7 @@ class Agent:
         session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
+        self._lease.arrived(name)
         try:
             await task
         except asyncio.CancelledError:
@@ -166,11 +170,12 @@ class Agent:
         finally:
             if self._sessions.get(name) == (session, task):
                 del self._sessions[name]
+                self._lease.left(session.replayed)
 
     def _admit(self, tls: ssl.SSLObject | None, peer: str) -> str | None:
         """The name of a peer that may produce routes, None (and a word in the log) when it may not."""
         names = identities(tls.getpeercert() or {}) if tls is not None else [peer]
-        allowed = [name for name in names if not self._config.hosts or name in self._config.hosts]
+        allowed = [name for name in names if self._may_connect(name)]
         if not allowed:
             text = f"{', '.join(names) or 'a certificate without a name'} is not among hosts"
             _LOG.warning("%s: refused: %s", peer, text, extra=about(peer=peer, reason=text))
@@ -181,6 +186,9 @@ class Agent:
             _LOG.warning("%s: refused: %s", allowed[0], text, extra=about(host=allowed[0], peer=peer, reason=text))
             return None
         return allowed[0]
+
+    def _may_connect(self, name: str) -> bool:
+        return not self._config.hosts or name in self._config.hosts
 
     # -- the DPU's own kernel
 
@@ -273,7 +281,19 @@ class Agent:
 
     def _replay_complete(self) -> bool:
         """Whether what is installed but not wanted is known to be stale."""
+        if self._lease.withdrawn is not None:
+            return True
         return any(session.replayed for session, _task in self._sessions.values())
+
+    async def _withdraw(self) -> int:
+        """Withdraw everything: the lease of the host has ended. The number of routes that were installed."""
+        installed = sum(map(len, self.mirror.installed.values()))
+        named = {family: self.mirror.host_keys(family) for family in _FAMILIES}
+        for routes in self.mirror.host.values():
+            routes.clear()
+        for family in _FAMILIES:
+            await self._sync(family, list(dict.fromkeys((*named[family], *self.mirror.stale_keys(family)))))
+        return installed
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         for start in range(0, len(keys), _SLICE):
@@ -334,10 +354,26 @@ class Agent:
             self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
 
     def reload(self) -> None:
-        """SIGHUP: certificates are read again for the connections to come."""
-        _LOG.info("SIGHUP: certificates are read again")
-        if self._config.tls and self._context:
-            self._context.load_cert_chain(self._config.tls.certificate, self._config.tls.key)
+        """SIGHUP: configuration and certificates are read again. Nobody who may not connect any more stays."""
+        found = read_again(self._config, self._read, LIVE_IN_AGENT, server_context)
+        if found is None:
+            return
+        before, trust = self._config, self._trust
+        self._config, self._context = found
+        with contextlib.suppress(TlsError):  # gone again since
+            self._trust = trust_of(self._config.tls)
+        _LOG.info("SIGHUP: certificates are read again, the configuration %s", _changed(before != self._config))
+        for name, (_session, task) in self._sessions.items():
+            if trust != self._trust or not self._may_connect(name):
+                _LOG.info("%s: has to connect anew, since what is trusted has changed", name, extra=about(host=name))
+                task.cancel()
+        if before != self._config:
+            self._policy = mapping_policy(self._config)
+            if self._lease.host is not None:
+                admit_host(self._lease.host, self._config, self.mirror)
+            self._lease.changed()
+            self._remap_all = True
+            self._work_to_do.set()
 
     # -- what api.py asks
 
@@ -370,6 +406,7 @@ class Agent:
                 for vrf in self._view.vrfs
             ],
             "hosts": [{**session.status(), **limits} for session, _task in self._sessions.values()],
+            "lease": self._lease.status(),
             "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
             "host_routes": sum(map(len, self.mirror.host.values())),
             **self._counts(),
@@ -456,36 +493,16 @@ class Agent:
             else:
                 self.watchers.publish({"event": "update", **self._route(family, key, path)})
 
-    def kernel_routes(self) -> Iterable[dict[str, Any]]:
-        """The routes of the DPU's kernel: main table and VRFs, in YNL names."""
-        with kernel.Requests() as requests:
-            for family in _FAMILIES:
-                for table in dict.fromkeys((RT_TABLE_MAIN, *(vrf.table for vrf in self._view.vrfs))):
-                    for route in kernel.read_routes(requests, family, table):
-                        yield to_ynl(route)
-
-    def manual_add(self, route: dict[str, Any]) -> None:
-        """Install one route of the user's own (protocol 122)."""
-        flags = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
-        self._manual_call(route, wire.RTM_NEWROUTE, flags)
-
-    def manual_del(self, route: dict[str, Any]) -> None:
-        """Remove one route of the user's own."""
-        self._manual_call(route, wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
-
-    def _manual_call(self, route: dict[str, Any], kind: int, flags: int) -> None:
-        value = from_ynl(route, PROTO_MANUAL)
-        try:
-            self._manual.call(wire.encode_route(value, kind, flags))
-        except kernel.KernelError as error:
-            raise ApiError(409, f"{value.prefix} table {value.path.table}: the kernel says: {error}") from None
-
 
 def _show_vrf(vrf: Vrf, view: View) -> str:
     links = ", ".join(sorted(view.link_name(index) for index in vrf.links))
     return f"{vrf.name} (table {vrf.table}: {links or 'no links'})"
 
 
-def run(config: AgentConfig) -> int:
-    """Run the agent until it is told to stop; its exit code."""
-    return daemon.run(lambda: Agent(config), config.control_socket, config.http)
+def _changed(changed: bool) -> str:
+    return "has changed" if changed else "is as it was"
+
+
+def run(config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> int:
+    """Run the agent until it is told to stop; its exit code. READ reads the configuration again (SIGHUP)."""
+    return daemon.run(lambda: Agent(config, read), config.control_socket, config.http)

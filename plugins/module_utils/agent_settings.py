@@ -34,6 +34,17 @@ def _rule(rule: StaticRule) -> MappingRule:
     )
 
 
+def lease_term(host: str | None, config: AgentConfig) -> float:
+    """Seconds that a host may be away before its routes are withdrawn; 0 is for ever.
+
+    None: nobody knows whose routes an agent finds when it starts. They have the longest lease that a host has here.
+    """
+    if host is not None:
+        return config.policy_of(host).withdraw_after
+    terms = [config.policy_of(name).withdraw_after for name in config.hosts] or [config.host_defaults.withdraw_after]
+    return 0.0 if 0.0 in terms else max(terms)
+
+
 def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
     """Let the mirror ask what HOST may fill from now on. What it decided before stays, if it was by the same policy."""
     policy = config.policy_of(host)

@@ -9,6 +9,7 @@ the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure
 
 from __future__ import annotations
 
+import pathlib
 import ssl
 import struct
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,16 @@ def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
     except (ssl.SSLError, OSError, ValueError) as error:
         raise TlsError(f"{tls.certificate} and {tls.key} are no certificate and its key: {error}") from None
     return context
+
+
+def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
+    """What decides whom we trust: the contents of CA and revocation list. TlsError when they cannot be read."""
+    if tls is None:
+        return ()
+    try:
+        return tuple(pathlib.Path(path).read_bytes() for path in (tls.ca, tls.crl) if path is not None)
+    except OSError as error:
+        raise TlsError(f"{error.filename}: {error.strerror}") from None
 
 
 def _load_crl(context: ssl.SSLContext, path: str) -> None:

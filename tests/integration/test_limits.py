@@ -12,10 +12,12 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import DONE, Producer, route
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+    NOTHING,
     OFFLOADED,
     MirrorLab,
     Pair,
     RouteMonitor,
+    always,
     batch,
     until,
 )
@@ -134,3 +136,66 @@ def test_a_flood_over_the_limit_is_refused_and_the_agent_lives(lab: MirrorLab) -
         status = agent.status()
         assert (status["installed"], status["failed"]) == (100, 9900)
     assert "Traceback" not in agent.log()
+
+
+# -- leases
+
+
+def test_the_routes_of_a_host_that_stays_away_are_withdrawn_when_its_lease_ends(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = _mirror(lab, withdraw_after=1.5)
+    assert mirror.agent.status()["lease"] is None
+    before = lab.others()
+    mirror.listener.end(signal.SIGKILL)
+    lease = until(lambda: mirror.agent.status()["lease"], bool)
+    assert (lease["host"], lease["withdraw_after"]) == (HOST, 1.5)
+    until(lab.mirrored, NOTHING)
+    mirror.agent.says(f"{HOST} has been away for 1.5 s: 4 routes are withdrawn")
+    until(lambda: mirror.agent.status()["lease"], lambda lease: lease["withdrawn"] == 4)
+    assert mirror.agent.status()["host_routes"] == mirror.agent.status()["failed"] == 0
+    assert lab.others() == before
+    mirror.listener.start()
+    until(lab.mirrored, OFFLOADED)
+    assert mirror.agent.status()["lease"] is None
+
+
+def test_the_lease_of_what_an_agent_finds_counts_from_its_start(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = _mirror(lab, withdraw_after=1.5)
+    mirror.agent.end(signal.SIGKILL)
+    mirror.listener.end(signal.SIGKILL)
+    assert lab.mirrored() == OFFLOADED
+    mirror.agent.start().ready()
+    until(lab.mirrored, NOTHING)
+    mirror.agent.says("the host has been away for 1.5 s: 4 routes are withdrawn")
+
+
+def test_without_a_lease_routes_are_held_and_a_host_that_comes_back_in_time_loses_none(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = _mirror(lab, withdraw_after=300)
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    mirror.listener.end(signal.SIGKILL)
+    until(lambda: mirror.agent.status()["lease"], bool)
+    mirror.listener.start()
+    mirror.synced()
+    mirror.listener.end(signal.SIGKILL)
+    until(lambda: mirror.agent.status()["hosts"], [])
+    mirror.agent.reload(hosts=[HOST])  # no lease any more
+    until(lambda: mirror.agent.status()["lease"], None)
+    always(lab.mirrored, OFFLOADED)
+    assert monitor.lines() == []
+
+
+def test_a_host_that_comes_only_to_fail_does_not_begin_its_lease_anew(lab: MirrorLab) -> None:
+    lab.deploy()
+    mirror = _mirror(lab, withdraw_after=4)
+    mirror.listener.end(signal.SIGKILL)
+    until(lambda: mirror.agent.status()["hosts"], [])
+
+    def fail_again() -> bool:
+        with Producer(lab.host) as producer:
+            producer.sock.sendall(b"garbage!")
+            producer.closed()
+        return lab.mirrored() == NOTHING
+
+    until(fail_again, True)
