@@ -25,6 +25,8 @@ from .routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, Prefix
 _FAMILIES = (AF_INET, AF_INET6)
 #: Paths remembered at most: a host may make ever-new ones.
 _MAX_PATHS = 65536
+#: A host with a limit may name so many prefixes beyond twice that: those that wait, and those that are never mapped.
+_SPARE = 16384
 #: What waits for a place in the host's own limit; VRFs have their table's number, which is never 0.
 _HOST = 0
 Installed = Mapping[TableKey, Mapping[int, Path]]
@@ -50,6 +52,8 @@ class Admission:
         self._names: dict[int, str] = {}  # table -> VRF
         self._rooms: dict[int, int] = {}  # table with a limit -> places that are free
         self._installed: Installed = {}
+        #: How many prefixes of the host are remembered at most; None: all.
+        self.memory = None if policy.routes is None else 2 * policy.routes + _SPARE
         self._full = f"over the limit of {policy.routes} routes from {host}"
 
     @property
@@ -118,6 +122,16 @@ class Admission:
                 if taken:
                     found.setdefault(family, []).extend(taken)
         return found
+
+    def may_have_room(self, named: int) -> bool:
+        """Whether the host, of whom NAMED prefixes are remembered, had better tell again those that are not.
+
+        That is so when one of them may get in; and the eighth keeps a host that comes and goes at the border from doing
+        nothing but telling.
+        """
+        if self.memory is None or self.policy.routes is None:
+            return True
+        return named <= self.memory * 7 // 8 and self._taken() < self.policy.routes
 
     def notes(self) -> Iterator[str]:
         """What the policy says of every route, for `explain`."""
