@@ -11,12 +11,11 @@ places are what is installed in it: its limit holds whoever installed them in th
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from .host_policy import EVERY_VRF, HostPolicy
+from .host_policy import EVERY_VRF, HostPolicy, PrefixRule
 from .links import Vrf
 from .refusal import Refusal
 from .rib import TableKey
@@ -38,6 +37,21 @@ class Denial(Refusal):
     __slots__ = ()
 
 
+class _Within:
+    """A prefix rule in integers: it is asked of every route."""
+
+    def __init__(self, rule: PrefixRule) -> None:
+        self._rule = rule
+        self._prefix = Prefix.parse(str(rule.network))
+
+    def matches(self, prefix: Prefix) -> bool:
+        """Whether a route to PREFIX is meant."""
+        return prefix == self._prefix if self._rule.exact else self._prefix.covers(prefix)
+
+    def __str__(self) -> str:
+        return str(self._rule)
+
+
 class Admission:
     """The decisions about one host's routes. Ask `open` before each batch, then `admit` or `leave` for each route."""
 
@@ -46,7 +60,10 @@ class Admission:
         self.policy = policy
         self.vrf_limits = vrf_limits
         self._by_prefix = bool(policy.prefixes or policy.exclude_prefixes)
+        self._prefixes = [_Within(rule) for rule in policy.prefixes]
+        self._excluded = [_Within(rule) for rule in policy.exclude_prefixes]
         self._by_path: dict[Path, str | None] = {}
+        self._last: tuple[Path | None, str | None] = (None, None)  # routes come in runs with one path
         self._places: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # prefix keys, where limited
         self._waiting: dict[int, dict[int, dict[int, None]]] = {}  # for what -> family -> prefix keys, oldest first
         self._names: dict[int, str] = {}  # table -> VRF
@@ -54,6 +71,7 @@ class Admission:
         self._installed: Installed = {}
         #: How many prefixes of the host are remembered at most; None: all.
         self.memory = None if policy.routes is None else 2 * policy.routes + _SPARE
+        self._words: dict[str, str] = {}  # one object for the same words about a million routes
         self._full = f"over the limit of {policy.routes} routes from {host}"
 
     @property
@@ -82,8 +100,11 @@ class Admission:
         self, family: int, key: int, path: Path, targets: Mapping[int, Path]
     ) -> tuple[Mapping[int, Path], str | None]:
         """The part of a mapped route's TARGETS that may be installed, and why the rest, or all of it, may not."""
-        self._no_longer_waits(family, key)
-        reason = self._judge(path)
+        if self._waiting:
+            self._no_longer_waits(family, key)
+        if path is not self._last[0]:
+            self._last = (path, self._judge(path))
+        reason = self._last[1]
         if reason is None and self._by_prefix:
             reason = self._prefix_reason(family, key)
         if reason is None and self.policy.vrfs:
@@ -99,12 +120,12 @@ class Admission:
         elif reason is not None:
             self._places[family].discard(key)
         if reason is not None:
-            return {}, reason
-        if self._rooms:
+            targets = {}
+        elif self._rooms:
             targets, reason = self._with_room(family, key, targets)
             if not targets:
                 self._places[family].discard(key)
-        return targets, reason
+        return targets, reason if reason is None else self._words.setdefault(reason, reason)
 
     def leave(self, family: int, key: int) -> None:
         """The host has withdrawn a prefix, or it is mapped no more."""
@@ -166,11 +187,11 @@ class Admission:
         return reason
 
     def _prefix_reason(self, family: int, key: int) -> str | None:
-        network = ipaddress.ip_network(str(Prefix.from_key(family, key)))
-        if self.policy.prefixes and not any(rule.matches(network) for rule in self.policy.prefixes):
+        prefix = Prefix.from_key(family, key)
+        if self._prefixes and not any(rule.matches(prefix) for rule in self._prefixes):
             return f"the policy does not let {self.host} install this prefix: it is in none of its prefixes"
-        for rule in self.policy.exclude_prefixes:
-            if rule.matches(network):
+        for rule in self._excluded:
+            if rule.matches(prefix):
                 return f"the policy does not let {self.host} install this prefix: exclude_prefixes has {rule}"
         return None
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.admission import Admission
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_policy import HostPolicy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_policy import HostPolicy, PrefixRule
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
@@ -184,3 +185,15 @@ def test_once_all_that_may_get_in_was_tried_no_place_is_free_while_somebody_wait
 
 def _in_a(desk: Desk) -> int:
     return sum(len(desk.installed[family, 10]) for family in (AF_INET, AF_INET6))
+
+
+@given(
+    rule=st.sampled_from(["10.0.0.0/8", "exact 10.0.0.0/8", "0.0.0.0/0", "exact ::/0", "fd00::/16", "10.1.2.3/32"]),
+    prefix=st.sampled_from(
+        ["10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0", "::/0", "fd00::/16", "fd00::1/128", "10.1.2.3/32"]
+    ),
+)
+def test_prefixes_mean_what_they_mean_in_the_listeners_filters(rule: str, prefix: str) -> None:
+    meant = PrefixRule.from_text(rule, "rule").matches(ipaddress.ip_network(prefix))
+    assert bool(Desk(prefixes=[rule]).put(prefix)[0]) is meant
+    assert bool(Desk(exclude_prefixes=[rule]).put(prefix)[0]) is not meant
