@@ -21,7 +21,7 @@ from typing import Any
 from . import daemon, kernel, wire
 from .acceptor import accept, listening_socket
 from .admission import Denial
-from .agent_settings import admit_host, lease_term, mapping_policy
+from .agent_settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
 from .changes import describe_path
 from .config import AgentConfig
 from .follower import Follower
@@ -124,6 +124,7 @@ class Agent(ManualRoutes):
         sockets = [self._listen(listen.address, listen.port) for listen in self._config.listen]
         self.started.set()
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
+        warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
         work = [self._follower.run(), self._remapper(), self._retrier(), self._lease.run(self._withdraw)]
         work += [accept(sock, lambda: self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
@@ -369,6 +370,7 @@ class Agent(ManualRoutes):
                 task.cancel()
         if before != self._config:
             self._policy = mapping_policy(self._config)
+            warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
             if self._lease.host is not None:
                 admit_host(self._lease.host, self._config, self.mirror)
             self._lease.changed()

@@ -5,11 +5,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
+
 from .admission import Admission
 from .config import AgentConfig, StaticRule
+from .host_policy import EVERY_VRF
+from .journal import about
 from .mapping import MappingRule, Policy
 from .mirror import Mirror
 from .routes import AF_INET, AF_INET6, Address, Prefix
+
+_LOG = logging.getLogger("ynl_mirror.agent")
 
 
 def mapping_policy(config: AgentConfig) -> Policy:
@@ -43,6 +50,15 @@ def lease_term(host: str | None, config: AgentConfig) -> float:
         return config.policy_of(host).withdraw_after
     terms = [config.policy_of(name).withdraw_after for name in config.hosts] or [config.host_defaults.withdraw_after]
     return 0.0 if 0.0 in terms else max(terms)
+
+
+def warn_of_unknown_vrfs(config: AgentConfig, known: Iterable[str]) -> None:
+    """Say which VRFs of the policies are not there (yet): a name that is misspelt limits nothing."""
+    policies = (config.host_defaults, *config.host_policies.values())
+    named = {*config.vrf_limits, *(name for policy in policies for name in policy.vrfs)} - {EVERY_VRF, *known}
+    if named:
+        text = f"no VRF {', '.join(sorted(named))} here: what hosts and vrf_limits say of it applies once there is one"
+        _LOG.warning("%s", text, extra=about(reason=text))
 
 
 def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
