@@ -165,14 +165,14 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
 
 def test_the_routes_of_a_host_that_stays_away_are_withdrawn_when_its_lease_ends(lab: MirrorLab) -> None:
     lab.deploy()
-    mirror = _mirror(lab, withdraw_after=1)
+    mirror = _mirror(lab, withdraw_after=0.5)
     assert mirror.agent.status()["lease"] is None
     before = lab.others()
     mirror.listener.end(signal.SIGKILL)
     lease = until(lambda: mirror.agent.status()["lease"], bool)
-    assert (lease["host"], lease["withdraw_after"]) == (HOST, 1)
+    assert (lease["host"], lease["withdraw_after"]) == (HOST, 0.5)
     until(lab.mirrored, NOTHING)
-    mirror.agent.says(f"{HOST} has been away for 1 s: 4 routes are withdrawn")
+    mirror.agent.says(f"{HOST} has been away for 0.5 s: 4 routes are withdrawn")
     until(lambda: mirror.agent.status()["lease"], lambda lease: lease["withdrawn"] == 4)
     assert mirror.agent.status()["host_routes"] == mirror.agent.status()["failed"] == 0
     assert lab.others() == before
@@ -183,13 +183,13 @@ def test_the_routes_of_a_host_that_stays_away_are_withdrawn_when_its_lease_ends(
 
 def test_the_lease_of_what_an_agent_finds_counts_from_its_start(lab: MirrorLab) -> None:
     lab.deploy()
-    mirror = _mirror(lab, withdraw_after=1)
+    mirror = _mirror(lab, withdraw_after=0.5)
     mirror.agent.end(signal.SIGKILL)
     mirror.listener.end(signal.SIGKILL)
     assert lab.mirrored() == OFFLOADED
     mirror.agent.start().ready()
     until(lab.mirrored, NOTHING)
-    mirror.agent.says("the host has been away for 1 s: 4 routes are withdrawn")
+    mirror.agent.says("the host has been away for 0.5 s: 4 routes are withdrawn")
 
 
 def test_without_a_lease_routes_are_held_and_a_host_that_comes_back_in_time_loses_none(lab: MirrorLab) -> None:

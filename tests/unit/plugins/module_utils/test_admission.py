@@ -38,11 +38,13 @@ class Desk:
         self.admission = Admission("host1", HostPolicy.from_dict(policy, "policy"), vrf_limits or {})
         self.installed: dict[tuple[int, int], dict[int, Path]] = {(f, t): {} for f in (2, 10) for t in (10, 20)}
 
-    def put(self, prefix: str, path: Path = HOST, targets: dict[int, Path] = BOTH) -> tuple[list[int], str | None]:
+    def put(
+        self, prefix: str, path: Path = HOST, targets: dict[int, Path] | None = None
+    ) -> tuple[list[int], str | None]:
         """The host names a route: the tables that it gets into, and why not all."""
         value = Prefix.parse(prefix)
         self.admission.open(VRFS, self.installed)
-        got, reason = self.admission.admit(value.family, value.key, path, targets)
+        got, reason = self.admission.admit(value.family, value.key, path, targets or BOTH)
         for table in (10, 20):
             self.installed[value.family, table].pop(value.key, None)
             if table in got:
