@@ -246,7 +246,7 @@ class History(RuleBasedStateMachine):
         try:
             self.followed.settle()
         except BaseException as error:
-            where = write_script(self.settings, self.steps)
+            where = write_script(self.settings, self.steps, str(error))
             note(f"{error}\nto do it again: {where}\n{where.read_text()}")
             raise
 
@@ -327,9 +327,9 @@ ip netns add "$N" && ip -n "$N" link set lo up
 """
 
 
-def script(name: str, settings: dict[str, int], steps: list[tuple[str, list[str]]], what: str = "") -> str:
+def script(name: str, settings: dict[str, int], steps: list[tuple[str, list[str]]], what: str) -> str:
     """A shell script that does all of a history; :func:`replay` follows it."""
-    lines = [_HEAD.format(name=name, what=what or "see below", buffer=TIGHT)]
+    lines = [_HEAD.format(name=name, what="\n#   ".join(["", *what.splitlines()]), buffer=TIGHT)]
     lines += [f"set_up {key} {value}\n" for key, value in settings.items()]
     lines.append(_batch(FIRST))
     for how, commands in steps:
@@ -346,11 +346,11 @@ def _batch(commands: list[str]) -> str:
     return "".join(f"run {' '.join(options)} <<'END'\n{text}END\n" for options, text in batches(commands))
 
 
-def write_script(settings: dict[str, int], steps: list[tuple[str, list[str]]]) -> Path:
+def write_script(settings: dict[str, int], steps: list[tuple[str, list[str]]], what: str) -> Path:
     """Leave the script of a history in SCRIPTS; the same file for all attempts of one process."""
     SCRIPTS.mkdir(parents=True, exist_ok=True)
     path = SCRIPTS / f"history-{os.getpid()}.sh"
-    path.write_text(script(path.name, settings, steps))
+    path.write_text(script(path.name, settings, steps, what))
     return path
 
 

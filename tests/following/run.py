@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
     parser.add_argument("--seed", type=int, default=0, help="the first one (default 0)")
     arguments = parser.parse_args()
-    from ansible_collections.ekho.ynl_mirror.tests.following.history import History
+    from ansible_collections.ekho.ynl_mirror.tests.following.history import SCRIPTS, History
 
     logging.disable()
     limits = settings(
@@ -53,7 +53,8 @@ def main() -> int:
         try:
             run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=limits)
         except Exception as error:
-            print(f"seed {seed}:", *getattr(error, "__notes__", ()), error, sep="\n")
+            # Where it depends on timing hypothesis cannot do it again, and tells of that in place of the failure.
+            print(f"seed {seed}:", *getattr(error, "__notes__", ()), error, f"in {SCRIPTS}: what failed last", sep="\n")
             return 1
         print(f"seed {seed}: {_HISTORIES} histories of up to {_STEPS} steps, each right", flush=True)
     return 0

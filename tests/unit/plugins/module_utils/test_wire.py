@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -200,7 +201,8 @@ def test_dead_hops_are_no_part_of_the_path_unless_asked_for() -> None:
     message = bytearray(wire.encode_route(Route(Prefix.parse("10.0.0.0/8"), path), 24, 0))
     first = message.index(struct.pack("=HBBi", 16, 0, 0, 2))
     message[first + 2] = RTNH_F_DEAD
-    assert wire.decode_route(bytes(message), 0, len(message))[1].nexthops == (left,)
+    read = wire.decode_route(bytes(message), 0, len(message))[1]
+    assert (read.nexthops, read.dead_links, read.links) == ((left,), (2,), {2, 3})
     assert wire.decode_route(bytes(message), 0, len(message), dead_hops=True)[1].nexthops == (gone, left)
 
 
@@ -217,6 +219,18 @@ def test_what_a_path_cannot_say_is_named(attribute: int) -> None:
     message += wire.attribute(attribute, b"\0\0\0\1")
     message = struct.pack("=I", len(message)) + message[4:]
     assert len(wire.decode_route(message, 0, len(message))[1].extras) == 1
+
+
+def test_what_one_hop_of_several_cannot_say_is_named() -> None:
+    path = Path(AF_INET, nexthops=(NextHop(Address.parse("192.0.2.1"), 2), NextHop(Address.parse("192.0.2.2"), 3)))
+    message = wire.encode_route(Route(Prefix.parse("10.0.0.0/8"), path), 24, 0)
+    extra = wire.attribute(wire.RTA_ENCAP, b"") + wire.attribute(21, b"\1\0")  # behind the last hop, and inside it
+    at = message.index(struct.pack("=HBBi", 16, 0, 0, 3))
+    outer = at - 16 - 4
+    message = message[:at] + struct.pack("=H", 16 + len(extra)) + message[at + 2 :] + extra
+    message = message[:outer] + struct.pack("=H", 4 + 32 + len(extra)) + message[outer + 2 :]
+    message = struct.pack("=I", len(message)) + message[4:]
+    assert wire.decode_route(message, 0, len(message))[1] == replace(path, extras=("encap",))
 
 
 # -- bytes that are no message ----------------------------------------------------------------------------------------

@@ -1,0 +1,169 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nexthop objects: what their messages say, and routes that name them and no next hops."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils import nexthops, wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.nexthops import NexthopObject
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+    AF_INET,
+    AF_INET6,
+    RTN_BLACKHOLE,
+    RTNH_F_ONLINK,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+)
+
+MAIN = 254
+KEY = Prefix.parse("10.1.0.0/16").key
+ROUTE = Path(AF_INET, nh_id=3)
+CREATED = wire.NLM_F_CREATE | wire.NLM_F_EXCL
+
+
+def message(
+    number: int, *parts: bytes, kind: int = wire.RTM_NEWNEXTHOP, family: int = AF_INET, flags: int = 0
+) -> bytes:
+    """As nh_fill_node words it."""
+    body = struct.pack("=BBBBI", family, 0, 0, 0, flags) + wire.attribute(1, struct.pack("=I", number))
+    return wire.request(kind, 0, body + b"".join(parts))
+
+
+def single(number: int, gateway: str, oif: int, kind: int = wire.RTM_NEWNEXTHOP) -> bytes:
+    address = Address.parse(gateway)
+    return message(
+        number, wire.attribute(5, struct.pack("=I", oif)), wire.attribute(6, address.packed), kind=kind,
+        family=address.family,
+    )  # fmt: skip
+
+
+def group(number: int, **members: int) -> bytes:
+    """``group(3, _1=1, _2=5)``: members by number, with their weights."""
+    packed = [struct.pack("=IBBH", int(name[1:]), weight - 1, 0, 0) for name, weight in members.items()]
+    return message(number, wire.attribute(2, b"".join(packed)), wire.attribute(3, b"\0\0"), family=0)
+
+
+def hop(text: str, oif: int, weight: int = 1) -> NextHop:
+    return NextHop(Address.parse(text), oif, weight)
+
+
+def test_what_messages_say() -> None:
+    assert nexthops.decode(single(1, "192.0.2.1", 3)) == NexthopObject(1, hop("192.0.2.1", 3))
+    assert nexthops.decode(group(3, _1=1, _2=256)) == NexthopObject(3, members=((1, 1), (2, 256)))
+    assert nexthops.decode(message(9, wire.attribute(4, b""))) == NexthopObject(9, blackhole=True)
+    onlink = message(5, wire.attribute(5, struct.pack("=I", 4)), flags=RTNH_F_ONLINK)
+    assert nexthops.decode(onlink) == NexthopObject(5, NextHop(None, 4, onlink=True))
+    encap = message(6, wire.attribute(5, struct.pack("=I", 4)), wire.attribute(7, b"\1\0"), wire.attribute(8, b""))
+    assert nexthops.decode(encap).encap
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        wire.request(wire.RTM_NEWNEXTHOP, 0, b"\0"),
+        wire.request(wire.RTM_NEWNEXTHOP, 0, bytes(8)),
+        message(1, wire.attribute(6, b"\1\2\3")),
+        message(1, wire.attribute(2, bytes(7))),
+    ],
+    ids=["short", "no number", "half an address", "half a member"],
+)
+def test_a_message_that_is_none_is_a_wire_error(broken: bytes) -> None:
+    with pytest.raises(wire.WireError):
+        nexthops.decode(broken)
+
+
+def route(kind: int = wire.RTM_NEWROUTE, path: Path = ROUTE) -> bytes:
+    return wire.RouteWriter(kind, CREATED).message(KEY, path)
+
+
+def held(replica: Replica) -> tuple[Path, ...]:
+    return paths_of(replica.rib.tables.get((AF_INET, MAIN), {}).get(KEY))
+
+
+@pytest.fixture
+def replica() -> Replica:
+    """Has been told of objects 1, 2 and their group 3, and of a route that names the group."""
+    made = Replica(Rib([MAIN]))
+    for told in (single(1, "192.0.2.1", 3), single(2, "fe80::2", 4), group(3, _1=1, _2=5), route()):
+        made.apply(told)
+    made.rib.recording = True
+    return made
+
+
+def test_a_route_gets_the_hops_of_its_group(replica: Replica) -> None:
+    assert [path.nexthops for path in held(replica)] == [(hop("192.0.2.1", 3), hop("fe80::2", 4, 5))]
+    assert not replica.rib.objects.missing
+    assert not replica.rib.rereads
+
+
+def test_trap_18_an_object_that_nobody_has_told_of_is_missing_until_it_is_fetched() -> None:
+    replica = Replica(Rib([MAIN]))
+    replica.rib.recording = True
+    replica.apply(route())
+    assert list(replica.rib.objects.missing) == [3]
+    assert [path.nexthops for path in held(replica)] == [()]
+    replica.rib.take_changed()
+    replica.rib.objects.learn(group(3, _1=1))
+    replica.rib.resolve()
+    assert list(replica.rib.objects.missing) == [1]  # the group's member
+    replica.rib.objects.learn(single(1, "192.0.2.1", 3))
+    replica.rib.resolve()
+    assert not replica.rib.objects.missing
+    assert [path.nexthops for path in held(replica)] == [(hop("192.0.2.1", 3),)]
+    assert replica.rib.take_changed() == {(AF_INET, MAIN): {KEY}}
+
+
+def test_trap_18_a_dump_notes_what_is_missing() -> None:
+    rib = Rib([MAIN])
+    reading = rib.reading(Reread(AF_INET, MAIN))
+    reading.feed(route())
+    reading.finish()
+    assert list(rib.objects.missing) == [3]
+
+
+def test_a_members_change_asks_for_the_routes_of_its_groups(replica: Replica) -> None:
+    replica.apply(single(1, "192.0.2.9", 3))
+    assert replica.rib.take_rereads() == [Reread(AF_INET, MAIN)]
+    reading = replica.rib.reading(Reread(AF_INET, MAIN))
+    reading.feed(route())
+    reading.finish()
+    assert held(replica)[0].nexthops[0] == hop("192.0.2.9", 3)
+    assert replica.rib.take_changed() == {(AF_INET, MAIN): {KEY}}
+
+
+def test_a_link_that_goes_takes_what_is_known_of_its_objects_and_their_groups_along(replica: Replica) -> None:
+    replica.rib.objects.forget_link(4)
+    assert set(replica.rib.objects.known) == {1}
+
+
+def test_a_route_that_is_deleted_after_its_object_is_found_by_the_objects_number(replica: Replica) -> None:
+    replica.apply(single(1, "192.0.2.1", 3, wire.RTM_DELNEXTHOP))
+    replica.rib.take_rereads()
+    replica.apply(route(wire.RTM_DELROUTE))
+    assert held(replica) == ()
+    assert not replica.rib.rereads
+
+
+def test_a_blackhole_among_the_members_and_an_encapsulation() -> None:
+    objects = nexthops.Objects()
+    objects.learn(message(1, wire.attribute(4, b"")) + group(3, _1=1))
+    assert objects.flattened(ROUTE)[0].type == RTN_BLACKHOLE
+    objects.learn(message(2, wire.attribute(5, struct.pack("=I", 4)), wire.attribute(8, b"")) + group(3, _2=7))
+    flat, named = objects.flattened(ROUTE)
+    assert (flat.nexthops, flat.extras, named) == ((NextHop(None, 4),), ("encap",), [3, 2])
+
+
+def test_an_ipv6_route_gets_hops_alike() -> None:
+    replica = Replica(Rib([MAIN]))
+    replica.apply(single(4, "fd00:1::2", 3))
+    replica.apply(wire.RouteWriter(wire.RTM_NEWROUTE, CREATED).message(0, Path(AF_INET6, metric=1024, nh_id=4)))
+    assert [path.nexthops for path in paths_of(replica.rib.tables[AF_INET6, MAIN][0])] == [(hop("fd00:1::2", 3),)]
