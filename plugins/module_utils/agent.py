@@ -15,6 +15,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from . import daemon, kernel, wire
@@ -302,7 +303,7 @@ class Agent:
             self._meanwhile = []
             try:
                 for family in _FAMILIES:
-                    await self._read_back(family)
+                    await kernel.repeated(partial(self._read_back, family))
             finally:
                 # A dump may have passed by before somebody touched a route: what was heard since has the last word.
                 meanwhile, self._meanwhile = self._meanwhile, None

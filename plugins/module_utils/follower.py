@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from . import kernel, wire, wire_links
 from .replica import Replica
@@ -123,7 +124,7 @@ class Follower:
         while rib.rereads:
             for scope in rib.take_rereads():
                 self.rereads += 1
-                await self._read(scope)
+                await kernel.repeated(partial(self._read, scope))
 
     async def _read(self, scope: Reread) -> None:
         reading = self._replica.rib.reading(scope)
