@@ -197,47 +197,44 @@ def _prefixes(stage: Stage) -> set[str]:
 def _full_disk(stage: Stage) -> None:
     """Journals, control sockets and notes on a disk that is full, then read-only; the usual ones in the end."""
     disk = stage.lab.folder / "disk"
-    with stage.churn() as churn, _small_disk(disk):
-        clients = [daemon.client for daemon in stage.daemons]
+    kinds = ("agent", "listener")
+    clients = [daemon.client for daemon in stage.daemons]
+    with stage.churn() as churn, _full(disk):
         stage.kill(*stage.daemons)
-        for daemon, kind in zip(stage.daemons, ("agent", "listener")):
+        for daemon, kind in zip(stage.daemons, kinds):
             path = str(disk / f"{kind}.sock")
-            daemon.config = {
-                **daemon.config,
-                "control_socket": path,
-                "journal": {"file": str(disk / f"{kind}.journal")},
-            }
+            journal = {"file": str(disk / f"{kind}.journal")}
+            daemon.config = {**daemon.config, "control_socket": path, "journal": journal}
             daemon.environment = {"NOTIFY_SOCKET": str(disk / "nobody")}  # so that it leaves a note for its next start
             daemon.client = ControlClient(path)
             daemon.start()
         for daemon in stage.daemons:
             daemon.ready()
-        until(lambda: [churn.some(20), *map(_is_full, stage.daemons)][1:], [True, True])
-        stage.kill(*stage.daemons)
-        stage.restart(*stage.daemons)
-        churn.some(40)
+            daemon.says("No space left on device; nothing more is recorded, all else goes on")
+        stage.connected()
+        churn.some(100)
         stage.kill(*stage.daemons)
         _mount("-o", "remount,ro", str(disk))
         for daemon in stage.daemons:
             daemon.start()
+        for daemon in stage.daemons:
             assert daemon.process is not None
             assert daemon.process.wait(60) == 1
             assert re.search(rf"ERROR .*{disk}.*Read-only file system$", daemon.log().rstrip())
-        churn.some(40)
-    for daemon, client, kind in zip(stage.daemons, clients, ("agent", "listener")):
+    for daemon, client, kind in zip(stage.daemons, clients, kinds):
         daemon.config, daemon.environment, daemon.client = stage.usual(kind), {}, client
         daemon.start()
 
 
-def _is_full(daemon: Daemon) -> bool:
-    return "No space left on device; nothing more is recorded, all else goes on" in daemon.log()
-
-
 @contextlib.contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
+def _full(folder: Path) -> Iterator[None]:
+    """A disk that has room for names of files only."""
     folder.mkdir()
-    _mount("-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder))
+    _mount("-t", "tmpfs", "-o", "size=24k", "tmpfs", str(folder))
     try:
+        with (folder / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
         yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -32,11 +32,15 @@ PATIENCE = 90.0
 
 @dataclass(frozen=True)
 class Size:
-    """How much of it: *kills* and other repetitions, *changes* at once, *seconds* that a link is cut."""
+    """How much of it: *kills* and other repetitions, *changes* at once, *seconds* that a link is cut.
 
-    kills: int = 4
+    *fresh*: every row starts with daemons that have just been started, so that its memory is its own.
+    """
+
+    kills: int = 3
     changes: int = 20_000
-    seconds: float = 1.0
+    seconds: float = 0.5
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,12 +153,19 @@ class Stage:
         return Outcome(row.name, round(seconds, 2), lost, sent, memory(self.agent), memory(self.listener))
 
     def _make_ready(self, row: Row) -> None:
-        """Both daemons started afresh, in the configuration that the row asks for, and exact."""
-        for daemon, kind, more in ((self.agent, "agent", row.agent), (self.listener, "listener", row.listener)):
-            daemon.config = {**self.usual(kind), **more}
-            daemon.through, daemon.environment = (), {}
+        """Both daemons there, in the configuration that the row asks for, and exact."""
         calm(self.lab.host)
-        self.restart(*self.daemons, number=signal.SIGKILL)
+        for daemon, kind, more in ((self.agent, "agent", row.agent), (self.listener, "listener", row.listener)):
+            usual = {**self.usual(kind), **more}
+            lives = daemon.process is not None and daemon.process.poll() is None
+            if self.size.fresh or not lives or daemon.config != usual or daemon.through or daemon.environment:
+                if lives:
+                    self.kill(daemon)
+                daemon.config, daemon.through, daemon.environment = usual, (), {}
+                daemon.start()
+        for daemon in self.daemons:
+            daemon.signal(signal.SIGCONT)  # a row that failed may have left it standing still
+            daemon.ready()
         self.exact()
         self.synced()
 
