@@ -313,7 +313,10 @@ class Agent:
     async def _read_back(self, family: int) -> None:
         found: dict[TableKey, dict[int, Path]] = {}
         request = wire.route_dump_request(family, protocol=self._config.protocol)
-        for number, chunk in enumerate(self._requests.dump(request)):
+        dump: Iterable[bytes] = self._requests.dump(request)
+        if family == AF_INET6:
+            dump = list(dump)  # in one go: a dump of IPv6 misses routes when others are deleted meanwhile
+        for number, chunk in enumerate(dump):
             for message in self.rib.reader.routes(chunk):
                 scope = (family, message.path.table)
                 found.setdefault(scope, {})[message.key] = message.path
