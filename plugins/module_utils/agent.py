@@ -96,7 +96,7 @@ class Agent:
         self._lock = asyncio.Lock()
         self._work_to_do = asyncio.Event()
         self._audit_due = self._remap_all = False
-        self._overruns = 0  # of the follower, as far as they have been seen to
+        self._recoveries = 0  # of the follower, as far as they have been seen to
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
         self._meanwhile: list[Touch] | None = None  # what somebody else did to mirrored routes during an audit
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
@@ -190,9 +190,9 @@ class Agent:
             self._follow_vrfs()
             # Links and addresses that go take mirrored routes along without a word.
             self._audit_due = self._remap_all = True
-        if self._follower.overruns != self._overruns:
+        if self._follower.recoveries != self._recoveries:
             # What was lost may have been about mirrored routes, which the replica's own re-read leaves out.
-            self._overruns = self._follower.overruns
+            self._recoveries = self._follower.recoveries
             self._audit_due = self._remap_all = True
         for scope, keys in changed.items():
             self._remap_all = True

@@ -52,6 +52,7 @@ class Follower:
         self._overran = False  # heard of while reading, and not yet seen to
         self._readable: asyncio.Event | None = None
         self.overruns = 0
+        self.recoveries = 0  # times that everything was read again for it
         self.rereads = 0
         self.notifications = 0
 
@@ -60,7 +61,9 @@ class Follower:
         self._read_view()
         self._on_change()  # which tables to read may depend on it
         self._replica.rib.ask()
-        await self._reread()
+        while self._replica.rib.rereads:
+            await self._reread()
+            self._on_change()
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -85,6 +88,7 @@ class Follower:
         try:
             batch = self._monitor.receive(_BURST)
         except kernel.Overrun:
+            self.overruns += 1
             await self._recover()
             return False
         self._apply(batch)
@@ -105,6 +109,7 @@ class Follower:
         try:
             self._apply(self._monitor.receive(_BURST))
         except kernel.Overrun:
+            self.overruns += 1
             await self._recover()
 
     def _apply(self, batch: list[bytes]) -> None:
@@ -118,7 +123,7 @@ class Follower:
                 self._replica.rib.ask()
 
     async def _recover(self) -> None:
-        self.overruns += 1
+        self.recoveries += 1
         self._overran = False
         lost = self._monitor.drain()
         _LOG.warning("the receive buffer overran: %d queued notifications dropped, everything is read again", lost)
@@ -170,9 +175,11 @@ class Follower:
             if number % _CHUNKS == 0:
                 await asyncio.sleep(0)
         whole = not self._overran and not any(map(_deletes_ipv6, heard))
+        if not whole:
+            self._requests.torn()
         reading.finish(whole)
         self._apply(heard)
-        return whole
+        return whole or scope.oif is not None  # instead of whose routes the whole table is asked for
 
     def _hear(self) -> list[bytes]:
         """All notifications that are queued."""
@@ -184,6 +191,7 @@ class Follower:
                 if len(batch) < _BURST:
                     return heard
         except kernel.Overrun:
+            self.overruns += 1
             self._overran = True
             return heard
 

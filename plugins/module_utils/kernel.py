@@ -121,6 +121,9 @@ class Dumps(WholeDumps, Protocol):
     def dump(self, message: bytes) -> Iterator[bytes]:
         """The answer to a dump request, in chunks as they come."""
 
+    def torn(self) -> None:
+        """The dump before may have missed something: a word for who records them."""
+
 
 def _open() -> socket.socket:
     try:
@@ -180,6 +183,9 @@ class Requests:
         for chunk, _interrupted in self._dump(message):
             if chunk:
                 yield chunk
+
+    def torn(self) -> None:
+        """Nothing: nobody records this one."""
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         """All chunks of a dump, repeated until it came whole and the kernel did not flag it as interrupted."""
