@@ -57,6 +57,7 @@ class HostSession:
         self.name = name
         self.since = now()
         self.received = 0
+        self.forgotten = 0  # messages about prefixes beyond what is remembered of a host
         self.replayed = False
         self._frames = 0
         self._done = False  # NLMSG_DONE was among what was taken last
@@ -141,6 +142,7 @@ class HostSession:
                 due = now() + _PATIENCE
             if self._done:
                 await self._end_of_replay("NLMSG_DONE")
+            self._recall()
             await self._write(writer, answers)
 
     def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
@@ -172,6 +174,7 @@ class HostSession:
         routes: dict[int, Path] = {}
         named: dict[int, Path] | None = None
         keys: set[int] = set()
+        full = self._is_full()
         for kind, _flags, start, _end, key, path in self._reader.scan(payload):
             if path is None:
                 self._control(kind)
@@ -186,6 +189,10 @@ class HostSession:
                 keys = touched.setdefault(path.family, set())
                 if payload[start + 24 : start + 28] != _NO_FLAGS:
                     starts = None
+            if full and kind == wire.RTM_NEWROUTE and key not in routes:
+                self.forgotten += 1
+                starts = None
+                continue
             keys.add(key)
             if kind == wire.RTM_NEWROUTE:
                 routes[key] = path
@@ -199,6 +206,20 @@ class HostSession:
             if named is not None:
                 named.pop(key, None)
         return starts
+
+    def _is_full(self) -> bool:
+        """Whether the host has named as many prefixes as are remembered of it."""
+        admission = self._mirror.admission
+        if admission is None or admission.memory is None:
+            return False
+        return sum(map(len, self._mirror.host.values())) >= admission.memory
+
+    def _recall(self) -> None:
+        """Have the host tell all once more, when there is room for what was not remembered."""
+        admission = self._mirror.admission
+        named = sum(map(len, self._mirror.host.values())) if self.forgotten and self.replayed else 0
+        if self.forgotten and self.replayed and (admission is None or admission.may_have_room(named)):
+            raise FpmError("there is room again for routes that were refused unseen: the host has to tell them again")
 
     def _control(self, kind: int) -> None:
         if kind == wire.NLMSG_DONE:
@@ -224,6 +245,8 @@ class HostSession:
             refusal = self._mirror.refused[path.family].get(key)
             if path.table not in self._tables:
                 refusal = Refusal("unmapped", f"table {table_name(path.table)} is not among the agent's host_tables")
+            elif self.forgotten and key not in self._mirror.host.get((path.family, path.table), ()):
+                refusal = Refusal("failed", f"over the limit, and over what the agent remembers of {self.name}")
             if refusal is None:
                 answers.append(_flagged(message, wire.RTM_F_OFFLOAD))
             else:
@@ -272,6 +295,7 @@ class HostSession:
             "connected": True,
             "since": round(now() - self.since, 1),
             "received": self.received,
+            **({"forgotten": self.forgotten} if self.forgotten else {}),
             "replay": "complete" if self.replayed else "under way",
         }
 
