@@ -15,7 +15,8 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from . import daemon, kernel, wire
@@ -100,7 +101,7 @@ class Agent(ManualRoutes):
         self._lock = asyncio.Lock()
         self._work_to_do = asyncio.Event()
         self._audit_due = self._remap_all = False
-        self._overruns = 0  # of the follower, as far as they have been seen to
+        self._recoveries = 0  # of the follower, as far as they have been seen to
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
         self._meanwhile: list[Touch] | None = None  # what somebody else did to mirrored routes during an audit
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
@@ -201,9 +202,9 @@ class Agent(ManualRoutes):
             self._follow_vrfs()
             # Links and addresses that go take mirrored routes along without a word.
             self._audit_due = self._remap_all = True
-        if self._follower.overruns != self._overruns:
+        if self._follower.recoveries != self._recoveries:
             # What was lost may have been about mirrored routes, which the replica's own re-read leaves out.
-            self._overruns = self._follower.overruns
+            self._recoveries = self._follower.recoveries
             self._audit_due = self._remap_all = True
         for scope, keys in changed.items():
             self._remap_all = True
@@ -335,7 +336,7 @@ class Agent(ManualRoutes):
             self._meanwhile = []
             try:
                 for family in _FAMILIES:
-                    await self._read_back(family)
+                    await kernel.repeated(partial(self._read_back, family))
             finally:
                 # A dump may have passed by before somebody touched a route: what was heard since has the last word.
                 meanwhile, self._meanwhile = self._meanwhile, None
@@ -346,7 +347,10 @@ class Agent(ManualRoutes):
         found: dict[TableKey, dict[int, Path]] = {}
         surplus: list[tuple[int, Path]] = []
         request = wire.route_dump_request(family, protocol=self._config.protocol)
-        for number, chunk in enumerate(self._requests.dump(request)):
+        dump: Iterable[bytes] = self._requests.dump(request)
+        if family == AF_INET6:
+            dump = list(dump)  # in one go: a dump of IPv6 misses routes when others are deleted meanwhile
+        for number, chunk in enumerate(dump):
             for message in self.rib.reader.routes(chunk):
                 routes = found.setdefault((family, message.path.table), {})
                 # The first one of a prefix is what the kernel uses. A second one is left of an agent that had another

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
+from functools import partial
 
 from . import kernel, nexthops, wire, wire_links
 from .replica import Replica
 from .rib import Reread
+from .routes import AF_INET6
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,6 +30,9 @@ _BURST = 512
 _CHUNKS = 4
 #: Nexthop objects that are fetched one by one; of more, all.
 _OBJECTS = 64
+#: Seconds between attempts at an IPv6 dump that may have missed routes; after the last one it has time.
+_TORN = (0.02, 0.05, 0.1, 0.2, 0.4)
+_TORN_LATER = 5.0
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
 
@@ -45,7 +51,10 @@ class Follower:
         self._monitor = monitor
         self._requests = requests
         self._on_change = on_change
+        self._overran = False  # heard of while reading, and not yet seen to
+        self._readable: asyncio.Event | None = None
         self.overruns = 0
+        self.recoveries = 0  # times that everything was read again for it
         self.rereads = 0
         self.notifications = 0
 
@@ -54,12 +63,16 @@ class Follower:
         self._read_view()
         self._on_change()  # which tables to read may depend on it
         self._replica.rib.ask()
-        await self._reread()
+        while self._replica.rib.rereads:
+            await self._reread()
+            self._on_change()
 
     async def run(self) -> None:
         """Follow until cancelled."""
         loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
+        readable = self._readable = asyncio.Event()
+        if self._overran:
+            readable.set()
         loop.add_reader(self._monitor.fileno(), readable.set)
         try:
             while True:
@@ -71,9 +84,13 @@ class Follower:
 
     async def _turn(self) -> bool:
         """One turn; whether the socket was found empty."""
+        if self._overran:
+            await self._recover()
+            return False
         try:
             batch = self._monitor.receive(_BURST)
         except kernel.Overrun:
+            self.overruns += 1
             await self._recover()
             return False
         self._apply(batch)
@@ -87,13 +104,14 @@ class Follower:
             await self._catch_up()
             await self._reread()
             self._on_change()  # which asks for more when a VRF has come that is not read yet
-        return True
+        return not self._overran
 
     async def _catch_up(self) -> None:
         """Apply what arrived while the flock settled, so that one re-read covers it."""
         try:
             self._apply(self._monitor.receive(_BURST))
         except kernel.Overrun:
+            self.overruns += 1
             await self._recover()
 
     def _apply(self, batch: list[bytes]) -> None:
@@ -107,7 +125,8 @@ class Follower:
                 self._replica.rib.ask()
 
     async def _recover(self) -> None:
-        self.overruns += 1
+        self.recoveries += 1
+        self._overran = False
         lost = self._monitor.drain()
         _LOG.warning("the receive buffer overran: %d queued notifications dropped, everything is read again", lost)
         await self.load()
@@ -125,10 +144,10 @@ class Follower:
         while rib.rereads:
             for scope in rib.take_rereads():
                 self.rereads += 1
-                await self._read(scope)
-        self._fetch_objects()
+                await kernel.repeated(partial(self._read, scope))
+        await kernel.repeated(self._fetch_objects)
 
-    def _fetch_objects(self) -> None:
+    async def _fetch_objects(self) -> None:
         """Fetch the nexthop objects that routes name and nobody has told of, and the members of groups among them."""
         rib = self._replica.rib
         asked: set[int] = set()
@@ -144,10 +163,66 @@ class Follower:
         rib.objects.missing.clear()  # the kernel has none of these; when it does, it will say so
 
     async def _read(self, scope: Reread) -> None:
+        if scope.family != AF_INET6:
+            reading = self._replica.rib.reading(scope)
+            for number, chunk in enumerate(self._requests.dump(_request(scope))):
+                reading.feed(chunk)
+                if number % _CHUNKS == 0:
+                    await asyncio.sleep(0)
+            reading.finish()
+            return
+        for pause in _TORN:
+            if await self._read_ipv6(scope):
+                return
+            await asyncio.sleep(pause)
+        if not await self._read_ipv6(scope):
+            asyncio.get_running_loop().call_later(_TORN_LATER, self._ask_again, scope)
+
+    async def _read_ipv6(self, scope: Reread) -> bool:
+        """Read routes of IPv6; False when the dump may have missed some that nobody has touched, and nobody tells of.
+
+        The kernel goes on with a dump by counting how far it was (fib6_dump_table), so that a deletion before that
+        point makes it skip a route. No NLM_F_DUMP_INTR says so, but the deletion itself is heard.
+        """
+        self._apply(self._hear())  # of before: not about this dump
         reading = self._replica.rib.reading(scope)
-        message = wire.route_dump_request(scope.family, scope.table, oif=scope.oif)
-        for number, chunk in enumerate(self._requests.dump(message)):
+        chunks = list(self._requests.dump(_request(scope)))  # in one go: nobody of this process writes meanwhile
+        heard = self._hear() if len(chunks) > 1 else []
+        for number, chunk in enumerate(chunks):
             reading.feed(chunk)
             if number % _CHUNKS == 0:
                 await asyncio.sleep(0)
-        reading.finish()
+        whole = not self._overran and not any(map(_deletes_ipv6, heard))
+        if not whole:
+            self._requests.torn()
+        reading.finish(whole)
+        self._apply(heard)
+        return whole or scope.oif is not None  # instead of whose routes the whole table is asked for
+
+    def _hear(self) -> list[bytes]:
+        """All notifications that are queued."""
+        heard: list[bytes] = []
+        try:
+            while True:
+                batch = self._monitor.receive(_BURST)
+                heard += batch
+                if len(batch) < _BURST:
+                    return heard
+        except kernel.Overrun:
+            self.overruns += 1
+            self._overran = True
+            return heard
+
+    def _ask_again(self, scope: Reread) -> None:
+        self._replica.rib.rereads[scope] = None
+        if self._readable is not None:
+            self._readable.set()
+
+
+def _request(scope: Reread) -> bytes:
+    return wire.route_dump_request(scope.family, scope.table, oif=scope.oif)
+
+
+def _deletes_ipv6(notification: bytes) -> bool:
+    (kind,) = struct.unpack_from("=H", notification, 4)
+    return kind == wire.RTM_DELROUTE and wire_links.family_of(notification) == AF_INET6

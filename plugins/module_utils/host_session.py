@@ -123,7 +123,9 @@ class HostSession:
             timeout = None if self.replayed else self._settle
             try:
                 data = await asyncio.wait_for(reader.read(_READ), timeout if due is None else max(0.0, due - now()))
-            except asyncio.TimeoutError:
+            except asyncio.TimeoutError as error:
+                if getattr(error, "errno", None) is not None:
+                    raise  # the connection has timed out (ETIMEDOUT), which is the same class since Python 3.11
                 if due is not None:
                     raise FpmError(_overdue(deframer.waiting)) from None
                 await self._end_of_replay(f"nothing came for {self._settle:g} s")

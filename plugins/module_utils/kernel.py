@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Protocol
 
@@ -22,6 +23,7 @@ from . import plain_links, wire, wire_links
 from .links import Link, LinkAddress, Rule
 from .routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
 
+_LOG = logging.getLogger("ynl_mirror.kernel")
 _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_EXT_ACK = 11
@@ -48,9 +50,14 @@ _DATAGRAM = 1 << 16
 _BATCH = 1 << 16
 #: Room for the errors of one whole batch: the kernel queues them before send() returns.
 _ANSWER_BUFFER = 16 << 20
+#: Where less is granted, a batch is this part of it: of a short message the kernel books up to 20 times the length.
+_BATCH_SHARE = 16
+#: Seconds to wait for an answer, which is there when send() returns: beyond them it is lost, and does not come.
+_ANSWER_TIME = 5
 _DUMP_TRIES = 8
-#: nlmsg_type and nlmsg_flags of an NLMSG_DONE: NLM_F_MULTI, with or without DUMP_INTR and DUMP_FILTERED.
-_DONE_MARKS = tuple(struct.pack("=HH", wire.NLMSG_DONE, 0x2 | flags) for flags in (0, 0x10, 0x20, 0x30))
+#: nlmsg_type and nlmsg_flags of an NLMSG_DONE: NLM_F_MULTI, with or without DUMP_INTR, DUMP_FILTERED and ACK_TLVS.
+_DONE_FLAGS = (0x2 | filtered | words for filtered in (0, 0x10, 0x20, 0x30) for words in (0, wire.NLM_F_ACK_TLVS))
+_DONE_MARKS = tuple(struct.pack("=HH", wire.NLMSG_DONE, flags) for flags in _DONE_FLAGS)
 #: Header, error code and the longest extended-ack text (NETLINK_MAX_FMTMSG_LEN and some).
 _LONGEST_DONE = 256
 
@@ -64,10 +71,6 @@ class KernelError(Exception):
         super().__init__(f"{self.text} ({errno.errorcode.get(number, number)})")
 
 
-class Overrun(Exception):
-    """Notifications were lost (ENOBUFS): what is still queued is older than the next dump. Drain, then re-read."""
-
-
 @dataclass(frozen=True)
 class Failure:
     """One message of a batch that the kernel refused: its index, the errno and the kernel's words."""
@@ -75,6 +78,21 @@ class Failure:
     index: int
     errno: int
     text: str
+
+
+class LostAnswers(KernelError):
+    """The kernel's answer did not come, or not all of it. What it did is done: read back what that was.
+
+    *failures*: what is known of a batch all the same. The socket is in step again.
+    """
+
+    def __init__(self, number: int, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(number, f"an answer of the kernel was lost: {os.strerror(number)}")
+        self.failures = list(failures)
+
+
+class Overrun(Exception):
+    """Notifications were lost (ENOBUFS): what is still queued is older than the next dump. Drain, then re-read."""
 
 
 class Notifications(Protocol):
@@ -102,6 +120,9 @@ class Dumps(WholeDumps, Protocol):
 
     def dump(self, message: bytes) -> Iterator[bytes]:
         """The answer to a dump request, in chunks as they come."""
+
+    def torn(self) -> None:
+        """The dump before may have missed something: a word for who records them."""
 
 
 def _open() -> socket.socket:
@@ -133,9 +154,12 @@ class Requests:
 
     def __init__(self) -> None:
         self._sock = _open()
-        _receive_buffer(self._sock, _ANSWER_BUFFER)
+        granted = _receive_buffer(self._sock, _ANSWER_BUFFER)
+        self._batch = min(_BATCH, max(4096, granted // _BATCH_SHARE))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _ANSWER_TIME, 0))
         self.port: int = self._sock.getsockname()[0]
         self._seq = 0
+        self._dumping = False  # a dump was begun and not read to its end
 
     def close(self) -> None:
         """Close the socket."""
@@ -154,36 +178,73 @@ class Requests:
 
         An absent table or link is an empty answer. A dump that the kernel flags as interrupted (NLM_F_DUMP_INTR) is
         *not* repeated here, since its parts are out already: use :meth:`dump_whole` where consistency matters.
-        KernelError when the kernel refuses.
+        KernelError when the kernel refuses; LostAnswers when the end did not come.
         """
         for chunk, _interrupted in self._dump(message):
-            yield chunk
+            if chunk:
+                yield chunk
+
+    def torn(self) -> None:
+        """Nothing: nobody records this one."""
 
     def dump_whole(self, message: bytes) -> list[bytes]:
-        """All chunks of a dump, repeated until the kernel did not flag it as interrupted."""
-        for _try in range(_DUMP_TRIES):
+        """All chunks of a dump, repeated until it came whole and the kernel did not flag it as interrupted."""
+        for last in (*[False] * (_DUMP_TRIES - 1), True):
             chunks, torn = [], False
-            for chunk, interrupted in self._dump(message):
-                chunks.append(chunk)
-                torn = torn or interrupted
+            try:
+                for chunk, interrupted in self._dump(message):
+                    chunks.append(chunk)
+                    torn = torn or interrupted
+            except LostAnswers:
+                if last:
+                    raise
+                continue
             if not torn:
                 break
-        return chunks
+        return list(filter(None, chunks))
 
     def _dump(self, message: bytes) -> Iterator[tuple[bytes, bool]]:
+        """The chunks and whether each is flagged; the last one may be empty."""
+        self._in_step()
         self._seq += 1
+        seq = self._seq
         kind, flags = struct.unpack_from("=HH", message, 4)
-        self._sock.send(wire.request(kind, flags, message[wire.NLMSGHDR.size :], self._seq))
+        self._dumping = True
+        self._sock.send(wire.request(kind, flags, message[wire.NLMSGHDR.size :], seq))
         while True:
-            chunk = self._sock.recv(_DUMP_CHUNK)
-            end = _end_of_dump(chunk)
-            interrupted = bool(struct.unpack_from("=H", chunk, 6)[0] & wire.NLM_F_DUMP_INTR)
-            if end is None:
-                yield chunk, interrupted
-                continue
-            if end:
-                yield chunk[:end], interrupted
-            return
+            chunk = self._answer(_DUMP_CHUNK)
+            chunk_flags, chunk_seq = struct.unpack_from("=HI", chunk, 6)
+            if chunk_seq != seq:
+                continue  # the rest of what was asked before
+            try:
+                end = _end_of_dump(chunk)
+            except KernelError:
+                self._dumping = False
+                raise
+            if end is not None:
+                self._dumping = False
+            yield chunk[:end], bool(chunk_flags & wire.NLM_F_DUMP_INTR)
+            if end is not None:
+                return
+
+    def _answer(self, size: int, flags: int = 0) -> bytes:
+        """What the kernel has answered; LostAnswers when there is nothing, or something was dropped (ENOBUFS)."""
+        try:
+            return self._sock.recv(size, flags)
+        except BlockingIOError:
+            raise LostAnswers(errno.ETIMEDOUT) from None
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            raise LostAnswers(errno.ENOBUFS) from None
+
+    def _in_step(self) -> None:
+        """Throw away what is left of a dump that nobody read to its end: the kernel goes on with it as it is read."""
+        while self._dumping:
+            try:
+                self._answer(_DATAGRAM, socket.MSG_DONTWAIT)
+            except LostAnswers as error:
+                self._dumping = error.errno == errno.ENOBUFS  # of which the rest is still queued
 
     # -- writing
 
@@ -191,36 +252,66 @@ class Requests:
         """Send *messages* in order, in batches; the refused ones, by index. An empty list: all were done.
 
         Success costs no answer: only errors come back, and a no-op with NLM_F_ACK marks the end of each batch. The
-        kernel works a batch off inside send(), so the answers are there when it returns.
+        kernel works a batch off inside send(), so the answers are there when it returns. LostAnswers, once all batches
+        are out, when they were not.
         """
         failures: list[Failure] = []
-        for start, stop in wire.chunks(messages, _BATCH):
-            failures += self._write_batch(messages[start:stop], start)
+        lost: LostAnswers | None = None
+        for start, stop in wire.chunks(messages, self._batch):
+            try:
+                failures += self._write_batch(messages[start:stop], start)
+            except LostAnswers as error:
+                failures += error.failures
+                lost = error
+        if lost is not None:
+            raise LostAnswers(lost.errno, failures)
         return failures
 
     def _write_batch(self, batch: Sequence[bytes], offset: int) -> list[Failure]:
+        self._in_step()
         self._seq += 1
         barrier = wire.request(wire.NLMSG_NOOP, wire.NLM_F_REQUEST | wire.NLM_F_ACK, seq=self._seq)
         self._sock.send(b"".join(batch) + barrier)
         failures: list[Failure] = []
         indexes: dict[bytes, int] | None = None
+        lost: LostAnswers | None = None
         while True:
-            answer = self._sock.recv(_DATAGRAM)
+            try:
+                answer = self._answer(_DATAGRAM, socket.MSG_DONTWAIT if lost else 0)
+            except LostAnswers as error:
+                if lost or error.errno != errno.ENOBUFS:
+                    raise LostAnswers((lost or error).errno, failures) from None
+                lost = error  # told before what is still queued
+                continue
             for kind, _flags, start, end in wire.messages(answer):
                 if kind != wire.NLMSG_ERROR:
                     continue
                 ack = wire.parse_acknowledgement(answer, start, end)
                 if ack.errno == 0 and ack.request == barrier[: wire.NLMSGHDR.size]:
+                    if lost:
+                        raise LostAnswers(lost.errno, failures)
                     return failures
                 if ack.errno:
                     # The kernel echoes the whole request, which says which one it was without a sequence per message.
                     indexes = indexes or {message: index for index, message in enumerate(batch)}
-                    failures.append(Failure(offset + indexes[ack.request], ack.errno, ack.text))
+                    index = indexes.get(ack.request)
+                    if index is not None:  # else it is late, and about a batch before
+                        failures.append(Failure(offset + index, ack.errno, ack.text))
 
     def call(self, message: bytes) -> None:
         """Send one request; KernelError when it is refused."""
         for failure in self.write([message]):
             raise KernelError(failure.errno, failure.text)
+
+
+async def repeated(read: Callable[[], Awaitable[None]]) -> None:
+    """Read what dumps show once more when an answer was lost, a few times at most; then LostAnswers."""
+    for _try in range(_DUMP_TRIES - 1):
+        try:
+            return await read()
+        except LostAnswers as error:
+            _LOG.warning("%s; it is asked again", error)
+    return await read()
 
 
 def _end_of_dump(chunk: bytes) -> int | None:
@@ -234,7 +325,12 @@ def _end_of_dump(chunk: bytes) -> int | None:
             number, text = -struct.unpack_from("=i", chunk, start + 16)[0], ""
             if end - start > 20:
                 text = next(
-                    (v.split(b"\0")[0].decode() for k, v in wire.attributes(chunk, start + 20, end) if k == 1), ""
+                    (
+                        v.split(b"\0")[0].decode(errors="replace")
+                        for k, v in wire.attributes(chunk, start + 20, end)
+                        if k == 1
+                    ),
+                    "",
                 )
         elif kind == wire.NLMSG_ERROR:
             number, text, _offset = wire.parse_acknowledgement(chunk, start, end)

@@ -175,7 +175,7 @@ class Mirror:
                     sent.append((change, kind, items))
         if not messages:
             return
-        refusals = self._requests.write(messages)
+        refusals = self._carry_out(messages)
         for change, kind, items in reversed(sent):
             if kind == "removals":
                 for key, _path in items:
@@ -196,10 +196,18 @@ class Mirror:
         if left:
             self._withdraw(family, left)
 
+    def _carry_out(self, messages: list[bytes]) -> list[kernel.Failure]:
+        try:
+            return self._requests.write(messages)
+        except kernel.LostAnswers as error:
+            _LOG.warning("%s; what is installed will be read back", error)
+            self.in_doubt = True
+            return error.failures
+
     def _withdraw(self, family: int, left: list[tuple[_Change, int]]) -> None:
         """Remove the routes whose replacement was refused: they lead where the host routes nothing any more."""
         old = [(change, (key, change.replaced[key])) for change, key in left]
-        refusals = self._requests.write(self._delete.batch(item for _change, item in old))
+        refusals = self._carry_out(self._delete.batch(item for _change, item in old))
         self.deleted += len(old)
         for refusal in refusals:
             change, item = old[refusal.index]

@@ -21,7 +21,7 @@ from typing import Any, Callable
 from . import kernel, pcapng
 from .config import JournalConfig
 from .fields import ConfigError
-from .replay import DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, NoJournal, header, settings_of
+from .replay import DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, TORN, NoJournal, header, settings_of
 
 _LOG = logging.getLogger("ynl_mirror")
 
@@ -111,6 +111,10 @@ class _Requests:
             self._journal.packets(REQUESTS, (chunk,))
             yield chunk
         self._journal.packets(REQUESTS, (DONE,))
+
+    def torn(self) -> None:
+        self._journal.packets(REQUESTS, (TORN,))
+        self._requests.torn()
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         chunks = self._requests.dump_whole(message)

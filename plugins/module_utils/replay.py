@@ -35,6 +35,8 @@ NOTIFICATIONS, REQUESTS = range(2)
 OVERRUN = wire.request(4, 0)  # NLMSG_OVERRUN: data lost; the kernel itself says ENOBUFS
 TOLD = wire.request(wire.NLMSG_NOOP, 0)
 DONE = wire.encode_done()
+#: Behind it when what was heard since says that the dump may have missed routes.
+TORN = wire.request(wire.NLMSG_DONE, wire.NLM_F_DUMP_INTR, bytes(4))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(microseconds=1)
@@ -81,7 +83,11 @@ class Replay:
         self._view: dict[tuple[int, int], list[bytes]] = {}  # (request's type, family): answer
         self._answer: list[bytes] | None = None  # that part of it which is on its way
         self._reading: Reading | None = None
+        self._asking: Reread | None = None  # what it answers
         self._objects = False  # an answer about nexthop objects is on its way
+        self._loading = 0  # times that the daemon is told of changes before it has read everything
+        self._ended: Reading | None = None  # all of it is here, and maybe it is torn
+        self._held: list[bytes] = []  # what was heard since
         self._ask = False
         self._asked: dict[Reread, None] = {}  # re-reads that are asked for and not in the journal, so far
         self._unasked: dict[Reread, None] = {}  # and those that are in there and nobody has asked for
@@ -105,6 +111,7 @@ class Replay:
 
     def finish(self) -> list[dict[str, Any]]:
         """The changes that were not told yet when the journal ended."""
+        self._settle()
         return self._tell()
 
     def summary(self) -> dict[str, Any]:
@@ -126,25 +133,39 @@ class Replay:
         self._settings = settings
         self.replica = Replica(_rib(settings))
         self.counts["starts"] += 1
-        self._view, self._answer, self._reading, self._asked, self._objects = {}, None, None, {}, False
+        self._loading = 2  # links and addresses, then routes
+        self._view, self._answer, self._reading, self._ended, self._held, self._asked = {}, None, None, None, [], {}
+        self._objects = False
 
     # -- what the kernel told by itself
 
     def _hear(self, data: bytes) -> list[dict[str, Any]]:
         if data == TOLD:
-            return self._tell()
+            self._settle()
+            told = self._tell()
+            self._loading = max(0, self._loading - 1)
+            self.replica.rib.recording = not self._loading
+            return told
+        if self._ended is not None:
+            self._held.append(data)
+            return []
+        self._take_asked()
+        if not self._asked:
+            self._loading, self.replica.rib.recording = 0, True  # everything has been read
+        self._apply(data)
+        return []
+
+    def _apply(self, data: bytes) -> None:
         rib = self.replica.rib
-        rib.recording = True  # a follower listens only once it has read everything
         if data == OVERRUN:
             self.counts["overruns"] += 1
-            return []
+            return
         self.counts["notifications"] += 1
         try:
             self.replica.apply(data)
         except wire.WireError:
             self.counts["unreadable"] += 1
             rib.ask()
-        return []
 
     def _tell(self) -> list[dict[str, Any]]:
         replica = self.replica
@@ -163,9 +184,13 @@ class Replay:
     # -- requests and their answers
 
     def _read(self, data: bytes) -> None:
+        self._settle(whole=data != TORN)
+        if data == TORN:
+            return
         kind, flags = struct.unpack_from("=HH", data, 4)
         if kind == wire.RTM_GETROUTE:
-            self._reading = self.replica.rib.reading(self._scope(data))
+            self._asking = self._scope(data)
+            self._reading = self.replica.rib.reading(self._asking)
         elif kind == wire.RTM_GETNEXTHOP and flags & wire.NLM_F_REQUEST:
             self._objects = True
         elif flags & wire.NLM_F_DUMP == wire.NLM_F_DUMP and flags & wire.NLM_F_REQUEST:
@@ -187,7 +212,7 @@ class Replay:
         reading, self._reading = self._reading, None
         if reading is not None:
             self.counts["rereads"] += 1
-            reading.finish()
+            self._ended = reading
         elif (wire.RTM_GETRULE, AF_INET6) in self._view:  # the last of them
             answers = _Answers(self._view)
             self.replica.load(
@@ -197,6 +222,18 @@ class Replay:
             )
             self._view, self._ask = {}, True
         self._answer = None
+
+    def _settle(self, whole: bool = True) -> None:
+        """Take in a dump that has ended, and then what was heard since: only that says if it is whole."""
+        reading, self._ended = self._ended, None
+        if reading is None:
+            return
+        reading.finish(whole)
+        if not whole and self._asking is not None and self._asking.oif is None:
+            self._asked[self._asking] = None  # it is asked for again
+        held, self._held = self._held, []
+        for data in held:
+            self._apply(data)
 
     def _scope(self, request: bytes) -> Reread:
         """What a dump request asks for; takes it off the list of what is to be read."""

@@ -406,15 +406,22 @@ class Reading:
                 self._lacking = self._lacking or (wanted and nexthops.lacks_hops(path))
             if wanted and path is not None:
                 old = found.get(key)
+                if old is not None and path.family == AF_INET6 and path in paths_of(old):
+                    continue  # an IPv6 dump names routes twice when others are added before them
                 found[key] = path if old is None else (*paths_of(old), path)
 
-    def finish(self) -> None:
-        """Make the replica equal to the dump, within the scope."""
+    def finish(self, whole: bool = True) -> None:
+        """Make the replica equal to the dump, within the scope. Where it is not *whole*, what it lacks stays."""
         rib, scope = self._rib, (self._scope.family, self._scope.table)
         old = rib.tables.get(scope, {})
+        if not whole and self._scope.oif is not None:
+            rib.rereads[self._scope._replace(oif=None)] = None
+            return
         if self._lacking:
             for key, entry in self._found.items():
                 self._found[key] = _entry([rib.flattened(path) for path in paths_of(entry)])
+        if not whole:
+            self._found = {**old, **self._found}
         if self._scope.oif is None:
             rib.replace(scope, self._found)
             if rib.recording:

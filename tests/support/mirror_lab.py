@@ -133,16 +133,17 @@ class Daemon:
         self._log = folder / f"{kind}.log"
         self.process: subprocess.Popen[str] | None = None
         self.client = ControlClient(self.socket)
+        self.through: tuple[str, ...] = ()  # what the command line starts with: unshare ...
+        self.environment: dict[str, str] = {}
 
     def start(self) -> Daemon:
         """Start the process (again); it is not ready yet when this returns, see ``ready``."""
         command = {"agent": "agent", "listener": "listen"}[self._kind]
         self._file.write_text(json.dumps(self.config))
-        environment = {**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]}
+        environment = {**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"], **self.environment}
+        line = (*self.through, *PROGRAM, command, "--config", str(self._file))
         with self._log.open("a") as log:
-            self.process = self.namespace.start(
-                *PROGRAM, command, "--config", str(self._file), stdout=log, stderr=log, env=environment
-            )
+            self.process = self.namespace.start(*line, stdout=log, stderr=log, env=environment)
         return self
 
     def ready(self) -> Daemon:
