@@ -17,13 +17,15 @@ import ssl
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
-from . import daemon, kernel, wire
+from . import daemon, kernel, kernel_audit, wire
 from .acceptor import accept, listening_socket
 from .api import ApiError
+from .audit import MIRRORED, REPLICA, WIRE, Tally
 from .changes import describe_path
 from .config import AgentConfig, StaticRule
 from .follower import Follower
 from .fpm import identities, server_context
+from .host_audit import HostAudit
 from .host_session import HostSession, serve
 from .journal import about
 from .links import Vrf
@@ -101,6 +103,8 @@ class Agent:
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
         self.remaps = self.audits = 0
+        self._tally = Tally().watch(REPLICA, WIRE, MIRRORED)
+        self._slow_audits = self._kernel_audits()
 
     # -- tasks
 
@@ -120,6 +124,8 @@ class Agent:
         self.started.set()
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
         work = [self._follower.run(), self._remapper(), self._retrier()]
+        if self._config.audit_interval:
+            work.append(kernel_audit.run(self._config.audit_interval, *self._slow_audits))
         work += [accept(sock, self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
@@ -153,7 +159,11 @@ class Agent:
             await daemon.end(self._sessions[name][1])
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
-        session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)
+        audit = HostAudit(name, self.mirror.host, config.host_tables, config.audit_interval, self._tally)
+        session = HostSession(
+            *(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt),
+            compared=audit if config.audit_interval else None,
+        )
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
         try:
@@ -309,6 +319,23 @@ class Agent:
                 for touch in meanwhile:
                     self._by_somebody_else(*touch)
 
+    def _kernel_audits(self) -> tuple[kernel_audit.Audit, ...]:
+        """What is compared with the own kernel now and then: what others routed, and what is mirrored."""
+        requests, follower, protocol = kernel.Requests(), self._follower, self._config.protocol
+        return (
+            kernel_audit.ReplicaAudit(self.rib, follower, requests, self._tally),
+            kernel_audit.MirrorAudit(
+                *(self.mirror, follower, requests, self.rib.reader, protocol),
+                audits=lambda: self.audits,
+                put_right=self._put_right,
+                tally=self._tally,
+            ),
+        )
+
+    def _put_right(self, family: int, keys: set[int]) -> None:
+        self._dirty[family] |= keys
+        self._work_to_do.set()
+
     async def _read_back(self, family: int) -> None:
         found: dict[TableKey, dict[int, Path]] = {}
         request = wire.route_dump_request(family, protocol=self._config.protocol)
@@ -363,6 +390,7 @@ class Agent:
             "overruns": self._follower.overruns,
             "remaps": self.remaps,
             "audits": self.audits,
+            "audit": self._tally.status(),
             "receive_buffer": self._monitor.granted,
         }
 
@@ -384,6 +412,7 @@ class Agent:
         yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, self._follower.overruns
         yield "ynl_mirror_remaps", "Times that everything was mapped again", "counter", {}, self.remaps
         yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.audits
+        yield from self._tally.counters()
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
         """All routes of the host, with what became of each."""

@@ -40,6 +40,7 @@ from .routes import (
 FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
 HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
 RECEIVE_BUFFER = 128 * 1024 * 1024  # bytes; took a full-speed burst of a million notifications
+AUDIT_INTERVAL = 60.0  # seconds
 JOURNAL_LIMIT = 1 << 30  # bytes; a million routes, read once and changed once each, are 0.2 GiB
 U32 = 2**32 - 1
 
@@ -259,6 +260,7 @@ class ListenerConfig:
     http: HttpConfig | None = None
     log_level: str = "info"
     journal: JournalConfig | None = None
+    audit_interval: float = AUDIT_INTERVAL
 
     @classmethod
     def from_dict(cls, data: object, names: Names | None = None) -> ListenerConfig:
@@ -278,6 +280,7 @@ class ListenerConfig:
             http=_http(fields, changes=False),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
             journal=_journal(fields),
+            audit_interval=fields.number("audit_interval", AUDIT_INTERVAL, 0, 86400),
         )
         fields.done()
         _not_empty(made.tables, "tables", "list at least one table, such as 254 (main)")
@@ -298,6 +301,7 @@ class ListenerConfig:
             "http": self.http.to_dict(changes=False) if self.http else None,
             "log_level": self.log_level,
             "journal": self.journal.to_dict() if self.journal else None,
+            "audit_interval": self.audit_interval,
         }
 
 
@@ -373,6 +377,7 @@ class AgentConfig:
     http: HttpConfig | None = None
     log_level: str = "info"
     journal: JournalConfig | None = None
+    audit_interval: float = AUDIT_INTERVAL
 
     @classmethod
     def from_dict(cls, data: object, names: Names | None = None) -> AgentConfig:
@@ -399,6 +404,7 @@ class AgentConfig:
             http=_http(fields, changes=True),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
             journal=_journal(fields),
+            audit_interval=fields.number("audit_interval", AUDIT_INTERVAL, 0, 86400),
         )
         fields.done()
         _check_agent(made)
@@ -425,6 +431,7 @@ class AgentConfig:
             "http": self.http.to_dict() if self.http else None,
             "log_level": self.log_level,
             "journal": self.journal.to_dict() if self.journal else None,
+            "audit_interval": self.audit_interval,
         }
 
 

@@ -27,6 +27,8 @@ _BURST = 512
 _CHUNKS = 4
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
+#: Seconds after which the kernel has told what a dump has shown before.
+_LATE = 0.1
 
 
 class Follower:
@@ -46,6 +48,9 @@ class Follower:
         self.overruns = 0
         self.rereads = 0
         self.notifications = 0
+        self.emptied = 0  # times that the socket was found empty
+        self.overhear: Callable[[list[bytes]], None] | None = None  # gets what is heard as well
+        self._readable: asyncio.Event | None = None
 
     async def load(self) -> None:
         """Read everything. The monitor's socket must be subscribed already."""
@@ -57,15 +62,29 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled."""
         loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
+        readable = self._readable = asyncio.Event()
         loop.add_reader(self._monitor.fileno(), readable.set)
         try:
             while True:
                 await readable.wait()
                 if await self._turn():
+                    self.emptied += 1
                     readable.clear()
         finally:
             loop.remove_reader(self._monitor.fileno())
+
+    def look(self) -> None:
+        """Take a turn though the kernel said nothing: the replica was asked to read something again."""
+        if self._readable is not None:
+            self._readable.set()
+
+    async def caught_up(self) -> None:
+        """Return once all that the kernel has changed by now is taken in."""
+        await asyncio.sleep(_LATE)
+        seen = self.emptied
+        while self.emptied == seen:
+            self.look()
+            await asyncio.sleep(_SETTLE)
 
     async def _turn(self) -> bool:
         """One turn; whether the socket was found empty."""
@@ -96,6 +115,8 @@ class Follower:
 
     def _apply(self, batch: list[bytes]) -> None:
         self.notifications += len(batch)
+        if self.overhear is not None:
+            self.overhear(batch)
         apply = self._replica.apply
         for buffer in batch:
             try:

@@ -18,9 +18,10 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import wire
+from . import audit, wire
 from .daemon import now
 from .fpm import Deframer, FpmError, frame, frames
+from .host_audit import HostAudit
 from .journal import about
 from .mirror import Mirror
 from .refusal import Refusal
@@ -42,7 +43,7 @@ _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 class HostSession:
     """Feeds *mirror* from one connection. *lock* keeps others from writing between reading and answering.
 
-    *synced* is called after every change of the mirror.
+    *synced* is called after every change of the mirror. *compared* compares what was taken with what was sent.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class HostSession:
         settle: float,
         lock: asyncio.Lock,
         synced: Callable[[], None] = lambda: None,
+        compared: HostAudit | None = None,
     ) -> None:
         self.name = name
         self.since = now()
@@ -65,6 +67,8 @@ class HostSession:
         self._settle = settle
         self._lock = lock
         self._synced = synced
+        self._audit = compared
+        self._marked = asyncio.Event()  # the producer marked the end of its replay, so it may be one of ours
         self._reader = wire.RouteReader()
         # What this connection has named so far, by table; None for a table that the mirror knew nothing about before,
         # where everything there is has come from this replay.
@@ -80,12 +84,18 @@ class HostSession:
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the connection until its end. FpmError or WireError when the peer speaks something else, or nothing."""
-        teller = asyncio.ensure_future(self._tell(writer))
+        helpers = [asyncio.ensure_future(self._tell(writer)), asyncio.ensure_future(self._compare(writer))]
         try:
             await self._listen(reader, writer)
         finally:
-            teller.cancel()
-            await asyncio.gather(teller, return_exceptions=True)
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _compare(self, writer: asyncio.StreamWriter) -> None:
+        if self._audit is not None:
+            await self._marked.wait()
+            await self._audit.run(lambda message: self._write(writer, [frame(message)]))
 
     def moved(self, family: int, keys: Iterable[int]) -> None:
         """The state of these prefixes is another now, by something that happened on the DPU: answer them anew."""
@@ -141,6 +151,7 @@ class HostSession:
                 due = now() + _PATIENCE
             if self._done:
                 await self._end_of_replay("NLMSG_DONE")
+                self._marked.set()
             await self._write(writer, answers)
 
     def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
@@ -152,6 +163,8 @@ class HostSession:
                 self._frames += 1
                 taken.append((payload, self._take_frame(payload, touched)))
         finally:
+            if self._audit is not None:
+                self._audit.touch(touched)
             for family, keys in touched.items():
                 self.received += len(keys)
                 self._mirror.sync(family, keys)
@@ -172,9 +185,15 @@ class HostSession:
         routes: dict[int, Path] = {}
         named: dict[int, Path] | None = None
         keys: set[int] = set()
-        for kind, _flags, start, _end, key, path in self._reader.scan(payload):
+        for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if path is None:
-                self._control(kind)
+                if kind == audit.AUDIT and self._audit is not None:
+                    told = audit.decode(payload, start, end)
+                    if told is not None:
+                        self._audit.take(told, self._named, touched)
+                    last = None  # the tables are to be looked up again
+                else:
+                    self._control(kind)
                 starts = None
                 continue
             if path.table not in self._tables:
@@ -273,6 +292,7 @@ class HostSession:
             "since": round(now() - self.since, 1),
             "received": self.received,
             "replay": "complete" if self.replayed else "under way",
+            "audited": "no" if self._audit is None else self._audit.status(),
         }
 
 

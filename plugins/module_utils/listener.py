@@ -10,7 +10,8 @@ import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from . import daemon, kernel
+from . import daemon, kernel, kernel_audit
+from .audit import REPLICA, Tally
 from .changes import describe_path, events
 from .config import ListenerConfig
 from .follower import Follower
@@ -41,6 +42,8 @@ class Listener:
         sockets = (self._monitor, kernel.Requests(), self._on_change)
         settings = {"tables": config.tables, "families": config.families}
         self._follower = Follower(self._replica, *recorded(config.journal, settings, sockets))
+        self._tally = Tally().watch(REPLICA)
+        self._audit = kernel_audit.ReplicaAudit(self.rib, self._follower, kernel.Requests(), self._tally)
         self.selection = self._select()
         self.watchers = daemon.Watchers()
         self.subscribe = self.watchers.subscribe
@@ -61,7 +64,9 @@ class Listener:
         self.selection = self._select()
         self.rib.recording = True
         self.started.set()
-        work = (self._follower.run(), *(session.run() for session in self._sessions))
+        work = [self._follower.run(), *(session.run() for session in self._sessions)]
+        if self._config.audit_interval:
+            work.append(kernel_audit.run(self._config.audit_interval, self._audit))
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             # None of them ends by itself; one that a fault ended in silence would leave its agent without news.
@@ -75,6 +80,10 @@ class Listener:
 
     def _select(self) -> Selection:
         return Selection(self._config.filters, self._replica.links, self.rib.reader)
+
+    def settle(self) -> None:
+        """Hand on what the replica knows by now, without waiting for the follower to say so."""
+        self._on_change()
 
     def _on_change(self) -> None:
         changed = self.rib.take_changed()
@@ -121,6 +130,7 @@ class Listener:
             "overruns": self._follower.overruns,
             "rereads": self._follower.rereads,
             "receive_buffer": self._monitor.granted,
+            "audit": self._tally.status(),
             "agents": [session.status() for session in self._sessions],
         }
 
@@ -133,6 +143,7 @@ class Listener:
         yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, follower.notifications
         yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, follower.overruns
         yield "ynl_mirror_rereads", "Kernel dumps after the first", "counter", {}, follower.rereads
+        yield from self._tally.counters()
         for session in self._sessions:
             status = session.status()
             labels = {"agent": status["agent"]}

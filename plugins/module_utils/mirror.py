@@ -51,6 +51,7 @@ class Mirror:
         self.host: dict[TableKey, dict[int, Path]] = {}
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
+        self.noted: set[int] | None = None  # while somebody wants to know: prefixes whose installed routes are touched
         self.in_doubt = False  # the kernel contradicted what is believed to be installed
         # Told of every prefix whose state moved, while somebody watches.
         self.watched: Callable[[], bool] = bool
@@ -168,6 +169,8 @@ class Mirror:
         if not messages:
             return
         refusals = self._requests.write(messages)
+        if self.noted is not None:
+            self.noted.update(key for _change, _kind, items in sent for key, _path in items)
         for change, kind, items in reversed(sent):
             if kind == "removals":
                 for key, _path in items:
@@ -245,11 +248,17 @@ class Mirror:
 
     def lost(self, scope: TableKey, key: int) -> None:
         """Somebody else removed a mirrored route."""
+        self._note(key)
         self.installed.get(scope, {}).pop(key, None)
 
     def appeared(self, scope: TableKey, key: int, path: Path) -> None:
         """Somebody else wrote a route under the mirror's protocol number."""
+        self._note(key)
         self.installed.setdefault(scope, {})[key] = path
+
+    def _note(self, key: int) -> None:
+        if self.noted is not None:
+            self.noted.add(key)
 
     # -- words
 

@@ -307,11 +307,11 @@ class Reading:
     def __init__(self, rib: Rib, scope: Reread) -> None:
         self._rib = rib
         self._scope = scope
-        self._found: dict[int, Entry] = {}
+        self.found: dict[int, Entry] = {}
 
     def feed(self, chunk: bytes) -> None:
         """Take in a chunk of whole messages."""
-        rib, found = self._rib, self._found
+        rib, found = self._rib, self.found
         last, wanted = None, False
         for _kind, _nlflags, _start, _end, key, path in rib.reader.scan(chunk):
             if path is not last and path is not None:
@@ -325,9 +325,9 @@ class Reading:
         rib, scope = self._rib, (self._scope.family, self._scope.table)
         old = rib.tables.get(scope, {})
         if self._scope.oif is None:
-            rib.replace(scope, self._found)
+            rib.replace(scope, self.found)
             if rib.recording:
-                self._compare(old, self._found)
+                self._compare(old, self.found)
         else:
             self._merge(old, self._scope.oif)
 
@@ -349,10 +349,10 @@ class Reading:
                 uses = known[id(entry)] = any(oif in path.oifs for path in paths_of(entry))
             if uses:
                 affected.append(key)
-        affected += [key for key in self._found if key not in table]
+        affected += [key for key in self.found if key not in table]
         changed = set()
         for key in affected:
-            before, after = table.get(key), self._found.get(key)
+            before, after = table.get(key), self.found.get(key)
             # Another path stands beside it, or other hops, which stay when an object loses its member.
             apart = any(oif not in path.oifs for path in paths_of(before))
             if apart or (after is None and any(len(path.oifs) > 1 for path in paths_of(before))):
@@ -364,9 +364,9 @@ class Reading:
                 table[key] = after
             if winner(before) != winner(after):
                 changed.add(key)
-        for key in self._found.keys() - set(affected):
+        for key in self.found.keys() - set(affected):
             # The entry is known without this link: another path stands beside the new one, in an order to be read.
-            if table[key] != self._found[key]:
+            if table[key] != self.found[key]:
                 self._rib.rereads[self._scope._replace(oif=None)] = None
         self._rib.replace((self._scope.family, self._scope.table), table)
         self._tell(changed)

@@ -142,6 +142,13 @@ options:
     description: Receive buffer of the netlink socket, bytes.
     type: int
     default: 134217728
+  audit_interval:
+    description:
+      - Seconds between two slow audits, which compare the mirrored routes with the kernel's, and what came of the host with
+        what it sent, and put right what was missed.
+      - It takes its time and holds up nothing. 0 does without.
+    type: float
+    default: 60.0
   http:
     description: HTTP interface on TCP, besides the control socket. None when left out.
     type: dict
@@ -287,6 +294,7 @@ OPTIONS = {
     "metric": {"type": "int"},
     "settle_time": {"type": "float", "default": 5.0},
     "receive_buffer": {"type": "int", "default": 134217728},
+    "audit_interval": {"type": "float", "default": 60.0},
     "http": {
         "type": "dict",
         "options": {
