@@ -144,8 +144,8 @@ options:
     default: 134217728
   audit_interval:
     description:
-      - Seconds between two slow audits, which compare the mirrored routes with the kernel's, and what came of the host with
-        what it sent, and put right what was missed.
+      - Seconds between two slow audits, which compare the mirrored routes with the kernel's, and what came of the host
+        with what it sent, and put right what was missed.
       - It takes its time and holds up nothing. 0 does without.
     type: float
     default: 60.0

@@ -112,8 +112,8 @@ options:
     default: 134217728
   audit_interval:
     description:
-      - Seconds between two slow audits, which compare what the listener knows with the routes of the kernel, and put right
-        what was missed.
+      - Seconds between two slow audits, which compare what the listener knows with the routes of the kernel, and put
+        right what was missed.
       - It takes its time and holds up nothing. 0 does without.
     type: float
     default: 60.0
