@@ -25,6 +25,7 @@ from .changes import describe_path
 from .config import AgentConfig, StaticRule
 from .follower import Follower
 from .fpm import identities, server_context
+from .guard import PATIENCE, Guard
 from .host_audit import HostAudit
 from .host_session import HostSession, serve
 from .journal import about
@@ -105,6 +106,7 @@ class Agent:
         self.remaps = self.audits = 0
         self._tally = Tally().watch(REPLICA, WIRE, MIRRORED)
         self._slow_audits = self._kernel_audits()
+        self._guard = Guard(config.guard_share, config.guard_routes)
 
     # -- tasks
 
@@ -159,10 +161,11 @@ class Agent:
             await daemon.end(self._sessions[name][1])
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
-        audit = HostAudit(name, self.mirror.host, config.host_tables, config.audit_interval, self._tally)
+        audit = HostAudit(name, self.mirror.host, config.host_tables, config.audit_interval, self._tally, self._guard)
         session = HostSession(
             *(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt),
             compared=audit if config.audit_interval else None,
+            guard=self._guard,
         )
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
@@ -263,11 +266,29 @@ class Agent:
         """Try again what the kernel refused, now and then."""
         while True:
             await asyncio.sleep(_RETRY)
+            self._end_patience()
             for family in _FAMILIES:
                 refused = self.mirror.refused[family]
                 await self._sync(family, [key for key, why in refused.items() if why.state == "failed"])
             if self.mirror.in_doubt:
                 self._work_to_do.set()
+
+    def _end_patience(self) -> None:
+        """Carry out what the host was to confirm and did not: it is held for a while, not for ever."""
+        held = self._guard.held
+        if held is None or daemon.now() - held.since < PATIENCE:
+            return
+        _LOG.warning("%s; not confirmed within %g s, and carried out", self._held_words(), PATIENCE)
+        for scope, keys in self._guard.release().items():
+            for key in keys:
+                self.mirror.host.get(scope, {}).pop(key, None)
+            self._dirty[scope[0]] |= keys
+        self._remap_all = True
+        self._work_to_do.set()
+
+    def _held_words(self) -> str | None:
+        held = self._guard.held
+        return None if held is None else held.words(self.mirror.vrf_name(held.scope[1]))
 
     async def _sync_all(self) -> None:
         for family in _FAMILIES:
@@ -279,7 +300,7 @@ class Agent:
 
     def _replay_complete(self) -> bool:
         """Whether what is installed but not wanted is known to be stale."""
-        return any(session.replayed for session, _task in self._sessions.values())
+        return self._guard.held is None and any(session.replayed for session, _task in self._sessions.values())
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         for start in range(0, len(keys), _SLICE):
@@ -391,6 +412,7 @@ class Agent:
             "remaps": self.remaps,
             "audits": self.audits,
             "audit": self._tally.status(),
+            "held": {"routes": self._guard.number, "reason": self._held_words()},
             "receive_buffer": self._monitor.granted,
         }
 
@@ -413,6 +435,8 @@ class Agent:
         yield "ynl_mirror_remaps", "Times that everything was mapped again", "counter", {}, self.remaps
         yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.audits
         yield from self._tally.counters()
+        held = self._guard.number
+        yield "ynl_mirror_held_routes", "Withdrawals that the host is to confirm", "gauge", {}, held
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
         """All routes of the host, with what became of each."""

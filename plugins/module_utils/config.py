@@ -372,6 +372,8 @@ class AgentConfig:
     protocol: int = PROTO_MIRROR
     metric: int | None = None
     settle_time: float = 5.0
+    guard_share: float = 0.5
+    guard_routes: int = 100
     receive_buffer: int = RECEIVE_BUFFER
     control_socket: str = "/run/ynl-mirror/agent.sock"
     http: HttpConfig | None = None
@@ -399,6 +401,8 @@ class AgentConfig:
             protocol=names.protocol(fields.take("protocol", PROTO_MIRROR), "protocol"),
             metric=fields.integer("metric", None, 0, U32) if fields.has("metric") else fields.take("metric"),
             settle_time=fields.number("settle_time", 5.0, 0, 3600),
+            guard_share=fields.number("guard_share", 0.5, 0, 1),
+            guard_routes=fields.integer("guard_routes", 100, 0, U32),
             receive_buffer=fields.integer("receive_buffer", RECEIVE_BUFFER, 4096, 2**31 - 1),
             control_socket=_socket_path(fields, "/run/ynl-mirror/agent.sock"),
             http=_http(fields, changes=True),
@@ -426,6 +430,8 @@ class AgentConfig:
             "protocol": self.protocol,
             "metric": self.metric,
             "settle_time": self.settle_time,
+            "guard_share": self.guard_share,
+            "guard_routes": self.guard_routes,
             "receive_buffer": self.receive_buffer,
             "control_socket": self.control_socket,
             "http": self.http.to_dict() if self.http else None,

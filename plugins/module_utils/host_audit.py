@@ -30,6 +30,7 @@ from .audit import (
     differing,
     words,
 )
+from .guard import Guard
 from .journal import about
 from .rib import TableKey
 from .routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, table_name
@@ -41,14 +42,26 @@ Tables = dict[TableKey, dict[int, Path]]
 
 
 class HostAudit:
-    """Audits one connection. *host* is the mirror's: the host's routes by (family, table)."""
+    """Audits one connection. *host* is the mirror's: the host's routes by (family, table).
 
-    def __init__(self, name: str, host: Tables, tables: tuple[int, ...], interval: float, tally: Tally) -> None:
+    What *guard* keeps back stands in there still, though the host has withdrawn it: it is no part of the comparison.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        host: Tables,
+        tables: tuple[int, ...],
+        interval: float,
+        tally: Tally,
+        guard: Guard | None = None,
+    ) -> None:
         self._name = name
         self._host = host
         self._scopes = [(family, table) for family in (AF_INET, AF_INET6) for table in tables]
         self._interval = interval
         self._tally = tally
+        self._guard = guard or Guard()
         self._digester = Digester()
         self._buckets: Buckets | None = None
         self._asked: Message | None = None
@@ -136,18 +149,25 @@ class HostAudit:
             named[told.scope] = {}
         elif told.what == END and self._before is not None:
             here = named.pop(told.scope)
-            table = self._host.setdefault(told.scope, {})
-            gone = [key for key in self._before if key not in here]
-            for key in gone:
-                table.pop(key, None)
-            touched.setdefault(family, set()).update(gone)
             before, self._before = self._before, None
+            self._drop(told.scope, {key for key in before if key not in here}, touched)
             self._tell(told.scope, differing(before, dict(self._routes(told))))
             self._answer(told)
 
     def _routes(self, told: Message) -> list[tuple[int, Path]]:
         assert self._buckets is not None
-        return self._buckets.routes(told.bucket, self._host.get(told.scope, {}))
+        routes = self._buckets.routes(told.bucket, self._host.get(told.scope, {}))
+        waiting = self._guard.waiting.get(told.scope)
+        return [route for route in routes if route[0] not in waiting] if waiting else routes
+
+    def _drop(self, scope: TableKey, keys: set[int], touched: dict[int, set[int]]) -> None:
+        """The host does not have these."""
+        if self._guard.enabled and keys:
+            self._guard.waiting.setdefault(scope, set()).update(keys)
+            return
+        for key in keys:
+            self._host[scope].pop(key, None)
+        touched.setdefault(scope[0], set()).update(keys)
 
     def _tell(self, scope: TableKey, found: dict[int, str]) -> None:
         if not found:

@@ -21,6 +21,7 @@ from typing import Any
 from . import audit, wire
 from .daemon import now
 from .fpm import Deframer, FpmError, frame, frames
+from .guard import Guard
 from .host_audit import HostAudit
 from .journal import about
 from .mirror import Mirror
@@ -44,6 +45,7 @@ class HostSession:
     """Feeds *mirror* from one connection. *lock* keeps others from writing between reading and answering.
 
     *synced* is called after every change of the mirror. *compared* compares what was taken with what was sent.
+    *guard* outlives the connection, and may hold what the host withdraws until it has confirmed that.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class HostSession:
         lock: asyncio.Lock,
         synced: Callable[[], None] = lambda: None,
         compared: HostAudit | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.name = name
         self.since = now()
@@ -68,6 +71,12 @@ class HostSession:
         self._lock = lock
         self._synced = synced
         self._audit = compared
+        self._guard = guard or Guard()
+        self._second = self._guard.held is not None  # the next complete replay confirms what is held
+        self._withdrawn = asyncio.Event()  # the guard collects, or holds
+        self._confirming = False  # a second dump is under way
+        self._confirmed = asyncio.Event()
+        self._heard = now()
         self._marked = asyncio.Event()  # the producer marked the end of its replay, so it may be one of ours
         self._reader = wire.RouteReader()
         # What this connection has named so far, by table; None for a table that the mirror knew nothing about before,
@@ -85,12 +94,69 @@ class HostSession:
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the connection until its end. FpmError or WireError when the peer speaks something else, or nothing."""
         helpers = [asyncio.ensure_future(self._tell(writer)), asyncio.ensure_future(self._compare(writer))]
+        helpers.append(asyncio.ensure_future(self._mind(writer)))
         try:
             await self._listen(reader, writer)
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+
+    async def _mind(self, writer: asyncio.StreamWriter) -> None:
+        """See to what the guard keeps back: carry it out when its time has come, or have the host confirm it."""
+        while True:
+            await self._withdrawn.wait()
+            self._withdrawn.clear()
+            while (due := self._guard.due(now())) is not None:
+                await asyncio.sleep(due)
+                async with self._lock:
+                    touched: dict[int, set[int]] = {}
+                    self._withdraw(touched)
+                    for family, keys in touched.items():
+                        self._mirror.sync(family, keys)
+                self._synced()
+            if self._guard.held is not None and self.replayed:
+                await self._confirm(writer)
+
+    async def _confirm(self, writer: asyncio.StreamWriter) -> None:
+        """Ask for all routes once more; a producer that cannot be asked has to connect anew, which has it replay."""
+        if self._marked.is_set():
+            self._confirming = self._second = True
+            self._named = {scope: {} for scope in self._mirror.host}
+            request = wire.RTMSG.pack(0, *[0] * 8)  # of both families
+            dump = wire.request(wire.RTM_GETROUTE, wire.NLM_F_REQUEST | wire.NLM_F_DUMP, request)
+            self._heard = now()
+            await self._write(writer, [frame(dump)])
+            self._confirmed.clear()
+            while self._confirming and (left := self._heard + _PATIENCE - now()) > 0:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._confirmed.wait(), left)
+            self._confirming = False
+        if self._guard.held is not None:
+            text = "cannot be asked for a second dump, so the connection is ended: the next one brings it"
+            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
+            writer.transport.abort()
+
+    def _withdraw(self, touched: dict[int, set[int]]) -> None:
+        """Take out what the guard lets go of; *touched* gets the prefixes, by family."""
+        held = self._guard.held
+        for scope, keys in self._guard.look(self._mirror.installed, now()).items():
+            routes = self._mirror.host.get(scope, {})
+            for key in keys:
+                routes.pop(key, None)
+            touched.setdefault(scope[0], set()).update(keys)
+        if self._guard.held is not held:
+            self._tell_held()
+        if self._guard.number:
+            self._withdrawn.set()
+
+    def _tell_held(self) -> None:
+        held = self._guard.held
+        if held is None:
+            _LOG.info("%s: what was held is back with the host", self.name, extra=about(host=self.name))
+            return
+        text = f"{held.words(self._mirror.vrf_name(held.scope[1]))}; held until the host confirms it by a second dump"
+        _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
 
     async def _compare(self, writer: asyncio.StreamWriter) -> None:
         if self._audit is not None:
@@ -139,6 +205,7 @@ class HostSession:
                 continue
             if not data:
                 return
+            self._heard = now()
             frames_before = self._frames
             async with self._lock:
                 try:
@@ -150,8 +217,8 @@ class HostSession:
             elif due is None or self._frames > frames_before:
                 due = now() + _PATIENCE
             if self._done:
-                await self._end_of_replay("NLMSG_DONE")
                 self._marked.set()
+                await self._end_of_replay("NLMSG_DONE")
             await self._write(writer, answers)
 
     def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
@@ -165,6 +232,8 @@ class HostSession:
         finally:
             if self._audit is not None:
                 self._audit.touch(touched)
+            if self._guard.waiting:
+                self._withdraw(touched)
             for family, keys in touched.items():
                 self.received += len(keys)
                 self._mirror.sync(family, keys)
@@ -184,40 +253,55 @@ class HostSession:
         last: Path | None = None
         routes: dict[int, Path] = {}
         named: dict[int, Path] | None = None
+        waiting: set[int] | None = None
         keys: set[int] = set()
         for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if path is None:
-                if kind == audit.AUDIT and self._audit is not None:
-                    told = audit.decode(payload, start, end)
-                    if told is not None:
-                        self._audit.take(told, self._named, touched)
-                    last = None  # the tables are to be looked up again
-                else:
-                    self._control(kind)
-                starts = None
+                self._heed(payload, start, end, kind, touched)
+                last = starts = None  # the tables are to be looked up again
                 continue
             if path.table not in self._tables:
                 starts = None
                 continue
             if path is not last:  # routes come in runs with one path
                 last = path
-                routes, named = self._tables_of(path)
+                routes, named, waiting = self._tables_of(path)
                 keys = touched.setdefault(path.family, set())
                 if payload[start + 24 : start + 28] != _NO_FLAGS:
                     starts = None
             keys.add(key)
             if kind == wire.RTM_NEWROUTE:
                 routes[key] = path
+                if waiting:
+                    waiting.discard(key)
                 if named is not None:
                     named[key] = path
                 if starts is not None:
                     starts.append(start)
                 continue
             starts = None
-            routes.pop(key, None)
             if named is not None:
                 named.pop(key, None)
+            waiting = self._gone(key, path, routes)
         return starts
+
+    def _gone(self, key: int, path: Path, routes: dict[int, Path]) -> set[int] | None:
+        """The host has withdrawn a route; what the guard keeps back of its table."""
+        scope = (path.family, path.table)
+        if not self._guard.enabled:
+            routes.pop(key, None)
+        elif key in routes:
+            self._guard.waiting.setdefault(scope, set()).add(key)
+        return self._guard.waiting.get(scope)
+
+    def _heed(self, payload: bytes, start: int, end: int, kind: int, touched: dict[int, set[int]]) -> None:
+        """Take in a message that is about no route."""
+        if kind != audit.AUDIT or self._audit is None:
+            self._control(kind)
+            return
+        told = audit.decode(payload, start, end)
+        if told is not None:
+            self._audit.take(told, self._named, touched)
 
     def _control(self, kind: int) -> None:
         if kind == wire.NLMSG_DONE:
@@ -228,10 +312,10 @@ class HostSession:
             text = f"netlink messages of type {kind} are not understood and passed over{more}"
             _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
 
-    def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None]:
-        """The host's table that a path belongs to, and what the replay named of it so far."""
+    def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None, set[int] | None]:
+        """The host's table that a path belongs to, what the replay named of it, and what the guard keeps back of it."""
         scope = (path.family, path.table)
-        return self._mirror.host.setdefault(scope, {}), self._named.get(scope)
+        return self._mirror.host.setdefault(scope, {}), self._named.get(scope), self._guard.waiting.get(scope)
 
     def _answers(self, payload: bytes) -> list[bytes]:
         """The answer to each addition in a payload, with the reason where there is one."""
@@ -252,25 +336,17 @@ class HostSession:
         return answers
 
     async def _end_of_replay(self, why: str) -> None:
-        """Sweep what the replay did not name."""
+        """The replay is complete: what it did not name is stale."""
         self._done = False
-        if self.replayed:
+        if self.replayed and not self._confirming:
             return
         self.replayed = True
-        stale = 0
-        gone: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
-        for scope, named in self._named.items():
-            if named is not None:
-                routes = self._mirror.host.get(scope, {})
-                unnamed = routes.keys() - named.keys()
-                for key in unnamed:
-                    del routes[key]
-                gone[scope[0]] |= unnamed
-        self._named.clear()
-        for family, unnamed in gone.items():
-            # Those that were never installed as well: the reason why they were not has to go.
-            keys = list(unnamed.union(self._mirror.stale_keys(family)))
-            stale += len(keys)
+        self._confirming = False
+        self._confirmed.set()
+        gone = self._sweep()
+        stale = sum(map(len, gone.values()))
+        for family, all_keys in gone.items():
+            keys = list(all_keys)
             for start in range(0, len(keys), 2048):
                 async with self._lock:
                     self._mirror.sync(family, keys[start : start + 2048])
@@ -283,6 +359,30 @@ class HostSession:
             *(self.name, why, total, seconds, stale),
             extra=about(host=self.name),
         )
+
+    def _sweep(self) -> dict[int, set[int]]:
+        """Take out what the replay did not name, if the guard lets it go; the prefixes to look at, by family."""
+        guard, host = self._guard, self._mirror.host
+        named, self._named = self._named, {}
+        unnamed = {scope: host.get(scope, {}).keys() - keys.keys() for scope, keys in named.items() if keys is not None}
+        for scope, waiting in guard.waiting.items():
+            unnamed[scope] = unnamed.get(scope, set()) | waiting
+        gone = {family: set(self._mirror.stale_keys(family)) for family in (AF_INET, AF_INET6)}
+        for (family, _table), keys in unnamed.items():
+            # Those that were never installed as well: the reason why they were not has to go.
+            gone[family] |= keys
+        if guard.held is not None and self._second:
+            _LOG.info("%s: a second dump has come, and is followed", self.name, extra=about(host=self.name))
+        elif not guard.sweep(self._mirror.installed, gone, now()):
+            guard.waiting = unnamed
+            self._tell_held()
+            self._withdrawn.set()
+            return {}
+        guard.release()
+        for scope, keys in unnamed.items():
+            for key in keys:
+                host[scope].pop(key, None)
+        return gone
 
     def status(self) -> dict[str, Any]:
         """The connection, for /status."""

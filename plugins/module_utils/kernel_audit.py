@@ -25,10 +25,10 @@ from .routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, table_name
 
 _LOG = logging.getLogger("ynl_mirror.audit")
 #: Dump chunks (of about 600 routes) taken in, and seconds of rest after them: an audit has time.
-_CHUNKS = 4
+_CHUNKS = 2
 _REST = 0.001
 #: Routes compared before others get a turn.
-_SLICE = 16384
+_SLICE = 8192
 
 
 class Audit(Protocol):

@@ -81,6 +81,11 @@ class Listener:
     def _select(self) -> Selection:
         return Selection(self._config.filters, self._replica.links, self.rib.reader)
 
+    async def read_again(self) -> None:
+        """Read the followed tables afresh: what is sent from now on is what the kernel has."""
+        self.rib.ask()
+        await self._follower.caught_up()
+
     def settle(self) -> None:
         """Hand on what the replica knows by now, without waiting for the follower to say so."""
         self._on_change()

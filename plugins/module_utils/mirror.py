@@ -222,7 +222,7 @@ class Mirror:
         change.installed.pop(key, None)
         self.failures += 1
         words = refusal.text or _words(refusal.errno)
-        vrf = next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == path.table), str(path.table))
+        vrf = self.vrf_name(path.table)
         if refusal.errno == errno.EEXIST:
             words = "another route with this prefix and metric is there, which the mirror did not install"
         if refusal.errno in (errno.EEXIST, errno.ENOENT):
@@ -261,6 +261,10 @@ class Mirror:
             self.noted.add(key)
 
     # -- words
+
+    def vrf_name(self, table: int) -> str:
+        """The VRF that a table belongs to, or else the table's number."""
+        return next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == table), str(table))
 
     def state(self, family: int, key: int) -> tuple[str, str | None]:
         """(state, reason) of a host route."""

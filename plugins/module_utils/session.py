@@ -71,6 +71,7 @@ class Session:
         self._excluded: dict[TableKey, set[int]] = {}
         self.refused: dict[TableKey, dict[int, Refusal]] = {}
         self.answers = False
+        self._asked = False  # for all routes once more
         self._audit.forget()
 
     # -- the listener's side
@@ -192,7 +193,8 @@ class Session:
         keep_alive(writer)
         return reader, writer
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
+    async def _replay(self, writer: asyncio.StreamWriter) -> None:
+        """Send all routes, and the end of them."""
         tables = self._listener.rib.tables
         self._replaying = {scope: len(table) for scope, table in tables.items()}
         for scope in list(tables):
@@ -203,6 +205,9 @@ class Session:
         await self._write(writer, [wire.encode_done()])
         self.replays += 1
         _LOG.info("%s: replay complete, %d routes", self.name, self.sent, extra=about(agent=self.name))
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        await self._replay(writer)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -215,6 +220,10 @@ class Session:
                 await self._write(writer, self._messages(scope, keys))
             if self._audit.due is not None:
                 await self._answer_audit(writer)
+            if self._asked:
+                self._asked = False
+                await self._listener.read_again()
+                await self._replay(writer)
 
     async def _answer_audit(self, writer: asyncio.StreamWriter) -> None:
         """Tell the agent what it must hold at this place of the stream."""
@@ -305,7 +314,7 @@ class Session:
         unanswered: dict[int, Path] = {}
         refused: dict[int, Refusal] = {}
         watched = bool(self._listener.watchers)
-        for kind, _flags, start, end, key, path in reader.scan(payload):
+        for kind, flags, start, end, key, path in reader.scan(payload):
             if kind == wire.RTM_NEWROUTE and path is not None:
                 if path is not last:  # answers come in runs with one path
                     last, scope = path, (path.family, path.table)
@@ -323,6 +332,10 @@ class Session:
                 self.answers = True
             elif kind == wire.NLMSG_ERROR:
                 self._reason(wire.parse_acknowledgement(payload, start, end))
+            elif kind == wire.RTM_GETROUTE and flags & wire.NLM_F_DUMP == wire.NLM_F_DUMP:
+                _LOG.info("%s asks for all routes once more", self.name, extra=about(agent=self.name))
+                self._asked = True
+                self._wake.set()
             elif kind == audit.AUDIT:
                 asked = audit.decode(payload, start, end)
                 if asked is not None:

@@ -29,6 +29,7 @@ class Middleman:
         self.passed: list[Message] = []
         self.answered: list[Message] = []
         self._open: list[socket.socket] = []
+        self._agent: socket.socket | None = None
         with namespace.entered():
             self._server = socket.create_server((address, 2620))
         threading.Thread(target=self._accept, daemon=True).start()
@@ -46,6 +47,11 @@ class Middleman:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    def inject(self, *messages: bytes) -> None:
+        """Say something to the agent that the listener never said."""
+        assert self._agent is not None
+        self._agent.sendall(frame(*messages))
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -57,6 +63,7 @@ class Middleman:
                     client.close()
                     continue
                 self._open += [client, agent]
+                self._agent = agent
                 for ends in ((client, agent), (agent, client)):
                     threading.Thread(target=self._pump, args=(*ends, ends[0] is client), daemon=True).start()
 
