@@ -376,7 +376,7 @@ def test_check_mode_tells_what_would_be_and_makes_nothing(tmp_path: Path) -> Non
     run_dir = tmp_path / "labs" / "one"
     given = json.dumps({"name": "one", "run_dir": str(run_dir), "hosts": SOLO, "links": []})
     result = ansible(given, "--check", "--diff")
-    assert result["changed"]
+    assert result["changed"], result
     assert "+ start ekho-solo\n" in result["diff"]["prepared"]
     assert list(tmp_path.iterdir()) == []
 

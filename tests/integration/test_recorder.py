@@ -181,7 +181,10 @@ def test_what_watch_has_shown_is_what_replay_shows_even_of_a_daemon_that_was_kil
     assert any(changes[at : at + len(watched)] == watched for at in range(len(changes)))
     # Of that the kernel said nothing:
     assert {"event": "delete", "prefix": "192.168.11.0/24", "table": "main"} in watched
-    assert (summary["starts"], summary["asked_but_not_recorded"], summary["recorded_but_not_asked"]) == (1, [], [])
+    assert (summary["starts"], summary["asked_but_not_recorded"]) == (1, [])
+    # An event that comes while its link is being read has it read once more; which of the two the read was for, a
+    # journal does not say.
+    assert set(summary["recorded_but_not_asked"]) <= {"ipv4 table main dev eth1", "ipv6 table main dev eth1"}
 
     listener.start().ready()
     assert listener.end() == 0

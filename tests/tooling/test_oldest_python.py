@@ -20,6 +20,15 @@ from ansible_collections.ekho.ynl_mirror.tests.support.tools import (
 
 ENVIRONMENT = CACHE / f"python{OLDEST_PYTHON}"
 REQUIREMENTS = CHECKOUT / "tests" / "requirements-oldest.txt"
+#: An action plugin runs on the controller, whose Python is newer and has Ansible. The others take long, and say more of
+#: kernels and peers than of Python: what they run through, the rest runs through as well.
+LEFT_OUT = (
+    "unit/plugins/action",
+    "integration/test_exact.py",
+    "integration/test_vrf_route_property.py",
+    "integration/test_wrong_input.py",
+    "integration/test_zebra.py",
+)
 
 
 def _environment(python: Path) -> Path:
@@ -34,12 +43,12 @@ def _environment(python: Path) -> Path:
 
 @pytest.mark.timeout(1260)
 def test_library_and_daemons_run_on_the_oldest_python() -> None:
+    assert all((CHECKOUT / "tests" / left_out).exists() for left_out in LEFT_OUT)
     python = find_python(OLDEST_PYTHON)
     if python is None:
         warnings.warn(f"no Python {OLDEST_PYTHON} on this machine: nothing was tried on it", stacklevel=1)
         pytest.skip(f"no Python {OLDEST_PYTHON} on this machine (PATH, pyenv)")
     command = [str(_environment(python)), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not controller"]
-    # An action plugin runs on the controller, whose Python is newer and has Ansible.
-    command += ["--ignore=tests/unit/plugins/action"]
+    command += [f"--ignore=tests/{left_out}" for left_out in LEFT_OUT]
     output = run_tool(*command, "tests/unit", "tests/integration", seconds=1200)
     print(output)
