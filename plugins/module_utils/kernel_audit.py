@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Callable, Protocol
 
 from . import kernel, wire
-from .audit import MIRRORED, REPLICA, Tally, differing, words
+from .audit import MIRRORED, REPLICA, Tally, words
 from .follower import Follower
 from .journal import about
 from .mirror import Mirror
@@ -168,8 +168,13 @@ class MirrorAudit:
         found: dict[TableKey, dict[int, Path]] = {}
 
         def feed(chunk: bytes) -> None:
-            for message in self._reader.routes(chunk):
-                found.setdefault((family, message.path.table), {})[message.key] = message.path
+            last: Path | None = None
+            home: dict[int, Path] = {}
+            for _kind, _flags, _start, _end, key, path in self._reader.scan(chunk):
+                if path is not None:
+                    if path is not last:  # routes come in runs with one path
+                        last, home = path, found.setdefault((family, path.table), {})
+                    home[key] = path
 
         try:
             await _dump(self._requests, wire.route_dump_request(family, protocol=self._protocol), feed)
@@ -187,9 +192,10 @@ class MirrorAudit:
         wrong: dict[int, str] = {}
         for keys in _slices(there, self._mirror.installed.get(scope, {})):
             believed = self._mirror.installed.get(scope, {})
-            one = {key: believed[key] for key in keys if key in believed}
-            other = {key: there[key] for key in keys if key in there}
-            wrong.update(differing(other, one))
+            for key in keys:
+                old, new = there.get(key), believed.get(key)
+                if old is not new and old != new:
+                    wrong[key] = "missing" if old is None else "stale" if new is None else "different"
             await asyncio.sleep(0)
         return wrong
 
