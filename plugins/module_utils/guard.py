@@ -20,6 +20,8 @@ QUIET = 0.2
 LONGEST = 2.0
 #: Seconds that a host has to confirm; then it is taken at its word.
 PATIENCE = 60.0
+#: A tenth of what would be held goes at once, but not more than this.
+_FEW = 2048
 #: The key of 0.0.0.0/0 and ::/0, see Prefix.key.
 _DEFAULT = 0
 
@@ -59,6 +61,7 @@ class Guard:
         self._close()
 
     def _close(self) -> None:
+        self._swept = False  # what is held was left out by a whole replay
         self._base: dict[TableKey, int] | None = None  # routes by table when the first of a flood came
         self._begun = self._last = 0.0
         self._total = 0  # waiting when looked at last
@@ -79,7 +82,9 @@ class Guard:
         """The withdrawals to be carried out now. What they leave in :attr:`waiting` is collected, or held."""
         total = self.number
         if not total:
-            self.held, self._total, self._counted = None, 0, 0  # all of them are back
+            if not self._swept:
+                self.held = None  # all of them are back
+            self._total = self._counted = 0
             self.waiting.clear()
             return {}
         if self.held is not None:
@@ -105,7 +110,8 @@ class Guard:
             return True
         self._base = {scope: len(routes) for scope, routes in installed.items()}
         self.held, _few = self._judge(installed, {(family, 0): keys for family, keys in gone.items()}, now)
-        return self.held is None
+        self._swept = self.held is not None
+        return not self._swept
 
     def release(self) -> Keys:
         """The host has confirmed, or did not in time: all that waits."""
@@ -136,5 +142,5 @@ class Guard:
             default = _DEFAULT in routes and any(_DEFAULT in k for s, k in waiting.items() if s[0] == family)
             if (lost > most or default) and (worst is None or lost > worst.lost):
                 worst = Held((family, table), lost, before, default, now)
-            few = few and lost <= max(self._routes, most / 10)
+            few = few and lost <= max(self._routes, min(_FEW, most / 10))
         return worst, few

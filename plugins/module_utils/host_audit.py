@@ -148,10 +148,11 @@ class HostAudit:
             self._before = dict(self._routes(told))
             named[told.scope] = {}
         elif told.what == END and self._before is not None:
-            here = named.pop(told.scope)
+            here = named.pop(told.scope, None)
             before, self._before = self._before, None
-            self._drop(told.scope, {key for key in before if key not in here}, touched)
-            self._tell(told.scope, differing(before, dict(self._routes(told))))
+            if here is not None:  # else a replay ended in between, and knew better
+                self._drop(told.scope, {key for key in before if key not in here}, touched)
+                self._tell(told.scope, differing(before, dict(self._routes(told))))
             self._answer(told)
 
     def _routes(self, told: Message) -> list[tuple[int, Path]]:

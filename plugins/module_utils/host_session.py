@@ -21,7 +21,7 @@ from typing import Any
 from . import audit, wire
 from .daemon import now
 from .fpm import Deframer, FpmError, frame, frames
-from .guard import Guard
+from .guard import Guard, Keys
 from .host_audit import HostAudit
 from .journal import about
 from .mirror import Mirror
@@ -35,7 +35,7 @@ _READ = 1 << 18
 _PATIENCE = 10.0
 #: Kinds of messages that are told of by name, for each connection.
 _TOLD = 8
-#: Routes answered anew in one go.
+#: Routes answered anew, or looked at, in one go.
 _BATCH = 2048
 _NO_FLAGS = bytes(4)
 _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
@@ -101,6 +101,8 @@ class HostSession:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            if self._guard.held is None and self._guard.number:  # what was said counts; nobody waits for the rest now
+                await self._carry_out(self._guard.release())
 
     async def _mind(self, writer: asyncio.StreamWriter) -> None:
         """See to what the guard keeps back: carry it out when its time has come, or have the host confirm it."""
@@ -109,12 +111,7 @@ class HostSession:
             self._withdrawn.clear()
             while (due := self._guard.due(now())) is not None:
                 await asyncio.sleep(due)
-                async with self._lock:
-                    touched: dict[int, set[int]] = {}
-                    self._withdraw(touched)
-                    for family, keys in touched.items():
-                        self._mirror.sync(family, keys)
-                self._synced()
+                await self._carry_out(self._look())
             if self._guard.held is not None and self.replayed:
                 await self._confirm(writer)
 
@@ -137,18 +134,38 @@ class HostSession:
             _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
             writer.transport.abort()
 
-    def _withdraw(self, touched: dict[int, set[int]]) -> None:
-        """Take out what the guard lets go of; *touched* gets the prefixes, by family."""
+    def _look(self) -> Keys:
+        """What the guard lets go of now; a word when it began to hold, or does no longer."""
         held = self._guard.held
-        for scope, keys in self._guard.look(self._mirror.installed, now()).items():
-            routes = self._mirror.host.get(scope, {})
-            for key in keys:
-                routes.pop(key, None)
-            touched.setdefault(scope[0], set()).update(keys)
+        released = self._guard.look(self._mirror.installed, now())
         if self._guard.held is not held:
             self._tell_held()
         if self._guard.number:
             self._withdrawn.set()
+        return released
+
+    def _take_out(self, released: Keys) -> dict[int, set[int]]:
+        """The host does not have these any more; the prefixes by family."""
+        touched: dict[int, set[int]] = {}
+        for scope, keys in released.items():
+            routes = self._mirror.host.get(scope, {})
+            for key in keys:
+                routes.pop(key, None)
+            touched.setdefault(scope[0], set()).update(keys)
+        return touched
+
+    async def _carry_out(self, released: Keys) -> None:
+        await self._sync_all(self._take_out(released))
+
+    async def _sync_all(self, touched: dict[int, set[int]]) -> None:
+        """Look at these prefixes, by family, so many at a time."""
+        for family, keys in touched.items():
+            waiting = list(keys)
+            for start in range(0, len(waiting), _BATCH):
+                async with self._lock:
+                    self._mirror.sync(family, waiting[start : start + _BATCH])
+                self._synced()
+                await asyncio.sleep(0)
 
     def _tell_held(self) -> None:
         held = self._guard.held
@@ -233,7 +250,8 @@ class HostSession:
             if self._audit is not None:
                 self._audit.touch(touched)
             if self._guard.waiting:
-                self._withdraw(touched)
+                for family, gone in self._take_out(self._look()).items():
+                    touched.setdefault(family, set()).update(gone)
             for family, keys in touched.items():
                 self.received += len(keys)
                 self._mirror.sync(family, keys)
@@ -345,13 +363,7 @@ class HostSession:
         self._confirmed.set()
         gone = self._sweep()
         stale = sum(map(len, gone.values()))
-        for family, all_keys in gone.items():
-            keys = list(all_keys)
-            for start in range(0, len(keys), 2048):
-                async with self._lock:
-                    self._mirror.sync(family, keys[start : start + 2048])
-                self._synced()
-                await asyncio.sleep(0)
+        await self._sync_all(gone)
         seconds = now() - self.since
         total = sum(map(len, self._mirror.host.values()))
         _LOG.info(
@@ -379,9 +391,7 @@ class HostSession:
             self._withdrawn.set()
             return {}
         guard.release()
-        for scope, keys in unnamed.items():
-            for key in keys:
-                host[scope].pop(key, None)
+        self._take_out(unnamed)
         return gone
 
     def status(self) -> dict[str, Any]:

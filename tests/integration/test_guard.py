@@ -57,10 +57,11 @@ def test_what_the_host_did_not_withdraw_stays_without_a_gap(lab: MirrorLab) -> N
         mirror = lab.mirror(listener={"agents": [{"address": "192.168.101.2"}]})
         until(lambda: _mirrored(lab), sorted(PREFIXES))
         monitor = RouteMonitor(lab.dpu, lab.folder)
+        before = mirror.listener.status()["agents"][0]["replays"]
         middleman.inject(*(route(prefix, kind=RTM_DELROUTE) for prefix in PREFIXES))
         mirror.agent.says(HELD)
         until(lambda: mirror.agent.status()["held"], {"routes": 0, "reason": None})
-        until(lambda: mirror.listener.status()["agents"][0]["replays"], 2)
+        until(lambda: mirror.listener.status()["agents"][0]["replays"], before + 1)
         mirror.synced()
         assert monitor.lines() == []
         assert _mirrored(lab) == sorted(PREFIXES)
@@ -98,6 +99,18 @@ def test_a_host_that_never_confirms_is_taken_at_its_word_in_the_end(
         until(lambda: _mirrored(lab), PREFIXES[:1])
     agent.says("would go at once; not confirmed within 1 s, and carried out")
     assert agent.status()["held"] == {"routes": 0, "reason": None}
+
+
+def test_what_a_host_withdraws_just_before_it_leaves_is_withdrawn(lab: MirrorLab) -> None:
+    _prepare(lab, [])
+    agent = lab.agent(settle_time=0.3).ready()
+    prefixes = [*PREFIXES, *(f"10.2.{number}.0/24" for number in range(100))]
+    with Producer(lab.host) as host:
+        host.send(*(route(prefix, "192.168.101.1") for prefix in prefixes))
+        agent.says("replay complete")
+        host.send(*(route(prefix, kind=RTM_DELROUTE) for prefix in prefixes[:110]))  # under half of them, over 100
+    until(lambda: _mirrored(lab), sorted(prefixes[110:]))
+    assert HELD not in agent.log()
 
 
 def test_the_default_route_alone_is_worth_a_question(lab: MirrorLab) -> None:

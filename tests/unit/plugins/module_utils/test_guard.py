@@ -139,6 +139,18 @@ def test_a_share_of_nothing_or_all_turns_the_guard_off(share: float) -> None:
     assert Guard(share, 0).sweep({VRF: dict.fromkeys(range(1000), PATH)}, {AF_INET: set(range(1000))}, 0.0)
 
 
+def test_a_sweep_stays_held_though_nothing_is_left_that_could_come_back() -> None:
+    installed = {VRF: dict.fromkeys(range(1, 301), PATH)}
+    guard = Guard(0.5, 100)
+    assert not guard.sweep(installed, {AF_INET: set(range(1, 301))}, 0.0)
+    guard.waiting = {HOST: set()}
+    assert guard.look(installed, 1.0) == {}
+    assert guard.held is not None
+    guard.release()
+    guard.look(installed, 2.0)
+    assert guard.held is None
+
+
 def test_a_sweep_is_judged_at_once() -> None:
     installed = {VRF: dict.fromkeys(range(1, 301), PATH)}
     assert Guard(0.5, 100).sweep(installed, {AF_INET: set(range(1, 151))}, 0.0)
