@@ -137,27 +137,27 @@ class HostAudit:
             self._understood = True
             self._answer(told)
             return
-        if (told.buckets, told.bucket) != (asked.buckets, asked.bucket) or self._buckets is None:
+        buckets = self._buckets
+        if (told.buckets, told.bucket) != (asked.buckets, asked.bucket) or buckets is None:
             return
         self.touch(touched)
         family = told.scope[0]
         if told.what == DIGEST and asked.what == CHECK:
-            same = self._digester.of(family, self._routes(told)) == told.digest
+            same = self._digester.of(family, self._routes(buckets, told)) == told.digest
             self._answer(told if same else told.about(FETCH))
         elif told.what == BEGIN and asked.what == FETCH:
-            self._before = dict(self._routes(told))
+            self._before = dict(self._routes(buckets, told))
             named[told.scope] = {}
         elif told.what == END and self._before is not None:
             here = named.pop(told.scope, None)
             before, self._before = self._before, None
             if here is not None:  # else a replay ended in between, and knew better
                 self._drop(told.scope, {key for key in before if key not in here}, touched)
-                self._tell(told.scope, differing(before, dict(self._routes(told))))
+                self._tell(told.scope, differing(before, dict(self._routes(buckets, told))))
             self._answer(told)
 
-    def _routes(self, told: Message) -> list[tuple[int, Path]]:
-        assert self._buckets is not None
-        routes = self._buckets.routes(told.bucket, self._host.get(told.scope, {}))
+    def _routes(self, buckets: Buckets, told: Message) -> list[tuple[int, Path]]:
+        routes = buckets.routes(told.bucket, self._host.get(told.scope, {}))
         waiting = self._guard.waiting.get(told.scope)
         return [route for route in routes if route[0] not in waiting] if waiting else routes
 
