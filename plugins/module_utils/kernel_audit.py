@@ -20,7 +20,7 @@ from .audit import MIRRORED, REPLICA, Tally, words
 from .follower import Follower
 from .journal import about
 from .mirror import Mirror
-from .rib import Reread, Rib, TableKey, winner
+from .rib import Entry, Reread, Rib, TableKey, paths_of, winner
 from .routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, table_name
 
 _LOG = logging.getLogger("ynl_mirror.audit")
@@ -47,6 +47,34 @@ async def run(interval: float, *audits: Audit) -> None:
                 await audit.round()
             except (kernel.KernelError, OSError) as error:
                 _LOG.warning("the audit was given up, and comes again in %g s: %s", interval, error)
+
+
+class _Counting:
+    """Compares a dump with a table as it comes, and keeps nothing of it: the usual case costs no memory.
+
+    *alike* is False when something differs - or changed meanwhile, which only the long way tells apart.
+    """
+
+    def __init__(self) -> None:
+        self.alike = True
+        self._number: dict[TableKey, int] = {}
+        self._known: tuple[object, Path] | None = None  # a pair that proved equal: routes come in runs
+
+    def add(self, table: Mapping[int, Entry], key: int, path: Path) -> None:
+        """A route of the dump."""
+        entry = table.get(key)
+        if self._known is None or entry is not self._known[0] or path is not self._known[1]:
+            first, *others = paths_of(entry) or (None,)
+            if first != path:
+                self.alike = self.alike and path in others
+                return
+            self._known = entry, path
+        scope = (path.family, path.table)
+        self._number[scope] = self._number.get(scope, 0) + 1
+
+    def all_of(self, scope: TableKey, table: Mapping[int, Entry]) -> bool:
+        """Whether the dump had the whole table, and nothing else."""
+        return self.alike and self._number.get(scope, 0) == len(table)
 
 
 async def _dump(requests: kernel.Requests, request: bytes, feed: Callable[[bytes], None]) -> None:
@@ -76,14 +104,28 @@ class ReplicaAudit:
     async def round(self) -> None:
         """Compare all tables."""
         for scope in list(self._rib.tables):
-            wrong = await self._table(scope)
+            wrong = {} if await self._unchanged(scope) else await self._table(scope)
             if wrong:
                 self._tell(scope, wrong)
                 self._rib.rereads[Reread(*scope)] = None
                 self._follower.look()
         self._tally.rounds[REPLICA] += 1
 
+    async def _unchanged(self, scope: TableKey) -> bool:
+        """Whether the kernel's table is the replica's, by the short way; False may mean that it is changing."""
+        rib, counting = self._rib, _Counting()
+
+        def feed(chunk: bytes) -> None:
+            table = rib.tables.get(scope, {})
+            for _kind, _flags, _start, _end, key, path in rib.reader.scan(chunk):
+                if path is not None and path.table == scope[1] and rib.takes(path):
+                    counting.add(table, key, path)
+
+        await _dump(self._requests, wire.route_dump_request(*scope), feed)
+        return counting.all_of(scope, rib.tables.get(scope, {}))
+
     async def _table(self, scope: TableKey) -> dict[int, str]:
+        """What the replica has otherwise than the kernel, by prefix."""
         follower = self._follower
         heard: set[int] = set()
         before = self._read_again()
@@ -157,8 +199,21 @@ class MirrorAudit:
     async def round(self) -> None:
         """Compare both families."""
         for family in (AF_INET, AF_INET6):
-            await self._family(family)
+            if not await self._unchanged(family):
+                await self._family(family)
         self._tally.rounds[MIRRORED] += 1
+
+    async def _unchanged(self, family: int) -> bool:
+        """Whether all is as it is believed to be, by the short way; False may mean that it is changing."""
+        installed, counting = self._mirror.installed, _Counting()
+
+        def feed(chunk: bytes) -> None:
+            for _kind, _flags, _start, _end, key, path in self._reader.scan(chunk):
+                if path is not None:
+                    counting.add(installed.get((family, path.table), {}), key, path)
+
+        await _dump(self._requests, wire.route_dump_request(family, protocol=self._protocol), feed)
+        return all(counting.all_of(scope, routes) for scope, routes in installed.items() if scope[0] == family)
 
     async def _family(self, family: int) -> None:
         mirror = self._mirror
