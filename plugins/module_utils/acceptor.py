@@ -40,8 +40,11 @@ def listening_socket(address: str, port: int, ipv4_too: bool) -> socket.socket:
     return sock
 
 
-async def accept(sock: socket.socket, context: ssl.SSLContext | None, connected: Connected) -> None:
-    """Call *connected* for each connection, until cancelled; socket and connections end with this."""
+async def accept(sock: socket.socket, context: Callable[[], ssl.SSLContext | None], connected: Connected) -> None:
+    """Call *connected* for each connection, until cancelled; socket and connections end with this.
+
+    *context* is asked for each connection: the certificates may be others by then.
+    """
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Future[None]] = set()
     waiting = _Waiting()
@@ -55,7 +58,7 @@ async def accept(sock: socket.socket, context: ssl.SSLContext | None, connected:
                 continue
             # An IPv4 peer of an IPv6 socket has an address like ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
             peer = address[0][7:] if address[0].startswith("::ffff:") else address[0]
-            task: asyncio.Future[None] = asyncio.ensure_future(_serve(connection, peer, context, connected, waiting))
+            task: asyncio.Future[None] = asyncio.ensure_future(_serve(connection, peer, context(), connected, waiting))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
     finally:

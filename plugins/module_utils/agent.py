@@ -11,36 +11,39 @@ the kernel, and the remapper.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from . import daemon, kernel, kernel_audit, wire
 from .acceptor import accept, listening_socket
-from .api import ApiError
+from .admission import Denial
+from .agent_settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
 from .audit import MIRRORED, REPLICA, WIRE, Tally
 from .changes import describe_path
-from .config import AgentConfig, StaticRule
+from .config import AgentConfig
 from .follower import Follower
-from .fpm import identities, server_context
+from .fpm import TlsError, identities, server_context, trust_of
 from .guard import PATIENCE, Guard
 from .host_audit import HostAudit
 from .host_session import HostSession, serve
 from .journal import about
+from .lease import Lease
 from .links import Vrf
-from .mapping import Mapper, MappingRule, Policy, View, address_owners, discover_vrfs, own_routes
+from .manual_routes import ManualRoutes
+from .mapping import Mapper, View, address_owners, discover_vrfs, own_routes
 from .mirror import Mirror
 from .recorder import recorded
+from .reload import LIVE_IN_AGENT, read_again
 from .replica import Replica
 from .rib import Rib, TableKey
 from .routes import (
     AF_INET,
     AF_INET6,
     FAMILY_NAMES,
-    PROTO_MANUAL,
-    RT_TABLE_MAIN,
     Address,
     Path,
     Prefix,
@@ -49,7 +52,6 @@ from .routes import (
 )
 from .session import keep_alive
 from .version import VERSION
-from .ynl import from_ynl, to_ynl
 
 _LOG = logging.getLogger("ynl_mirror.agent")
 _FAMILIES = (AF_INET, AF_INET6)
@@ -64,23 +66,26 @@ _RETRY = 10.0
 Touch = tuple[int, int, Path]  # (RTM_NEWROUTE or RTM_DELROUTE, prefix key, path)
 
 
-class Agent:
+class Agent(ManualRoutes):
     """The DPU's side of the mirror."""
 
     name = "agent"
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> None:
         self._config = config
+        self._read = read  # the configuration again, for SIGHUP
         self._started = daemon.now()
-        self._policy = _policy(config)
+        self._policy = mapping_policy(config)
         self._context = server_context(config.tls) if config.tls else None
+        self._trust = trust_of(config.tls)
+        self._lease = Lease(lambda host: lease_term(host, self._config))
         if config.plaintext:
             _LOG.warning("plaintext: routes travel unencrypted and anybody who can connect may change the VRFs")
         self.rib = Rib((), accept=lambda path: path.protocol != config.protocol, rejected=self._by_somebody_else)
         self.rib.recording = True
         self._replica = Replica(self.rib)
         self._requests = kernel.Requests()
-        self._manual = kernel.Requests()
+        super().__init__()
         self._monitor = daemon.monitor(config.receive_buffer, deaf_to=self._requests.port)
         # The follower dumps on a socket of its own: a dump spans turns of the event loop, and writes go on meanwhile.
         sockets = (self._monitor, kernel.Requests(), self._on_change)
@@ -125,10 +130,11 @@ class Agent:
         sockets = [self._listen(listen.address, listen.port) for listen in self._config.listen]
         self.started.set()
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
-        work = [self._follower.run(), self._remapper(), self._retrier()]
+        warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
+        work = [self._follower.run(), self._remapper(), self._retrier(), self._lease.run(self._withdraw)]
         if self._config.audit_interval:
             work.append(kernel_audit.run(self._config.audit_interval, *self._slow_audits))
-        work += [accept(sock, self._context, self._connected) for sock in sockets]
+        work += [accept(sock, lambda: self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -161,6 +167,7 @@ class Agent:
             await daemon.end(self._sessions[name][1])
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
+        admit_host(name, config, self.mirror)
         audit = HostAudit(name, self.mirror.host, config.host_tables, config.audit_interval, self._tally, self._guard)
         session = HostSession(
             *(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt),
@@ -169,6 +176,7 @@ class Agent:
         )
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
+        self._lease.arrived(name)
         try:
             await task
         except asyncio.CancelledError:
@@ -176,11 +184,12 @@ class Agent:
         finally:
             if self._sessions.get(name) == (session, task):
                 del self._sessions[name]
+                self._lease.left(session.replayed)
 
     def _admit(self, tls: ssl.SSLObject | None, peer: str) -> str | None:
         """The name of a peer that may produce routes, None (and a word in the log) when it may not."""
         names = identities(tls.getpeercert() or {}) if tls is not None else [peer]
-        allowed = [name for name in names if not self._config.hosts or name in self._config.hosts]
+        allowed = [name for name in names if self._may_connect(name)]
         if not allowed:
             text = f"{', '.join(names) or 'a certificate without a name'} is not among hosts"
             _LOG.warning("%s: refused: %s", peer, text, extra=about(peer=peer, reason=text))
@@ -191,6 +200,9 @@ class Agent:
             _LOG.warning("%s: refused: %s", allowed[0], text, extra=about(host=allowed[0], peer=peer, reason=text))
             return None
         return allowed[0]
+
+    def _may_connect(self, name: str) -> bool:
+        return not self._config.hosts or name in self._config.hosts
 
     # -- the DPU's own kernel
 
@@ -269,7 +281,8 @@ class Agent:
             self._end_patience()
             for family in _FAMILIES:
                 refused = self.mirror.refused[family]
-                await self._sync(family, [key for key, why in refused.items() if why.state == "failed"])
+                again = [key for key, why in refused.items() if why.state == "failed" and not isinstance(why, Denial)]
+                await self._sync(family, again)
             if self.mirror.in_doubt:
                 self._work_to_do.set()
 
@@ -300,7 +313,20 @@ class Agent:
 
     def _replay_complete(self) -> bool:
         """Whether what is installed but not wanted is known to be stale."""
+        if self._lease.withdrawn is not None:
+            return True
         return self._guard.held is None and any(session.replayed for session, _task in self._sessions.values())
+
+    async def _withdraw(self) -> int:
+        """Withdraw everything: the lease of the host has ended. The number of routes that were installed."""
+        installed = sum(map(len, self.mirror.installed.values()))
+        named = {family: self.mirror.host_keys(family) for family in _FAMILIES}
+        for routes in self.mirror.host.values():
+            routes.clear()
+        self._guard.release()  # nothing is left of the host that it could confirm
+        for family in _FAMILIES:
+            await self._sync(family, list(dict.fromkeys((*named[family], *self.mirror.stale_keys(family)))))
+        return installed
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         for start in range(0, len(keys), _SLICE):
@@ -319,11 +345,19 @@ class Agent:
             await asyncio.sleep(0)
 
     def _check_learnt(self) -> None:
-        """Map everything again when a link proved to lead to the host that was taken for an exit before."""
+        """After a change: what it means for other routes.
+
+        Map everything again when a link proved to lead to the host that was taken for an exit before. What waited for
+        room may have some.
+        """
         if self.mirror.mapper.learnt:
             self.mirror.mapper.learnt = False
             self._remap_all = True
             self._work_to_do.set()
+        if self.mirror.admission is not None:
+            for family, keys in self.mirror.admission.with_room().items():
+                self._dirty[family].update(keys)
+                self._work_to_do.set()
 
     async def _audit(self) -> None:
         """Read back every route under the mirror's protocol number; what is not as believed is mapped again."""
@@ -370,10 +404,27 @@ class Agent:
             self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
 
     def reload(self) -> None:
-        """SIGHUP: certificates are read again for the connections to come."""
-        _LOG.info("SIGHUP: certificates are read again")
-        if self._config.tls and self._context:
-            self._context.load_cert_chain(self._config.tls.certificate, self._config.tls.key)
+        """SIGHUP: configuration and certificates are read again. Nobody who may not connect any more stays."""
+        found = read_again(self._config, self._read, LIVE_IN_AGENT, server_context)
+        if found is None:
+            return
+        before, trust = self._config, self._trust
+        self._config, self._context = found
+        with contextlib.suppress(TlsError):  # gone again since
+            self._trust = trust_of(self._config.tls)
+        _LOG.info("SIGHUP: certificates are read again, the configuration %s", _changed(before != self._config))
+        for name, (_session, task) in self._sessions.items():
+            if trust != self._trust or not self._may_connect(name):
+                _LOG.info("%s: has to connect anew, since what is trusted has changed", name, extra=about(host=name))
+                task.cancel()
+        if before != self._config:
+            self._policy = mapping_policy(self._config)
+            warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
+            if self._lease.host is not None:
+                admit_host(self._lease.host, self._config, self.mirror)
+            self._lease.changed()
+            self._remap_all = True
+            self._work_to_do.set()
 
     # -- what api.py asks
 
@@ -389,6 +440,7 @@ class Agent:
 
     def status(self) -> dict[str, Any]:
         """How the agent is."""
+        limits = {} if self.mirror.admission is None else self.mirror.admission.status()
         return {
             "name": self.name,
             "version": VERSION,
@@ -400,10 +452,12 @@ class Agent:
                     "table": vrf.table,
                     "links": sorted(self._view.link_name(index) for index in vrf.links),
                     "mirrored": sum(len(self.mirror.installed.get((f, vrf.table), {})) for f in _FAMILIES),
+                    **self._limit_of(vrf.name),
                 }
                 for vrf in self._view.vrfs
             ],
-            "hosts": [session.status() for session, _task in self._sessions.values()],
+            "hosts": [{**session.status(), **limits} for session, _task in self._sessions.values()],
+            "lease": self._lease.status(),
             "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
             "host_routes": sum(map(len, self.mirror.host.values())),
             **self._counts(),
@@ -415,6 +469,10 @@ class Agent:
             "held": {"routes": self._guard.number, "reason": self._held_words()},
             "receive_buffer": self._monitor.granted,
         }
+
+    def _limit_of(self, vrf: str) -> dict[str, int]:
+        limit = None if self.mirror.admission is None else self.mirror.admission.limit_of(vrf)
+        return {} if limit is None else {"limit": limit}
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
         """What /metrics shows."""
@@ -476,8 +534,10 @@ class Agent:
         steps = [f"the host routes {wanted} via {gateways or 'no gateway'} proto {protocol_name(path.protocol)}"]
         self.mirror.mapper.trace(wanted.key, path, steps.append)
         route = self._route(wanted.family, wanted.key, path)
+        steps += self.mirror.admission.notes() if self.mirror.admission is not None else ()
         if route["state"] == "failed":
-            steps.append(f"the kernel refused: {route['reason']}")
+            denied = isinstance(self.mirror.refused[wanted.family].get(wanted.key), Denial)
+            steps.append(f"{'not admitted' if denied else 'the kernel refused'}: {route['reason']}")
         return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
 
     def _publish(self, family: int, keys: list[int]) -> None:
@@ -489,57 +549,16 @@ class Agent:
             else:
                 self.watchers.publish({"event": "update", **self._route(family, key, path)})
 
-    def kernel_routes(self) -> Iterable[dict[str, Any]]:
-        """The routes of the DPU's kernel: main table and VRFs, in YNL names."""
-        with kernel.Requests() as requests:
-            for family in _FAMILIES:
-                for table in dict.fromkeys((RT_TABLE_MAIN, *(vrf.table for vrf in self._view.vrfs))):
-                    for route in kernel.read_routes(requests, family, table):
-                        yield to_ynl(route)
-
-    def manual_add(self, route: dict[str, Any]) -> None:
-        """Install one route of the user's own (protocol 122)."""
-        flags = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
-        self._manual_call(route, wire.RTM_NEWROUTE, flags)
-
-    def manual_del(self, route: dict[str, Any]) -> None:
-        """Remove one route of the user's own."""
-        self._manual_call(route, wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
-
-    def _manual_call(self, route: dict[str, Any], kind: int, flags: int) -> None:
-        value = from_ynl(route, PROTO_MANUAL)
-        try:
-            self._manual.call(wire.encode_route(value, kind, flags))
-        except kernel.KernelError as error:
-            raise ApiError(409, f"{value.prefix} table {value.path.table}: the kernel says: {error}") from None
-
 
 def _show_vrf(vrf: Vrf, view: View) -> str:
     links = ", ".join(sorted(view.link_name(index) for index in vrf.links))
     return f"{vrf.name} (table {vrf.table}: {links or 'no links'})"
 
 
-def _policy(config: AgentConfig) -> Policy:
-    return Policy(
-        inference=config.inference,
-        static=tuple(_rule(rule) for rule in config.static),
-        imports=config.imports,
-        host_links=config.host_links,
-        protocol=config.protocol,
-        metric=config.metric,
-    )
+def _changed(changed: bool) -> str:
+    return "has changed" if changed else "is as it was"
 
 
-def _rule(rule: StaticRule) -> MappingRule:
-    return MappingRule(
-        vrf=rule.vrf,
-        dev=rule.dev,
-        prefix=None if rule.prefix is None else Prefix.parse(str(rule.prefix)),
-        gateway=None if rule.gateway is None else Address.parse(str(rule.gateway)),
-        via=None if rule.via is None else Address.parse(str(rule.via)),
-    )
-
-
-def run(config: AgentConfig) -> int:
-    """Run the agent until it is told to stop; its exit code."""
-    return daemon.run(lambda: Agent(config), config.control_socket, config.http)
+def run(config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> int:
+    """Run the agent until it is told to stop; its exit code. READ reads the configuration again (SIGHUP)."""
+    return daemon.run(lambda: Agent(config, read), config.control_socket, config.http)

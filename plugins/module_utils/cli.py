@@ -132,23 +132,29 @@ def _add_replay(commands: Any) -> None:
 
 
 def _listen(arguments: argparse.Namespace) -> int:
-    config = _with_journal(load_listener(arguments.config), arguments.journal)
+    def read() -> ListenerConfig:
+        return _with_journal(load_listener(arguments.config), arguments.journal)
+
+    config = read()
     if arguments.check:
         return _checked(arguments.config)
     _prepare("listener", config.log_level)
     from .listener import run
 
-    return _guarded(run, config)
+    return _guarded(run, config, read)
 
 
 def _agent(arguments: argparse.Namespace) -> int:
-    config = _with_journal(load_agent(arguments.config), arguments.journal)
+    def read() -> AgentConfig:
+        return _with_journal(load_agent(arguments.config), arguments.journal)
+
+    config = read()
     if arguments.check:
         return _checked(arguments.config)
     _prepare("agent", config.log_level)
     from .agent import run
 
-    return _guarded(run, config)
+    return _guarded(run, config, read)
 
 
 def _with_journal(config: Config, file: str | None) -> Config:
@@ -182,10 +188,10 @@ def _need(packages: Mapping[str, str]) -> None:
             ) from None
 
 
-def _guarded(run: Any, config: Any) -> int:
+def _guarded(run: Any, config: Any, read: Any) -> int:
     """Run a daemon; what the system refuses at its start (an address in use ...) is one line."""
     try:
-        return int(run(config))
+        return int(run(config, read))
     except OSError as error:
         logging.getLogger("ynl_mirror").debug("the daemon ended", exc_info=True)
         return _complain(NOT_MIRRORED, error)

@@ -27,15 +27,8 @@ from .fields import (
     show,
     suggestion,
 )
-from .routes import (
-    PROTO_MANUAL,
-    PROTO_MIRROR,
-    PROTOCOLS,
-    ROUTE_TYPE_NAMES,
-    ROUTE_TYPES,
-    RT_TABLE_LOCAL,
-    TABLES,
-)
+from .host_policy import EVERY_VRF, HostPolicy, PrefixRule, as_route_type, host_entry, hosts_of, vrf_limit
+from .routes import PROTO_MANUAL, PROTO_MIRROR, PROTOCOLS, ROUTE_TYPE_NAMES, RT_TABLE_LOCAL, TABLES
 
 FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
 HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
@@ -67,23 +60,34 @@ class Names:
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """Absolute paths of PEM files: who may talk to us, who we are, our key (mode 0600)."""
+    """Absolute paths of PEM files: who may talk to us, who we are, our key (mode 0600), and who may no longer."""
 
     ca: str
     certificate: str
     key: str
+    crl: str | None = None
 
     @classmethod
     def from_dict(cls, data: object, path: str = "tls") -> TlsConfig:
-        """From {"ca", "certificate", "key"}."""
+        """From {"ca", "certificate", "key", "crl"}."""
         fields = Fields(data, path)
-        made = cls(ca=fields.file("ca"), certificate=fields.file("certificate"), key=fields.file("key"))
+        made = cls(
+            ca=fields.file("ca"),
+            certificate=fields.file("certificate"),
+            key=fields.file("key"),
+            crl=fields.file("crl") if fields.has("crl") else fields.take("crl"),
+        )
         fields.done()
         return made
 
+    def files(self) -> dict[str, str]:
+        """The files by what they are."""
+        files = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        return files if self.crl is None else {**files, "crl": self.crl}
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
-        return {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        return dict(self.files())
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class HttpConfig:
         """From {"address", "port", "allow_changes"}; CHANGES: whether this daemon knows `allow_changes`."""
         fields = Fields(data, path)
         made = cls(
-            address=str(as_address(fields.take("address", "127.0.0.1"), fields.path("address"))),
+            address=_loopback(fields.take("address", "127.0.0.1"), fields.path("address")),
             port=fields.integer("port", HTTP_PORT, 0, 65535),
             allow_changes=fields.flag("allow_changes", False) if changes else False,
         )
@@ -177,30 +181,6 @@ class ListenAddress:
 
 
 @dataclass(frozen=True)
-class PrefixRule:
-    """A prefix of a filter: the prefix and everything inside it, or with `exact` only itself ("exact 0.0.0.0/0")."""
-
-    network: IPNetwork
-    exact: bool = False
-
-    @classmethod
-    def from_text(cls, data: object, path: str) -> PrefixRule:
-        """From "CIDR" or "exact CIDR"."""
-        text = as_text(data, path)
-        exact = text.startswith("exact ")
-        return cls(as_network(text[6:].strip() if exact else text, path), exact)
-
-    def matches(self, network: IPNetwork) -> bool:
-        """Whether a route to NETWORK is meant."""
-        if self.exact or network.version != self.network.version:
-            return network == self.network
-        return network.subnet_of(self.network)  # type: ignore[arg-type]  # same version, checked above
-
-    def __str__(self) -> str:
-        return f"exact {self.network}" if self.exact else str(self.network)
-
-
-@dataclass(frozen=True)
 class Filters:
     """Which of the host's routes are mirrored; an empty tuple restricts nothing.
 
@@ -224,7 +204,7 @@ class Filters:
             exclude_protocols=fields.many("exclude_protocols", names.protocol),
             prefixes=fields.many("prefixes", PrefixRule.from_text),
             exclude_prefixes=fields.many("exclude_prefixes", PrefixRule.from_text),
-            types=fields.many("types", _route_type),
+            types=fields.many("types", as_route_type),
             interfaces=fields.many("interfaces", as_link),
         )
         fields.done()
@@ -363,6 +343,9 @@ class AgentConfig:
     plaintext: bool = False
     listen: tuple[ListenAddress, ...] = (ListenAddress(),)
     hosts: tuple[str, ...] = ()
+    host_policies: Mapping[str, HostPolicy] = field(default_factory=dict)  # of those of hosts that have their own
+    host_defaults: HostPolicy = field(default_factory=HostPolicy)
+    vrf_limits: Mapping[str, int] = field(default_factory=dict)
     host_tables: tuple[int, ...] = (254,)
     vrfs: Mapping[str, VrfSpec] = field(default_factory=dict)
     inference: tuple[str, ...] = INFERENCES
@@ -387,11 +370,16 @@ class AgentConfig:
         names = names or Names()
         fields = Fields(data)
         tls, plaintext = _transport(fields)
+        defaults = HostPolicy.from_dict(fields.take("host_defaults", {}), "host_defaults")
+        hosts, host_policies = hosts_of(fields, defaults)
         made = cls(
             tls=tls,
             plaintext=plaintext,
             listen=fields.many("listen", ListenAddress.from_dict, [{"address": "::"}]),
-            hosts=fields.many("hosts", as_text),
+            hosts=hosts,
+            host_policies=host_policies,
+            host_defaults=defaults,
+            vrf_limits=fields.named("vrf_limits", vrf_limit),
             host_tables=fields.many("host_tables", names.table, ["main"]),
             vrfs=fields.named("vrfs", lambda value, path: _vrf(value, path, names)),
             inference=fields.many("inference", _inference, INFERENCES),
@@ -414,13 +402,19 @@ class AgentConfig:
         _check_agent(made)
         return made
 
+    def policy_of(self, host: str) -> HostPolicy:
+        """What a host may do."""
+        return self.host_policies.get(host, self.host_defaults)
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON object; `from_dict` of it gives an equal value."""
         return {
             "listen": [address.to_dict() for address in self.listen],
             "tls": self.tls.to_dict() if self.tls else None,
             "plaintext": self.plaintext,
-            "hosts": list(self.hosts),
+            "hosts": [host_entry(name, self.host_policies.get(name)) for name in self.hosts],
+            "host_defaults": self.host_defaults.to_dict(),
+            "vrf_limits": dict(self.vrf_limits),
             "host_tables": list(self.host_tables),
             "vrfs": {name: vrf.to_dict() for name, vrf in self.vrfs.items()},
             "inference": list(self.inference),
@@ -470,6 +464,11 @@ def _check_vrf_names(config: AgentConfig) -> None:
     for name, sources in config.imports.items():
         uses.append((f"imports.{name}", name))
         uses.extend((f"imports.{name}[{index}]", source) for index, source in enumerate(sources))
+    uses.extend((f"vrf_limits.{name}", name) for name in config.vrf_limits if name != EVERY_VRF)
+    uses.extend((f"host_defaults.vrfs[{index}]", name) for index, name in enumerate(config.host_defaults.vrfs))
+    for number, host in enumerate(config.hosts):
+        policy = config.host_policies.get(host, HostPolicy())
+        uses.extend((f"hosts[{number}].vrfs[{index}]", name) for index, name in enumerate(policy.vrfs))
     for path, name in uses:
         if name not in known:
             raise ConfigError(f"{path}: no VRF {name!r} in vrfs; {suggestion(name, known)}")
@@ -484,6 +483,17 @@ def _transport(fields: Fields) -> tuple[TlsConfig | None, bool]:
     if tls is not None and plaintext:
         raise ConfigError("plaintext: true and tls are both given; remove one")
     return (None if tls is None else TlsConfig.from_dict(tls, "tls")), plaintext
+
+
+def _loopback(value: object, path: str) -> str:
+    """An address that only this machine reaches: HTTP has no TLS here, and asks nobody who he is."""
+    address = as_address(value, path)
+    if not address.is_loopback:
+        raise ConfigError(
+            f"{path}: {address} is no loopback address, and HTTP goes unencrypted and asks nobody who he is; write "
+            "127.0.0.1 or ::1, and come by SSH (ssh -L 4321:127.0.0.1:4321) or by a proxy with TLS"
+        )
+    return str(address)
 
 
 def _http(fields: Fields, *, changes: bool) -> HttpConfig | None:
@@ -517,10 +527,6 @@ def _import_list(value: object, path: str) -> tuple[str, ...]:
     """The VRFs that one VRF imports from; an empty list imports nothing."""
     parent, _dot, name = path.rpartition(".")
     return Fields({name: value}, parent).many(name, as_text)
-
-
-def _route_type(value: object, path: str) -> int:
-    return ROUTE_TYPES[as_choice(value, path, tuple(ROUTE_TYPES))]
 
 
 def _family(value: object, path: str) -> str:

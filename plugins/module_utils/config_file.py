@@ -64,7 +64,7 @@ def check_tls(tls: TlsConfig | None) -> None:
     """Refuse missing files, and a key that others than its owner can touch."""
     if tls is None:
         return
-    for name, path in (("ca", tls.ca), ("certificate", tls.certificate), ("key", tls.key)):
+    for name, path in tls.files().items():
         try:
             with open(path, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode

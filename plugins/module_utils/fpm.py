@@ -9,6 +9,7 @@ the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure
 
 from __future__ import annotations
 
+import pathlib
 import ssl
 import struct
 from collections.abc import Iterator, Sequence
@@ -77,6 +78,8 @@ class TlsError(Exception):
 def server_context(tls: TlsConfig) -> ssl.SSLContext:
     """TLS 1.3 for the agent: it shows its certificate and demands one of the same CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # A session that is resumed shows no certificate again, which may have been revoked or have expired meanwhile.
+    context.num_tickets = 0
     return _load(context, tls)
 
 
@@ -98,11 +101,35 @@ def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
         context.load_verify_locations(tls.ca)
     except (ssl.SSLError, OSError) as error:
         raise TlsError(f"{tls.ca} is no CA certificate in PEM form: {error}") from None
+    if tls.crl is not None:
+        _load_crl(context, tls.crl)
     try:
         context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
     except (ssl.SSLError, OSError, ValueError) as error:
         raise TlsError(f"{tls.certificate} and {tls.key} are no certificate and its key: {error}") from None
     return context
+
+
+def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
+    """What decides whom we trust: the contents of CA and revocation list. TlsError when they cannot be read."""
+    if tls is None:
+        return ()
+    try:
+        return tuple(pathlib.Path(path).read_bytes() for path in (tls.ca, tls.crl) if path is not None)
+    except OSError as error:
+        raise TlsError(f"{error.filename}: {error.strerror}") from None
+
+
+def _load_crl(context: ssl.SSLContext, path: str) -> None:
+    """Check peers against the revocation lists in a file; without a list that is in force nobody passes."""
+    before = context.cert_store_stats()["crl"]
+    try:
+        context.load_verify_locations(path)
+    except (ssl.SSLError, OSError) as error:
+        raise TlsError(f"{path} is no revocation list in PEM form: {error}") from None
+    if context.cert_store_stats()["crl"] == before:
+        raise TlsError(f"{path} holds no revocation list (X509 CRL); make one, such as by openssl ca -gencrl")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _no_password() -> str:

@@ -68,11 +68,12 @@ class HostAudit:
         self._answered: asyncio.Future[Message] | None = None
         self._before: dict[int, Path] | None = None  # the bucket that is being transferred, as it was
         self._understood = False
+        self.partial = False  # some of the host's routes are refused unseen, so that nothing can be compared
 
     def status(self) -> str:
         """Whether the listener takes part."""
         if self._understood:
-            return "yes"
+            return "not while routes are refused unseen" if self.partial else "yes"
         return "not yet" if self._asked is None else "the listener does not answer"
 
     # -- asking
@@ -143,7 +144,7 @@ class HostAudit:
         self.touch(touched)
         family = told.scope[0]
         if told.what == DIGEST and asked.what == CHECK:
-            same = self._digester.of(family, self._routes(buckets, told)) == told.digest
+            same = self.partial or self._digester.of(family, self._routes(buckets, told)) == told.digest
             self._answer(told if same else told.about(FETCH))
         elif told.what == BEGIN and asked.what == FETCH:
             self._before = dict(self._routes(buckets, told))

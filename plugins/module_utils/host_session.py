@@ -62,6 +62,7 @@ class HostSession:
         self.name = name
         self.since = now()
         self.received = 0
+        self.forgotten = 0  # messages about prefixes beyond what is remembered of a host
         self.replayed = False
         self._frames = 0
         self._done = False  # NLMSG_DONE was among what was taken last
@@ -236,6 +237,7 @@ class HostSession:
             if self._done:
                 self._marked.set()
                 await self._end_of_replay("NLMSG_DONE")
+            self._recall()
             await self._write(writer, answers)
 
     def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
@@ -273,6 +275,7 @@ class HostSession:
         named: dict[int, Path] | None = None
         waiting: set[int] | None = None
         keys: set[int] = set()
+        full = self._is_full()
         for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if path is None:
                 self._heed(payload, start, end, kind, touched)
@@ -287,6 +290,10 @@ class HostSession:
                 keys = touched.setdefault(path.family, set())
                 if payload[start + 24 : start + 28] != _NO_FLAGS:
                     starts = None
+            if full and kind == wire.RTM_NEWROUTE and key not in routes:
+                self.forgotten += 1
+                starts = None
+                continue
             keys.add(key)
             if kind == wire.RTM_NEWROUTE:
                 routes[key] = path
@@ -319,7 +326,22 @@ class HostSession:
             return
         told = audit.decode(payload, start, end)
         if told is not None:
+            self._audit.partial = bool(self.forgotten)
             self._audit.take(told, self._named, touched)
+
+    def _is_full(self) -> bool:
+        """Whether the host has named as many prefixes as are remembered of it."""
+        admission = self._mirror.admission
+        if admission is None or admission.memory is None:
+            return False
+        return sum(map(len, self._mirror.host.values())) >= admission.memory
+
+    def _recall(self) -> None:
+        """Have the host tell all once more, when there is room for what was not remembered."""
+        admission = self._mirror.admission
+        named = sum(map(len, self._mirror.host.values())) if self.forgotten and self.replayed else 0
+        if self.forgotten and self.replayed and (admission is None or admission.may_have_room(named)):
+            raise FpmError("there is room again for routes that were refused unseen: the host has to tell them again")
 
     def _control(self, kind: int) -> None:
         if kind == wire.NLMSG_DONE:
@@ -345,6 +367,8 @@ class HostSession:
             refusal = self._mirror.refused[path.family].get(key)
             if path.table not in self._tables:
                 refusal = Refusal("unmapped", f"table {table_name(path.table)} is not among the agent's host_tables")
+            elif self.forgotten and key not in self._mirror.host.get((path.family, path.table), ()):
+                refusal = Refusal("failed", f"over the limit, and over what the agent remembers of {self.name}")
             if refusal is None:
                 answers.append(_flagged(message, wire.RTM_F_OFFLOAD))
             else:
@@ -401,6 +425,7 @@ class HostSession:
             "connected": True,
             "since": round(now() - self.since, 1),
             "received": self.received,
+            **({"forgotten": self.forgotten} if self.forgotten else {}),
             "replay": "complete" if self.replayed else "under way",
             "audited": "no" if self._audit is None else self._audit.status(),
         }

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+import ssl
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from . import daemon, kernel, kernel_audit
 from .audit import REPLICA, Tally
 from .changes import describe_path, events
-from .config import ListenerConfig
+from .config import ListenerConfig, TlsConfig
 from .follower import Follower
+from .fpm import client_context
 from .recorder import recorded
+from .reload import LIVE_IN_LISTENER, read_again
 from .replica import Replica
 from .rib import Rib, TableKey, paths_of, winner
 from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, table_name
@@ -31,8 +34,9 @@ class Listener:
 
     name = "listener"
 
-    def __init__(self, config: ListenerConfig) -> None:
+    def __init__(self, config: ListenerConfig, read: Callable[[], ListenerConfig] | None = None) -> None:
         self._config = config
+        self._read = read  # the configuration again, for SIGHUP
         self._started = daemon.now()
         families = {FAMILIES[name] for name in config.families}
         accept = None if len(families) == len(FAMILIES) else lambda path: path.family in families
@@ -111,10 +115,15 @@ class Listener:
             self.watchers.publish(event)
 
     def reload(self) -> None:
-        """SIGHUP: connect anew, with the certificates as they are now."""
+        """SIGHUP: connect anew, with configuration and certificates as they are now."""
+        found = read_again(self._config, self._read, LIVE_IN_LISTENER, _client_context)
+        if found is None:
+            return
+        self._config, _context = found
+        self.selection = self._select()
         _LOG.info("SIGHUP: certificates are read again and all sessions connect anew")
         for session in self._sessions:
-            session.restart()
+            session.restart(self._config.tls)
 
     # -- what api.py asks
 
@@ -228,6 +237,10 @@ def _words(route: dict[str, Any]) -> str:
     return f"{hops or 'no next hop'} proto {route['protocol']} metric {route['metric']}"
 
 
-def run(config: ListenerConfig) -> int:
-    """Run the listener until it is told to stop; its exit code."""
-    return daemon.run(lambda: Listener(config), config.control_socket, config.http)
+def _client_context(tls: TlsConfig) -> ssl.SSLContext:
+    return client_context(tls, check_hostname=True)
+
+
+def run(config: ListenerConfig, read: Callable[[], ListenerConfig] | None = None) -> int:
+    """Run the listener until it is told to stop; its exit code. READ reads the configuration again (SIGHUP)."""
+    return daemon.run(lambda: Listener(config, read), config.control_socket, config.http)

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's heart: what the host wants, what is installed, and the few kernel writes between the two.
 
-Four states of a route, each with its reason: pending (a batch is under way), installed, failed (the kernel said no)
-and unmapped (the mapping found no exit). The mirror changes nothing but routes of its own protocol number: new ones
-go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known to be ours; deletes name the
-protocol, so that the kernel passes over everybody else's.
+Four states of a route, each with its reason: pending (a batch is under way), installed, failed (the kernel said no, or
+the host may not, see admission) and unmapped (the mapping found no exit). The mirror changes nothing but routes of its
+own protocol number: new ones go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known to
+be ours; deletes name the protocol, so that the kernel passes over everybody else's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from . import kernel, wire
+from .admission import Admission, Denial
 from .journal import about
-from .mapping import Mapper, PathMapper
+from .mapping import Mapper, Outcome, PathMapper
 from .refusal import Refusal
 from .rib import Rib, TableKey, paths_of
 from .routes import AF_INET, AF_INET6, Path, Prefix
@@ -47,6 +48,7 @@ class Mirror:
 
     def __init__(self, requests: kernel.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.mapper = mapper
+        self.admission: Admission | None = None  # None lets in whatever the host names
         self._others = others  # the DPU's routes that are not the mirror's
         self.host: dict[TableKey, dict[int, Path]] = {}
         self.installed: dict[TableKey, dict[int, Path]] = {}
@@ -110,9 +112,13 @@ class Mirror:
         tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
         single = self.host.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
         refused = self.refused[family]
+        admission = self.admission
+        if admission is not None:
+            admission.open(self.mapper.view.vrfs, self.installed)
         last: Path | None = None
         rule: PathMapper | None = None
         refusal: Refusal | None = None
+        make: Callable[[str], Refusal] = _unmapped
         for key in keys:
             path = single.get(key) if single is not None else self.wanted(family, key)
             if path is None:
@@ -121,9 +127,11 @@ class Mirror:
                 if path is not last or rule is None:  # routes come in runs with one path
                     last, rule = path, self.mapper.rule(path)
                 targets, reason = rule.outcome(key)
+            if admission is not None:
+                targets, reason, make = _ask(admission, family, key, path, Outcome(targets, reason))
             if reason is not None:
                 if refusal is None or reason is not refusal.reason:  # one object for a million routes
-                    refusal = Refusal("unmapped", reason)
+                    refusal = make(reason)
                 refused[key] = refusal
             elif refused:
                 refused.pop(key, None)
@@ -281,6 +289,24 @@ class Mirror:
 
 
 _NOTHING: Mapping[int, Path] = {}
+
+
+def _ask(
+    admission: Admission, family: int, key: int, path: Path | None, outcome: Outcome
+) -> tuple[Mapping[int, Path], str | None, Callable[[str], Refusal]]:
+    """What is left of a route's outcome by the host's policy, with the reason why it is not all, and its kind."""
+    if path is not None and outcome.targets:
+        return (*admission.admit(family, key, path, outcome.targets), _denied)
+    admission.leave(family, key)
+    return (*outcome, _unmapped)
+
+
+def _unmapped(reason: str) -> Refusal:
+    return Refusal("unmapped", reason)
+
+
+def _denied(reason: str) -> Refusal:
+    return Denial("failed", reason)
 
 
 def _words(number: int) -> str:

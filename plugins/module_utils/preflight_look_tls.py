@@ -26,8 +26,8 @@ _FLIGHTS = 4
 
 
 def look_at_tls(tls: TlsConfig) -> Tls:
-    """The three files of a daemon."""
-    absent = _absent((tls.ca, tls.certificate, tls.key))
+    """The files of a daemon."""
+    absent = _absent(tuple(tls.files().values()))
     if absent:
         return Tls(absent=absent)
     try:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Refusal(NamedTuple):
-    """The state a route is in instead - `failed` (the kernel said no) or `unmapped` (there is no exit) - and why."""
+    """The state a route is in instead, and why: `failed` (kernel or policy said no) or `unmapped` (no exit)."""
 
     state: str
     reason: str

@@ -33,6 +33,7 @@ TLS: dict[str, Any] = {
         "ca": {"type": "path", "required": True},
         "certificate": {"type": "path", "required": True},
         "key": {"type": "path", "required": True, "no_log": False},  # a path
+        "crl": {"type": "path"},
     },
 }
 
@@ -95,7 +96,7 @@ def _service(params: dict[str, Any], name: str) -> Service:
         name=name,
         user=params["user"],
         interpreter=params["interpreter"] or sys.executable,
-        certificates=tuple((params["tls"] or {}).values()),
+        certificates=tuple(path for path in (params["tls"] or {}).values() if path is not None),
         names_dir=params.get("rt_protos_dir"),
         **directories,
     )

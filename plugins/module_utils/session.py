@@ -14,6 +14,7 @@ import contextlib
 import logging
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ class Session:
         self._listener = listener
         self._agent = agent
         self._tls = tls
+        self._context: ssl.SSLContext | None = None
         self.name = agent.server_name or f"{agent.address}:{agent.port}"
         self.connected = False
         self.replays = 0
@@ -84,8 +86,9 @@ class Session:
             self._audit.touch(changed)
             self._wake.set()
 
-    def restart(self) -> None:
-        """Connect anew."""
+    def restart(self, tls: TlsConfig | None) -> None:
+        """Connect anew, with these TLS files."""
+        self._tls = tls
         if self._task is not None:
             self._task.cancel()
 
@@ -183,15 +186,25 @@ class Session:
         self._error = text
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        context = None
-        if self._tls is not None:
-            context = client_context(self._tls, check_hostname=True)
+        context = self._tls_context()
         name = (self._agent.server_name or self._agent.address) if context else None
         reader, writer = await asyncio.open_connection(
             self._agent.address, self._agent.port, ssl=context, server_hostname=name, limit=_READ
         )
         keep_alive(writer)
         return reader, writer
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        """The TLS files as they are now; while they cannot be used, as they were for the connection before."""
+        if self._tls is None:
+            return None
+        try:
+            self._context = client_context(self._tls, check_hostname=True)
+        except TlsError as error:
+            if self._context is None:
+                raise
+            _LOG.warning("%s: %s; going on with what was read before", self.name, error, extra=about(reason=error))
+        return self._context
 
     async def _replay(self, writer: asyncio.StreamWriter) -> None:
         """Send all routes, and the end of them."""

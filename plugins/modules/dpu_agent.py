@@ -60,6 +60,11 @@ options:
         description: Private key of this machine, PEM, mode 0600.
         type: path
         required: true
+      crl:
+        description:
+          - Certificates that the authorities have revoked, PEM, a list (CRL) of each authority. Peers with one of them
+            are refused. So are all peers once a list is out of date.
+        type: path
   plaintext:
     description: Plain TCP, for a trusted network, or for FRR's zebra, which knows nothing else.
     type: bool
@@ -67,9 +72,50 @@ options:
   hosts:
     description:
       - Names in the certificates of the hosts that are accepted. Empty accepts all that the authority has signed.
+      - An item is a name, or a dictionary with C(name) and the suboptions of O(host_defaults), which say what this
+        host may fill. What it leaves out is as in O(host_defaults).
     type: list
-    elements: str
+    elements: raw
     default: []
+  host_defaults:
+    description: What each host may fill. What is refused is C(failed) and says why, on both sides.
+    type: dict
+    suboptions:
+      vrfs:
+        description: Names of the VRFs that may get its routes. Empty is every VRF.
+        type: list
+        elements: str
+      prefixes:
+        description:
+          - Its routes are installed within these prefixes only. V(10.0.0.0/8) means the prefix and all inside it,
+            V(exact 0.0.0.0/0) only itself. Empty is every prefix.
+        type: list
+        elements: str
+      exclude_prefixes:
+        description: Its routes within these prefixes are not installed.
+        type: list
+        elements: str
+      types:
+        description: Types of its routes that are installed, such as V(unicast). Empty is every type.
+        type: list
+        elements: str
+      routes:
+        description: How many of its prefixes are installed at most. The rest waits for room. No limit when left out.
+        type: int
+      nexthops:
+        description: How many next hops one route may have. No limit when left out.
+        type: int
+      withdraw_after:
+        description:
+          - Seconds after which the routes of a host that is away are withdrawn. V(0) holds them for ever.
+          - It counts from the end of its connection, or from the start of the agent when that is later.
+        type: float
+  vrf_limits:
+    description:
+      - How many mirrored routes a VRF takes at most - name of the VRF to a number. V(*) is every VRF that is not named.
+      - The rest waits for room.
+    type: dict
+    default: {}
   host_tables:
     description: Tables of the hosts whose routes are installed, by number or name.
     type: list
@@ -164,7 +210,7 @@ options:
     type: dict
     suboptions:
       address:
-        description: Address to serve at. There is no authentication, so think twice before leaving loopback.
+        description: Loopback address to serve at. There is neither encryption nor authentication.
         type: str
         default: 127.0.0.1
       port:
@@ -198,6 +244,20 @@ EXAMPLES = r"""
       key: /etc/ynl-mirror/tls/dpu.key
     hosts: [ekho-host]
     user: ynl-mirror
+
+- name: Let one host fill one VRF with some prefixes, and hold its routes for an hour when it is away
+  ekho.ynl_mirror.dpu_agent:
+    tls:
+      ca: /etc/ynl-mirror/tls/ca.crt
+      certificate: /etc/ynl-mirror/tls/dpu.crt
+      key: /etc/ynl-mirror/tls/dpu.key
+    hosts:
+      - name: ekho-host
+        vrfs: [b]
+        prefixes: [10.0.0.0/8]
+        routes: 100000
+        withdraw_after: 3600
+    vrf_limits: {"*": 200000}
 
 - name: Run it where policy rules make the VRFs, for FRR's zebra on a trusted link
   ekho.ynl_mirror.dpu_agent:
@@ -277,7 +337,20 @@ OPTIONS = {
     },
     "tls": service_module.TLS,
     "plaintext": {"type": "bool", "default": False},
-    "hosts": {"type": "list", "elements": "str", "default": []},
+    "hosts": {"type": "list", "elements": "raw", "default": []},
+    "host_defaults": {
+        "type": "dict",
+        "options": {
+            "vrfs": {"type": "list", "elements": "str"},
+            "prefixes": {"type": "list", "elements": "str"},
+            "exclude_prefixes": {"type": "list", "elements": "str"},
+            "types": {"type": "list", "elements": "str"},
+            "routes": {"type": "int"},
+            "nexthops": {"type": "int"},
+            "withdraw_after": {"type": "float"},
+        },
+    },
+    "vrf_limits": {"type": "dict", "default": {}},
     "host_tables": {"type": "list", "elements": "raw", "default": [254]},
     "vrfs": {"type": "dict", "default": {}},
     "inference": {

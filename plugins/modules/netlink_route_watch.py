@@ -102,6 +102,11 @@ options:
         description: Private key of this machine, PEM, mode 0600.
         type: path
         required: true
+      crl:
+        description:
+          - Certificates that the authorities have revoked, PEM, a list (CRL) of each authority. Peers with one of them
+            are refused. So are all peers once a list is out of date.
+        type: path
   plaintext:
     description: Plain TCP, for a trusted network.
     type: bool
@@ -122,7 +127,7 @@ options:
     type: dict
     suboptions:
       address:
-        description: Address to serve at. There is no authentication, so think twice before leaving loopback.
+        description: Loopback address to serve at. There is neither encryption nor authentication.
         type: str
         default: 127.0.0.1
       port:

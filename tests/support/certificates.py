@@ -21,6 +21,7 @@ class Authority:
 
     def __init__(self, folder: Path, name: str = "test CA") -> None:
         self._folder = folder
+        self._serials: dict[str, int] = {}  # of the latest certificate of each name
         folder.mkdir(parents=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.private_key = _pem(self._key)
@@ -42,10 +43,27 @@ class Authority:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(identifier, critical=False)
         certificate, private = self._folder / f"{name}.crt", self._folder / f"{name}.key"
-        certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        signed = builder.sign(self._key, hashes.SHA256())
+        self._serials[name] = signed.serial_number
+        certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         private.touch(0o600)
         private.write_bytes(_pem(key))
         return {"ca": ca or self.file, "certificate": str(certificate), "key": str(private)}
+
+    def revoke(self, *names: str, outdated: bool = False) -> str:
+        """Write the list of revoked certificates, exactly these; its file, which is the same each time."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        end = now + datetime.timedelta(days=-1 if outdated else 30)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now - datetime.timedelta(days=2)).next_update(end)
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = builder.add_extension(identifier, critical=False).add_extension(x509.CRLNumber(1), critical=False)
+        for name in names:
+            revoked = x509.RevokedCertificateBuilder().serial_number(self._serials[name])
+            builder = builder.add_revoked_certificate(revoked.revocation_date(now).build())
+        crl = self._folder / "crl.pem"
+        crl.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return str(crl)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, start: int, end: int) -> _Builder:
         now = datetime.datetime.now(datetime.timezone.utc)

@@ -24,7 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGHUP, SIGTERM
 from typing import Any, Callable, TypeVar
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.client import ControlClient, NotReachable
@@ -171,6 +171,12 @@ class Daemon:
     def log(self) -> str:
         """All that the daemon has written so far, over all starts."""
         return self._log.read_text() if self._log.exists() else ""
+
+    def reload(self, **changes: Any) -> None:
+        """Write the configuration, with changes, and send SIGHUP."""
+        self.config.update(changes)
+        self._file.write_text(json.dumps(self.config))
+        self.signal(SIGHUP)
 
     def says(self, pattern: str, times: int = 1) -> None:
         """Wait until the log matches a regular expression (so many times)."""

@@ -16,10 +16,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import (
     AgentConfig,
     ListenerConfig,
     Names,
-    PrefixRule,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config_file import load_agent, load_listener, read_names
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fields import ConfigError
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_policy import PrefixRule
 
 TLS = {
     "ca": "/etc/ynl-mirror/tls/ca.crt",
@@ -38,7 +38,7 @@ LISTENER: dict[str, Any] = {
         "interfaces": ["eth1"],
     },
     "agents": [{"address": "192.0.2.1", "port": 2620, "server_name": "ekho-dpu"}, {"address": "dpu.example"}],
-    "tls": TLS,
+    "tls": {**TLS, "crl": "/etc/ynl-mirror/tls/crl.pem"},
     "http": {"address": "::1", "port": 0},
     "log_level": "debug",
     "journal": {"file": "/var/lib/x/journal.pcapng"},
@@ -46,7 +46,9 @@ LISTENER: dict[str, Any] = {
 AGENT: dict[str, Any] = {
     "plaintext": True,
     "listen": [{"address": "127.0.0.1", "port": 0}],
-    "hosts": ["ekho-host"],
+    "hosts": ["ekho-host", {"name": "other", "vrfs": ["b"], "types": ["unicast"], "routes": 5}],
+    "host_defaults": {"prefixes": ["10.0.0.0/8", "exact ::/0"], "nexthops": 4, "withdraw_after": 60},
+    "vrf_limits": {"a": 1000, "*": 2000},
     "vrfs": {"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2"]}},
     "inference": ["prefix", "static"],
     "static": [
@@ -76,6 +78,12 @@ def test_an_agent_configuration_comes_back_equal_from_its_json() -> None:
     assert config.metric == 0
     assert config.vrfs["a"].links == ("eth1", "eth3")
     assert config.imports == {"a": ("b",), "b": ()}
+    assert (config.hosts, config.policy_of("ekho-host")) == (("ekho-host", "other"), config.host_defaults)
+    other = config.policy_of("other")
+    assert (other.vrfs, other.types, other.routes) == (("b",), (1,), 5)
+    # What it does not say itself is as for every host.
+    assert (other.nexthops, other.withdraw_after) == (4, 60)
+    assert other.prefixes == config.host_defaults.prefixes
     assert config.http is not None
     assert (config.http.address, config.http.port, config.http.allow_changes) == ("127.0.0.1", 4321, False)
 
@@ -122,6 +130,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({"plaintext": True}, "plaintext: true and tls are both given; remove one"),
         ({"plaintext": "yes"}, "plaintext: expected true or false, got 'yes'"),
         ({"tls": {**TLS, "key": "us.key"}}, "tls.key: 'us.key' is a relative path"),
+        ({"tls": {**TLS, "crl": "crl.pem"}}, "tls.crl: 'crl.pem' is a relative path"),
+        ({"http": {"address": "192.0.2.1"}}, "http.address: 192.0.2.1 is no loopback address"),
+        ({"http": {"address": "::"}}, "write 127.0.0.1 or ::1, and come by SSH"),
         ({"control_socket": "/" + "x" * 107}, "control_socket: "),
         ({"http": {"address": "localhost"}}, "http.address: 'localhost' is no IP address"),
         ({"http": {"allow_changes": True}}, "http.allow_changes: unknown field"),
@@ -163,6 +174,16 @@ def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], 
         ({"guard_routes": -1}, "guard_routes: expected a whole number from 0"),
         ({"settle_time": -0.5}, "settle_time: expected a number from 0 to 3600"),
         ({"hosts": [""]}, "hosts[0]: expected a text that is not empty"),
+        ({"hosts": ["h", {"name": "h"}]}, "hosts[1]: h is there twice; say all about a host in one place"),
+        ({"hosts": [{"vrfs": ["a"]}]}, "hosts[0].name: missing; add it"),
+        ({"hosts": [{"name": "h", "route": 1}]}, "hosts[0].route: unknown field; did you mean 'routes'?"),
+        ({"hosts": [{"name": "h", "routes": 0}]}, "hosts[0].routes: expected a whole number from 1"),
+        ({"hosts": [{"name": "h", "vrfs": ["c"]}]}, "hosts[0].vrfs[0]: no VRF 'c' in vrfs; known here: a, b"),
+        ({"hosts": [{"name": "h", "prefixes": ["10.0.0.1/8"]}]}, "hosts[0].prefixes[0]: '10.0.0.1/8' has host bits"),
+        ({"host_defaults": {"types": ["unicst"]}}, "host_defaults.types[0]: unknown value 'unicst'"),
+        ({"host_defaults": {"withdraw_after": -1}}, "host_defaults.withdraw_after: expected a number from 0"),
+        ({"vrf_limits": {"c": 5}}, "vrf_limits.c: no VRF 'c' in vrfs"),
+        ({"vrf_limits": {"a": "5"}}, "vrf_limits.a: expected a whole number"),
     ],
 )
 def test_an_agent_configuration_with_a_fault_names_it(change: dict[str, Any], told: str) -> None:
