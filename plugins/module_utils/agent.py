@@ -19,14 +19,17 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from . import daemon, kernel, wire
+from . import daemon, kernel, kernel_audit, wire
 from .acceptor import accept, listening_socket
 from .admission import Denial
 from .agent_settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
+from .audit import MIRRORED, REPLICA, WIRE, Tally
 from .changes import describe_path
 from .config import AgentConfig
 from .follower import Follower
 from .fpm import TlsError, identities, server_context, trust_of
+from .guard import PATIENCE, Guard
+from .host_audit import HostAudit
 from .host_session import HostSession, serve
 from .journal import about
 from .lease import Lease
@@ -107,6 +110,9 @@ class Agent(ManualRoutes):
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
         self.remaps = self.audits = 0
+        self._tally = Tally().watch(REPLICA, WIRE, MIRRORED)
+        self._slow_audits = self._kernel_audits()
+        self._guard = Guard(config.guard_share, config.guard_routes)
 
     # -- tasks
 
@@ -127,6 +133,8 @@ class Agent(ManualRoutes):
         _LOG.info("%d VRFs: %s", len(self._view.vrfs), ", ".join(_show_vrf(vrf, self._view) for vrf in self._view.vrfs))
         warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
         work = [self._follower.run(), self._remapper(), self._retrier(), self._lease.run(self._withdraw)]
+        if self._config.audit_interval:
+            work.append(kernel_audit.run(self._config.audit_interval, *self._slow_audits))
         work += [accept(sock, lambda: self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
@@ -161,7 +169,12 @@ class Agent(ManualRoutes):
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
         admit_host(name, config, self.mirror)
-        session = HostSession(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt)
+        audit = HostAudit(name, self.mirror.host, config.host_tables, config.audit_interval, self._tally, self._guard)
+        session = HostSession(
+            *(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt),
+            compared=audit if config.audit_interval else None,
+            guard=self._guard,
+        )
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
         self._lease.arrived(name)
@@ -266,12 +279,30 @@ class Agent(ManualRoutes):
         """Try again what the kernel refused, now and then."""
         while True:
             await asyncio.sleep(_RETRY)
+            self._end_patience()
             for family in _FAMILIES:
                 refused = self.mirror.refused[family]
                 again = [key for key, why in refused.items() if why.state == "failed" and not isinstance(why, Denial)]
                 await self._sync(family, again)
             if self.mirror.in_doubt:
                 self._work_to_do.set()
+
+    def _end_patience(self) -> None:
+        """Carry out what the host was to confirm and did not: it is held for a while, not for ever."""
+        held = self._guard.held
+        if held is None or daemon.now() - held.since < PATIENCE:
+            return
+        _LOG.warning("%s; not confirmed within %g s, and carried out", self._held_words(), PATIENCE)
+        for scope, keys in self._guard.release().items():
+            for key in keys:
+                self.mirror.host.get(scope, {}).pop(key, None)
+            self._dirty[scope[0]] |= keys
+        self._remap_all = True
+        self._work_to_do.set()
+
+    def _held_words(self) -> str | None:
+        held = self._guard.held
+        return None if held is None else held.words(self.mirror.vrf_name(held.scope[1]))
 
     async def _sync_all(self) -> None:
         for family in _FAMILIES:
@@ -285,7 +316,7 @@ class Agent(ManualRoutes):
         """Whether what is installed but not wanted is known to be stale."""
         if self._lease.withdrawn is not None:
             return True
-        return any(session.replayed for session, _task in self._sessions.values())
+        return self._guard.held is None and any(session.replayed for session, _task in self._sessions.values())
 
     async def _withdraw(self) -> int:
         """Withdraw everything: the lease of the host has ended. The number of routes that were installed."""
@@ -293,6 +324,7 @@ class Agent(ManualRoutes):
         named = {family: self.mirror.host_keys(family) for family in _FAMILIES}
         for routes in self.mirror.host.values():
             routes.clear()
+        self._guard.release()  # nothing is left of the host that it could confirm
         for family in _FAMILIES:
             await self._sync(family, list(dict.fromkeys((*named[family], *self.mirror.stale_keys(family)))))
         return installed
@@ -342,6 +374,23 @@ class Agent(ManualRoutes):
                 meanwhile, self._meanwhile = self._meanwhile, None
                 for touch in meanwhile:
                     self._by_somebody_else(*touch)
+
+    def _kernel_audits(self) -> tuple[kernel_audit.Audit, ...]:
+        """What is compared with the own kernel now and then: what others routed, and what is mirrored."""
+        requests, follower, protocol = kernel.Requests(), self._follower, self._config.protocol
+        return (
+            kernel_audit.ReplicaAudit(self.rib, follower, requests, self._tally),
+            kernel_audit.MirrorAudit(
+                *(self.mirror, follower, requests, self.rib.reader, protocol),
+                audits=lambda: self.audits,
+                put_right=self._put_right,
+                tally=self._tally,
+            ),
+        )
+
+    def _put_right(self, family: int, keys: set[int]) -> None:
+        self._dirty[family] |= keys
+        self._work_to_do.set()
 
     async def _read_back(self, family: int) -> None:
         found: dict[TableKey, dict[int, Path]] = {}
@@ -426,6 +475,8 @@ class Agent(ManualRoutes):
             "overruns": self._follower.overruns,
             "remaps": self.remaps,
             "audits": self.audits,
+            "audit": self._tally.status(),
+            "held": {"routes": self._guard.number, "reason": self._held_words()},
             "receive_buffer": self._monitor.granted,
         }
 
@@ -451,6 +502,9 @@ class Agent(ManualRoutes):
         yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, self._follower.overruns
         yield "ynl_mirror_remaps", "Times that everything was mapped again", "counter", {}, self.remaps
         yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.audits
+        yield from self._tally.counters()
+        held = self._guard.number
+        yield "ynl_mirror_held_routes", "Withdrawals that the host is to confirm", "gauge", {}, held
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
         """All routes of the host, with what became of each."""

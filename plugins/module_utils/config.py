@@ -33,6 +33,7 @@ from .routes import PROTO_MANUAL, PROTO_MIRROR, PROTOCOLS, ROUTE_TYPE_NAMES, RT_
 FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
 HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
 RECEIVE_BUFFER = 128 * 1024 * 1024  # bytes; took a full-speed burst of a million notifications
+AUDIT_INTERVAL = 60.0  # seconds
 JOURNAL_LIMIT = 1 << 30  # bytes; a million routes, read once and changed once each, are 0.2 GiB
 U32 = 2**32 - 1
 
@@ -239,6 +240,7 @@ class ListenerConfig:
     http: HttpConfig | None = None
     log_level: str = "info"
     journal: JournalConfig | None = None
+    audit_interval: float = AUDIT_INTERVAL
 
     @classmethod
     def from_dict(cls, data: object, names: Names | None = None) -> ListenerConfig:
@@ -258,6 +260,7 @@ class ListenerConfig:
             http=_http(fields, changes=False),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
             journal=_journal(fields),
+            audit_interval=fields.number("audit_interval", AUDIT_INTERVAL, 0, 86400),
         )
         fields.done()
         _not_empty(made.tables, "tables", "list at least one table, such as 254 (main)")
@@ -278,6 +281,7 @@ class ListenerConfig:
             "http": self.http.to_dict(changes=False) if self.http else None,
             "log_level": self.log_level,
             "journal": self.journal.to_dict() if self.journal else None,
+            "audit_interval": self.audit_interval,
         }
 
 
@@ -351,11 +355,14 @@ class AgentConfig:
     protocol: int = PROTO_MIRROR
     metric: int | None = None
     settle_time: float = 5.0
+    guard_share: float = 0.5
+    guard_routes: int = 100
     receive_buffer: int = RECEIVE_BUFFER
     control_socket: str = "/run/ynl-mirror/agent.sock"
     http: HttpConfig | None = None
     log_level: str = "info"
     journal: JournalConfig | None = None
+    audit_interval: float = AUDIT_INTERVAL
 
     @classmethod
     def from_dict(cls, data: object, names: Names | None = None) -> AgentConfig:
@@ -382,11 +389,14 @@ class AgentConfig:
             protocol=names.protocol(fields.take("protocol", PROTO_MIRROR), "protocol"),
             metric=fields.integer("metric", None, 0, U32) if fields.has("metric") else fields.take("metric"),
             settle_time=fields.number("settle_time", 5.0, 0, 3600),
+            guard_share=fields.number("guard_share", 0.5, 0, 1),
+            guard_routes=fields.integer("guard_routes", 100, 0, U32),
             receive_buffer=fields.integer("receive_buffer", RECEIVE_BUFFER, 4096, 2**31 - 1),
             control_socket=_socket_path(fields, "/run/ynl-mirror/agent.sock"),
             http=_http(fields, changes=True),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
             journal=_journal(fields),
+            audit_interval=fields.number("audit_interval", AUDIT_INTERVAL, 0, 86400),
         )
         fields.done()
         _check_agent(made)
@@ -414,11 +424,14 @@ class AgentConfig:
             "protocol": self.protocol,
             "metric": self.metric,
             "settle_time": self.settle_time,
+            "guard_share": self.guard_share,
+            "guard_routes": self.guard_routes,
             "receive_buffer": self.receive_buffer,
             "control_socket": self.control_socket,
             "http": self.http.to_dict() if self.http else None,
             "log_level": self.log_level,
             "journal": self.journal.to_dict() if self.journal else None,
+            "audit_interval": self.audit_interval,
         }
 
 

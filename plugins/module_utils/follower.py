@@ -35,6 +35,8 @@ _TORN = (0.02, 0.05, 0.1, 0.2, 0.4)
 _TORN_LATER = 5.0
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
+#: Seconds after which the kernel has told what a dump has shown before.
+_LATE = 0.1
 
 
 class Follower:
@@ -57,6 +59,8 @@ class Follower:
         self.recoveries = 0  # times that everything was read again for it
         self.rereads = 0
         self.notifications = 0
+        self.emptied = 0  # times that the socket was found empty
+        self.overhear: Callable[[list[bytes]], None] | None = None  # gets what is heard as well
 
     async def load(self) -> None:
         """Read everything. The monitor's socket must be subscribed already."""
@@ -78,9 +82,23 @@ class Follower:
             while True:
                 await readable.wait()
                 if await self._turn():
+                    self.emptied += 1
                     readable.clear()
         finally:
             loop.remove_reader(self._monitor.fileno())
+
+    def look(self) -> None:
+        """Take a turn though the kernel said nothing: the replica was asked to read something again."""
+        if self._readable is not None:
+            self._readable.set()
+
+    async def caught_up(self) -> None:
+        """Return once all that the kernel has changed by now is taken in."""
+        await asyncio.sleep(_LATE)
+        seen = self.emptied
+        while self.emptied == seen:
+            self.look()
+            await asyncio.sleep(_SETTLE)
 
     async def _turn(self) -> bool:
         """One turn; whether the socket was found empty."""
@@ -116,6 +134,8 @@ class Follower:
 
     def _apply(self, batch: list[bytes]) -> None:
         self.notifications += len(batch)
+        if self.overhear is not None:
+            self.overhear(batch)
         apply = self._replica.apply
         for buffer in batch:
             try:
@@ -192,7 +212,7 @@ class Follower:
             reading.feed(chunk)
             if number % _CHUNKS == 0:
                 await asyncio.sleep(0)
-        whole = not self._overran and not any(map(_deletes_ipv6, heard))
+        whole = not self._overran and not any(map(deletes_ipv6, heard))
         if not whole:
             self._requests.torn()
         reading.finish(whole)
@@ -215,14 +235,14 @@ class Follower:
 
     def _ask_again(self, scope: Reread) -> None:
         self._replica.rib.rereads[scope] = None
-        if self._readable is not None:
-            self._readable.set()
+        self.look()
 
 
 def _request(scope: Reread) -> bytes:
     return wire.route_dump_request(scope.family, scope.table, oif=scope.oif)
 
 
-def _deletes_ipv6(notification: bytes) -> bool:
+def deletes_ipv6(notification: bytes) -> bool:
+    """Whether a notification is of an IPv6 route that is gone, so that a dump meanwhile may have skipped others."""
     (kind,) = struct.unpack_from("=H", notification, 4)
     return kind == wire.RTM_DELROUTE and wire_links.family_of(notification) == AF_INET6

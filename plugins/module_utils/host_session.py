@@ -18,9 +18,11 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import wire
+from . import audit, wire
 from .daemon import now
 from .fpm import Deframer, FpmError, frame, frames
+from .guard import Guard, Keys
+from .host_audit import HostAudit
 from .journal import about
 from .mirror import Mirror
 from .refusal import Refusal
@@ -33,7 +35,7 @@ _READ = 1 << 18
 _PATIENCE = 10.0
 #: Kinds of messages that are told of by name, for each connection.
 _TOLD = 8
-#: Routes answered anew in one go.
+#: Routes answered anew, or looked at, in one go.
 _BATCH = 2048
 _NO_FLAGS = bytes(4)
 _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
@@ -42,7 +44,8 @@ _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 class HostSession:
     """Feeds *mirror* from one connection. *lock* keeps others from writing between reading and answering.
 
-    *synced* is called after every change of the mirror.
+    *synced* is called after every change of the mirror. *compared* compares what was taken with what was sent.
+    *guard* outlives the connection, and may hold what the host withdraws until it has confirmed that.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class HostSession:
         settle: float,
         lock: asyncio.Lock,
         synced: Callable[[], None] = lambda: None,
+        compared: HostAudit | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.name = name
         self.since = now()
@@ -66,6 +71,14 @@ class HostSession:
         self._settle = settle
         self._lock = lock
         self._synced = synced
+        self._audit = compared
+        self._guard = guard or Guard()
+        self._second = self._guard.held is not None  # the next complete replay confirms what is held
+        self._withdrawn = asyncio.Event()  # the guard collects, or holds
+        self._confirming = False  # a second dump is under way
+        self._confirmed = asyncio.Event()
+        self._heard = now()
+        self._marked = asyncio.Event()  # the producer marked the end of its replay, so it may be one of ours
         self._reader = wire.RouteReader()
         # What this connection has named so far, by table; None for a table that the mirror knew nothing about before,
         # where everything there is has come from this replay.
@@ -81,12 +94,92 @@ class HostSession:
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the connection until its end. FpmError or WireError when the peer speaks something else, or nothing."""
-        teller = asyncio.ensure_future(self._tell(writer))
+        helpers = [asyncio.ensure_future(self._tell(writer)), asyncio.ensure_future(self._compare(writer))]
+        helpers.append(asyncio.ensure_future(self._mind(writer)))
         try:
             await self._listen(reader, writer)
         finally:
-            teller.cancel()
-            await asyncio.gather(teller, return_exceptions=True)
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            if self._guard.held is None and self._guard.number:  # what was said counts; nobody waits for the rest now
+                await self._carry_out(self._guard.release())
+
+    async def _mind(self, writer: asyncio.StreamWriter) -> None:
+        """See to what the guard keeps back: carry it out when its time has come, or have the host confirm it."""
+        while True:
+            await self._withdrawn.wait()
+            self._withdrawn.clear()
+            while (due := self._guard.due(now())) is not None:
+                await asyncio.sleep(due)
+                await self._carry_out(self._look())
+            if self._guard.held is not None and self.replayed:
+                await self._confirm(writer)
+
+    async def _confirm(self, writer: asyncio.StreamWriter) -> None:
+        """Ask for all routes once more; a producer that cannot be asked has to connect anew, which has it replay."""
+        if self._marked.is_set():
+            self._confirming = self._second = True
+            self._named = {scope: {} for scope in self._mirror.host}
+            request = wire.RTMSG.pack(0, *[0] * 8)  # of both families
+            dump = wire.request(wire.RTM_GETROUTE, wire.NLM_F_REQUEST | wire.NLM_F_DUMP, request)
+            self._heard = now()
+            await self._write(writer, [frame(dump)])
+            self._confirmed.clear()
+            while self._confirming and (left := self._heard + _PATIENCE - now()) > 0:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._confirmed.wait(), left)
+            self._confirming = False
+        if self._guard.held is not None:
+            text = "cannot be asked for a second dump, so the connection is ended: the next one brings it"
+            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
+            writer.transport.abort()
+
+    def _look(self) -> Keys:
+        """What the guard lets go of now; a word when it began to hold, or does no longer."""
+        held = self._guard.held
+        released = self._guard.look(self._mirror.installed, now())
+        if self._guard.held is not held:
+            self._tell_held()
+        if self._guard.number:
+            self._withdrawn.set()
+        return released
+
+    def _take_out(self, released: Keys) -> dict[int, set[int]]:
+        """The host does not have these any more; the prefixes by family."""
+        touched: dict[int, set[int]] = {}
+        for scope, keys in released.items():
+            routes = self._mirror.host.get(scope, {})
+            for key in keys:
+                routes.pop(key, None)
+            touched.setdefault(scope[0], set()).update(keys)
+        return touched
+
+    async def _carry_out(self, released: Keys) -> None:
+        await self._sync_all(self._take_out(released))
+
+    async def _sync_all(self, touched: dict[int, set[int]]) -> None:
+        """Look at these prefixes, by family, so many at a time."""
+        for family, keys in touched.items():
+            waiting = list(keys)
+            for start in range(0, len(waiting), _BATCH):
+                async with self._lock:
+                    self._mirror.sync(family, waiting[start : start + _BATCH])
+                self._synced()
+                await asyncio.sleep(0)
+
+    def _tell_held(self) -> None:
+        held = self._guard.held
+        if held is None:
+            _LOG.info("%s: what was held is back with the host", self.name, extra=about(host=self.name))
+            return
+        text = f"{held.words(self._mirror.vrf_name(held.scope[1]))}; held until the host confirms it by a second dump"
+        _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
+
+    async def _compare(self, writer: asyncio.StreamWriter) -> None:
+        if self._audit is not None:
+            await self._marked.wait()
+            await self._audit.run(lambda message: self._write(writer, [frame(message)]))
 
     def moved(self, family: int, keys: Iterable[int]) -> None:
         """The state of these prefixes is another now, by something that happened on the DPU: answer them anew."""
@@ -132,6 +225,7 @@ class HostSession:
                 continue
             if not data:
                 return
+            self._heard = now()
             frames_before = self._frames
             async with self._lock:
                 try:
@@ -143,6 +237,7 @@ class HostSession:
             elif due is None or self._frames > frames_before:
                 due = now() + _PATIENCE
             if self._done:
+                self._marked.set()
                 await self._end_of_replay("NLMSG_DONE")
             self._recall()
             await self._write(writer, answers)
@@ -156,6 +251,11 @@ class HostSession:
                 self._frames += 1
                 taken.append((payload, self._take_frame(payload, touched)))
         finally:
+            if self._audit is not None:
+                self._audit.touch(touched)
+            if self._guard.waiting:
+                for family, gone in self._take_out(self._look()).items():
+                    touched.setdefault(family, set()).update(gone)
             for family, keys in touched.items():
                 self.received += len(keys)
                 self._mirror.sync(family, keys)
@@ -175,19 +275,20 @@ class HostSession:
         last: Path | None = None
         routes: dict[int, Path] = {}
         named: dict[int, Path] | None = None
+        waiting: set[int] | None = None
         keys: set[int] = set()
         full = self._is_full()
-        for kind, _flags, start, _end, key, path in self._reader.scan(payload):
+        for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if path is None:
-                self._control(kind)
-                starts = None
+                self._heed(payload, start, end, kind, touched)
+                last = starts = None  # the tables are to be looked up again
                 continue
             if path.table not in self._tables:
                 starts = None
                 continue
             if path is not last:  # routes come in runs with one path
                 last = path
-                routes, named = self._tables_of(path)
+                routes, named, waiting = self._tables_of(path)
                 keys = touched.setdefault(path.family, set())
                 if payload[start + 24 : start + 28] != _NO_FLAGS:
                     starts = None
@@ -198,16 +299,37 @@ class HostSession:
             keys.add(key)
             if kind == wire.RTM_NEWROUTE:
                 routes[key] = path
+                if waiting:
+                    waiting.discard(key)
                 if named is not None:
                     named[key] = path
                 if starts is not None:
                     starts.append(start)
                 continue
             starts = None
-            routes.pop(key, None)
             if named is not None:
                 named.pop(key, None)
+            waiting = self._gone(key, path, routes)
         return starts
+
+    def _gone(self, key: int, path: Path, routes: dict[int, Path]) -> set[int] | None:
+        """The host has withdrawn a route; what the guard keeps back of its table."""
+        scope = (path.family, path.table)
+        if not self._guard.enabled:
+            routes.pop(key, None)
+        elif key in routes:
+            self._guard.waiting.setdefault(scope, set()).add(key)
+        return self._guard.waiting.get(scope)
+
+    def _heed(self, payload: bytes, start: int, end: int, kind: int, touched: dict[int, set[int]]) -> None:
+        """Take in a message that is about no route."""
+        if kind != audit.AUDIT or self._audit is None:
+            self._control(kind)
+            return
+        told = audit.decode(payload, start, end)
+        if told is not None:
+            self._audit.partial = bool(self.forgotten)
+            self._audit.take(told, self._named, touched)
 
     def _is_full(self) -> bool:
         """Whether the host has named as many prefixes as are remembered of it."""
@@ -232,10 +354,10 @@ class HostSession:
             text = f"netlink messages of type {kind} are not understood and passed over{more}"
             _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
 
-    def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None]:
-        """The host's table that a path belongs to, and what the replay named of it so far."""
+    def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None, set[int] | None]:
+        """The host's table that a path belongs to, what the replay named of it, and what the guard keeps back of it."""
         scope = (path.family, path.table)
-        return self._mirror.host.setdefault(scope, {}), self._named.get(scope)
+        return self._mirror.host.setdefault(scope, {}), self._named.get(scope), self._guard.waiting.get(scope)
 
     def _answers(self, payload: bytes) -> list[bytes]:
         """The answer to each addition in a payload, with the reason where there is one."""
@@ -258,30 +380,16 @@ class HostSession:
         return answers
 
     async def _end_of_replay(self, why: str) -> None:
-        """Sweep what the replay did not name."""
+        """The replay is complete: what it did not name is stale."""
         self._done = False
-        if self.replayed:
+        if self.replayed and not self._confirming:
             return
         self.replayed = True
-        stale = 0
-        gone: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
-        for scope, named in self._named.items():
-            if named is not None:
-                routes = self._mirror.host.get(scope, {})
-                unnamed = routes.keys() - named.keys()
-                for key in unnamed:
-                    del routes[key]
-                gone[scope[0]] |= unnamed
-        self._named.clear()
-        for family, unnamed in gone.items():
-            # Those that were never installed as well: the reason why they were not has to go.
-            keys = list(unnamed.union(self._mirror.stale_keys(family)))
-            stale += len(keys)
-            for start in range(0, len(keys), 2048):
-                async with self._lock:
-                    self._mirror.sync(family, keys[start : start + 2048])
-                self._synced()
-                await asyncio.sleep(0)
+        self._confirming = False
+        self._confirmed.set()
+        gone = self._sweep()
+        stale = sum(map(len, gone.values()))
+        await self._sync_all(gone)
         seconds = now() - self.since
         total = sum(map(len, self._mirror.host.values()))
         _LOG.info(
@@ -289,6 +397,28 @@ class HostSession:
             *(self.name, why, total, seconds, stale),
             extra=about(host=self.name),
         )
+
+    def _sweep(self) -> dict[int, set[int]]:
+        """Take out what the replay did not name, if the guard lets it go; the prefixes to look at, by family."""
+        guard, host = self._guard, self._mirror.host
+        named, self._named = self._named, {}
+        unnamed = {scope: host.get(scope, {}).keys() - keys.keys() for scope, keys in named.items() if keys is not None}
+        for scope, waiting in guard.waiting.items():
+            unnamed[scope] = unnamed.get(scope, set()) | waiting
+        gone = {family: set(self._mirror.stale_keys(family)) for family in (AF_INET, AF_INET6)}
+        for (family, _table), keys in unnamed.items():
+            # Those that were never installed as well: the reason why they were not has to go.
+            gone[family] |= keys
+        if guard.held is not None and self._second:
+            _LOG.info("%s: a second dump has come, and is followed", self.name, extra=about(host=self.name))
+        elif not guard.sweep(self._mirror.installed, gone, now()):
+            guard.waiting = unnamed
+            self._tell_held()
+            self._withdrawn.set()
+            return {}
+        guard.release()
+        self._take_out(unnamed)
+        return gone
 
     def status(self) -> dict[str, Any]:
         """The connection, for /status."""
@@ -299,6 +429,7 @@ class HostSession:
             "received": self.received,
             **({"forgotten": self.forgotten} if self.forgotten else {}),
             "replay": "complete" if self.replayed else "under way",
+            "audited": "no" if self._audit is None else self._audit.status(),
         }
 
 

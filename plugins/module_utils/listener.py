@@ -11,7 +11,8 @@ import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from . import daemon, kernel
+from . import daemon, kernel, kernel_audit
+from .audit import REPLICA, Tally
 from .changes import describe_path, events
 from .config import ListenerConfig, TlsConfig
 from .follower import Follower
@@ -45,6 +46,8 @@ class Listener:
         sockets = (self._monitor, kernel.Requests(), self._on_change)
         settings = {"tables": config.tables, "families": config.families}
         self._follower = Follower(self._replica, *recorded(config.journal, settings, sockets))
+        self._tally = Tally().watch(REPLICA)
+        self._audit = kernel_audit.ReplicaAudit(self.rib, self._follower, kernel.Requests(), self._tally)
         self.selection = self._select()
         self.watchers = daemon.Watchers()
         self.subscribe = self.watchers.subscribe
@@ -65,7 +68,9 @@ class Listener:
         self.selection = self._select()
         self.rib.recording = True
         self.started.set()
-        work = (self._follower.run(), *(session.run() for session in self._sessions))
+        work = [self._follower.run(), *(session.run() for session in self._sessions)]
+        if self._config.audit_interval:
+            work.append(kernel_audit.run(self._config.audit_interval, self._audit))
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             # None of them ends by itself; one that a fault ended in silence would leave its agent without news.
@@ -79,6 +84,15 @@ class Listener:
 
     def _select(self) -> Selection:
         return Selection(self._config.filters, self._replica.links, self.rib.reader)
+
+    async def read_again(self) -> None:
+        """Read the followed tables afresh: what is sent from now on is what the kernel has."""
+        self.rib.ask()
+        await self._follower.caught_up()
+
+    def settle(self) -> None:
+        """Hand on what the replica knows by now, without waiting for the follower to say so."""
+        self._on_change()
 
     def _on_change(self) -> None:
         changed = self.rib.take_changed()
@@ -130,6 +144,7 @@ class Listener:
             "overruns": self._follower.overruns,
             "rereads": self._follower.rereads,
             "receive_buffer": self._monitor.granted,
+            "audit": self._tally.status(),
             "agents": [session.status() for session in self._sessions],
         }
 
@@ -142,6 +157,7 @@ class Listener:
         yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, follower.notifications
         yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, follower.overruns
         yield "ynl_mirror_rereads", "Kernel dumps after the first", "counter", {}, follower.rereads
+        yield from self._tally.counters()
         for session in self._sessions:
             status = session.status()
             labels = {"agent": status["agent"]}

@@ -53,6 +53,7 @@ class Mirror:
         self.host: dict[TableKey, dict[int, Path]] = {}
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
+        self.noted: set[int] | None = None  # while somebody wants to know: prefixes whose installed routes are touched
         self.in_doubt = False  # the kernel contradicted what is believed to be installed
         # Told of every prefix whose state moved, while somebody watches.
         self.watched: Callable[[], bool] = bool
@@ -176,6 +177,8 @@ class Mirror:
         if not messages:
             return
         refusals = self._carry_out(messages)
+        if self.noted is not None:
+            self.noted.update(key for _change, _kind, items in sent for key, _path in items)
         for change, kind, items in reversed(sent):
             if kind == "removals":
                 for key, _path in items:
@@ -235,7 +238,7 @@ class Mirror:
         change.installed.pop(key, None)
         self.failures += 1
         words = refusal.text or _words(refusal.errno)
-        vrf = next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == path.table), str(path.table))
+        vrf = self.vrf_name(path.table)
         if refusal.errno == errno.EEXIST:
             words = "another route with this prefix and metric is there, which the mirror did not install"
         if refusal.errno in (errno.EEXIST, errno.ENOENT):
@@ -277,6 +280,7 @@ class Mirror:
 
     def lost(self, scope: TableKey, key: int, path: Path) -> None:
         """Somebody else removed a route of the mirror's protocol number."""
+        self._note(key)
         installed = self.installed.get(scope, {})
         if installed.get(key) == path:
             del installed[key]
@@ -285,10 +289,19 @@ class Mirror:
 
     def appeared(self, scope: TableKey, key: int, path: Path) -> None:
         """Somebody else wrote a route under the mirror's protocol number."""
+        self._note(key)
         if self.installed.setdefault(scope, {}).setdefault(key, path) != path:
             self.in_doubt = True  # in the place of ours or beside it: the message does not say
 
+    def _note(self, key: int) -> None:
+        if self.noted is not None:
+            self.noted.add(key)
+
     # -- words
+
+    def vrf_name(self, table: int) -> str:
+        """The VRF that a table belongs to, or else the table's number."""
+        return next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == table), str(table))
 
     def state(self, family: int, key: int) -> tuple[str, str | None]:
         """(state, reason) of a host route."""

@@ -393,22 +393,22 @@ class Reading:
     def __init__(self, rib: Rib, scope: Reread) -> None:
         self._rib = rib
         self._scope = scope
-        self._found: dict[int, Entry] = {}
-        self._lacking = False  # a path lacks the next hops of its object
+        self.found: dict[int, Entry] = {}
 
     def feed(self, chunk: bytes) -> None:
         """Take in a chunk of whole messages."""
-        rib, found = self._rib, self._found
-        last, wanted = None, False
+        rib, found = self._rib, self.found
+        last: Path | None = None
+        wanted: Path | None = None
         for _kind, _nlflags, _start, _end, key, path in rib.reader.scan(chunk):
-            if path is not last and path is not None:
-                last, wanted = path, path.table == self._scope.table and rib.takes(path)
-                self._lacking = self._lacking or (wanted and nexthops.lacks_hops(path))
-            if wanted and path is not None:
+            if path is not last and path is not None:  # routes come in runs with one path
+                last = path
+                wanted = rib.flattened(path) if path.table == self._scope.table and rib.takes(path) else None
+            if wanted is not None and path is not None:
                 old = found.get(key)
-                if old is not None and path.family == AF_INET6 and path in paths_of(old):
+                if old is not None and wanted.family == AF_INET6 and wanted in paths_of(old):
                     continue  # an IPv6 dump names routes twice when others are added before them
-                found[key] = path if old is None else (*paths_of(old), path)
+                found[key] = wanted if old is None else (*paths_of(old), wanted)
 
     def finish(self, whole: bool = True) -> None:
         """Make the replica equal to the dump, within the scope. Where it is not *whole*, what it lacks stays."""
@@ -417,15 +417,12 @@ class Reading:
         if not whole and self._scope.oif is not None:
             rib.rereads[self._scope._replace(oif=None)] = None
             return
-        if self._lacking:
-            for key, entry in self._found.items():
-                self._found[key] = _entry([rib.flattened(path) for path in paths_of(entry)])
         if not whole:
-            self._found = {**old, **self._found}
+            self.found = {**old, **self.found}
         if self._scope.oif is None:
-            rib.replace(scope, self._found)
+            rib.replace(scope, self.found)
             if rib.recording:
-                self._compare(old, self._found)
+                self._compare(old, self.found)
         else:
             self._merge(old, self._scope.oif)
 
@@ -448,8 +445,8 @@ class Reading:
             if uses:
                 affected.append(key)
         changed = set()
-        for key in {**dict.fromkeys(affected), **dict.fromkeys(self._found)}:
-            before, found = table.get(key), self._found.get(key)
+        for key in {**dict.fromkeys(affected), **dict.fromkeys(self.found)}:
+            before, found = table.get(key), self.found.get(key)
             after = found if before is None else merged(before, found, oif)
             if after is AMBIGUOUS:
                 self._rib.rereads[self._scope._replace(oif=None)] = None

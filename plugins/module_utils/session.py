@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from . import wire
+from . import audit, wire
 from .config import PeerAddress, TlsConfig
 from .daemon import now
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
@@ -27,6 +27,7 @@ from .journal import about
 from .refusal import Refusal
 from .rib import Entry, TableKey, winner
 from .routes import Path, Prefix
+from .session_audit import Routes, SessionAudit
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -62,6 +63,7 @@ class Session:
         self._task: asyncio.Task[None] | None = None
         self._put = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
         self._drop = wire.RouteWriter(wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
+        self._audit = SessionAudit(self._prefixes, self._going_out, self._put_again, self._wake.set)
         self._forget()
 
     def _forget(self) -> None:
@@ -71,6 +73,8 @@ class Session:
         self._excluded: dict[TableKey, set[int]] = {}
         self.refused: dict[TableKey, dict[int, Refusal]] = {}
         self.answers = False
+        self._asked = False  # for all routes once more
+        self._audit.forget()
 
     # -- the listener's side
 
@@ -79,6 +83,7 @@ class Session:
         if self.connected:
             for scope, keys in changed.items():
                 self._pending.setdefault(scope, set()).update(keys)
+            self._audit.touch(changed)
             self._wake.set()
 
     def restart(self, tls: TlsConfig | None) -> None:
@@ -157,6 +162,7 @@ class Session:
         told = about(agent=self.name)
         _LOG.info("connected to %s (%s port %d)", self.name, self._agent.address, self._agent.port, extra=told)
         tasks = [asyncio.ensure_future(self._send(writer)), asyncio.ensure_future(self._receive(reader))]
+        tasks.append(asyncio.ensure_future(self._audit.run()))
         try:
             await asyncio.gather(*tasks)
         except (OSError, FpmError, wire.WireError, EOFError) as error:
@@ -200,7 +206,8 @@ class Session:
             _LOG.warning("%s: %s; going on with what was read before", self.name, error, extra=about(reason=error))
         return self._context
 
-    async def _send(self, writer: asyncio.StreamWriter) -> None:
+    async def _replay(self, writer: asyncio.StreamWriter) -> None:
+        """Send all routes, and the end of them."""
         tables = self._listener.rib.tables
         self._replaying = {scope: len(table) for scope, table in tables.items()}
         for scope in list(tables):
@@ -211,6 +218,9 @@ class Session:
         await self._write(writer, [wire.encode_done()])
         self.replays += 1
         _LOG.info("%s: replay complete, %d routes", self.name, self.sent, extra=about(agent=self.name))
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        await self._replay(writer)
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -221,6 +231,31 @@ class Session:
                 else:
                     keys = [waiting.pop() for _count in range(_BATCH)]
                 await self._write(writer, self._messages(scope, keys))
+            if self._audit.due is not None:
+                await self._answer_audit(writer)
+            if self._asked:
+                self._asked = False
+                await self._listener.read_again()
+                await self._replay(writer)
+
+    async def _answer_audit(self, writer: asyncio.StreamWriter) -> None:
+        """Tell the agent what it must hold at this place of the stream."""
+        self._listener.settle()  # the replica may have moved since it last said so
+        if self._pending:
+            self._wake.set()
+            return
+        for messages in self._audit.answer():
+            await self._write(writer, messages)
+
+    def _prefixes(self, scope: TableKey) -> list[int]:
+        return list(self._listener.rib.tables.get(scope, {}))
+
+    def _going_out(self, scope: TableKey, keys: list[int]) -> Routes:
+        return self._sort_out(scope, keys)[0]
+
+    def _put_again(self, scope: TableKey, routes: Routes) -> list[bytes]:
+        self._note(scope, routes, [], [])
+        return self._put.batch(routes)
 
     async def _write(self, writer: asyncio.StreamWriter, messages: list[bytes]) -> None:
         writer.writelines(frames(messages))
@@ -230,11 +265,17 @@ class Session:
 
     def _messages(self, scope: TableKey, keys: list[int], replay: bool = False) -> list[bytes]:
         """The messages that bring the agent up to date about these prefixes; a replay names what there is only."""
+        puts, drops, excluded = self._sort_out(scope, keys)
+        self._note(scope, puts, drops, excluded)
+        return self._put.batch(puts) + ([] if replay else self._drop.batch(drops))
+
+    def _sort_out(self, scope: TableKey, keys: list[int]) -> tuple[Routes, Routes, list[int]]:
+        """What goes out of these prefixes, what does not, and which of the latter there is a route to all the same."""
         family, table = scope
         entries = self._listener.rib.tables.get(scope, {})
         selection = self._listener.selection
-        puts: list[tuple[int, Path]] = []
-        drops: list[tuple[int, Path]] = []
+        puts: Routes = []
+        drops: Routes = []
         excluded: list[int] = []
         nothing = Path(family, table, type=0)
         last: Entry | None = None
@@ -255,12 +296,9 @@ class Session:
                 excluded.append(key)
             else:
                 puts.append((key, last_out))
-        self._note(scope, puts, drops, excluded)
-        return self._put.batch(puts) + ([] if replay else self._drop.batch(drops))
+        return puts, drops, excluded
 
-    def _note(
-        self, scope: TableKey, puts: list[tuple[int, Path]], drops: list[tuple[int, Path]], excluded: list[int]
-    ) -> None:
+    def _note(self, scope: TableKey, puts: Routes, drops: Routes, excluded: list[int]) -> None:
         unanswered = self._unanswered.setdefault(scope, {})
         unanswered.update(puts)
         refused = self.refused.setdefault(scope, {})
@@ -289,7 +327,7 @@ class Session:
         unanswered: dict[int, Path] = {}
         refused: dict[int, Refusal] = {}
         watched = bool(self._listener.watchers)
-        for kind, _flags, start, end, key, path in reader.scan(payload):
+        for kind, flags, start, end, key, path in reader.scan(payload):
             if kind == wire.RTM_NEWROUTE and path is not None:
                 if path is not last:  # answers come in runs with one path
                     last, scope = path, (path.family, path.table)
@@ -307,6 +345,14 @@ class Session:
                 self.answers = True
             elif kind == wire.NLMSG_ERROR:
                 self._reason(wire.parse_acknowledgement(payload, start, end))
+            elif kind == wire.RTM_GETROUTE and flags & wire.NLM_F_DUMP == wire.NLM_F_DUMP:
+                _LOG.info("%s asks for all routes once more", self.name, extra=about(agent=self.name))
+                self._asked = True
+                self._wake.set()
+            elif kind == audit.AUDIT:
+                asked = audit.decode(payload, start, end)
+                if asked is not None:
+                    self._audit.ask(asked)
 
     def _is_current(self, key: int, path: Path) -> bool:
         best = winner(self._listener.rib.tables.get((path.family, path.table), {}).get(key))

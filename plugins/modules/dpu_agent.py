@@ -188,6 +188,23 @@ options:
     description: Receive buffer of the netlink socket, bytes.
     type: int
     default: 134217728
+  guard_share:
+    description:
+      - A host that withdraws more than this part of the routes mirrored into a VRF at once has to confirm that by a
+        second dump before they go. So does one that withdraws a VRF's default route. 0 or 1 turns this guard off.
+    type: float
+    default: 0.5
+  guard_routes:
+    description: So many routes may go without being confirmed, whatever part of the VRF's they are.
+    type: int
+    default: 100
+  audit_interval:
+    description:
+      - Seconds between two slow audits, which compare the mirrored routes with the kernel's, and what came of the host
+        with what it sent, and put right what was missed.
+      - It takes its time and holds up nothing. 0 does without.
+    type: float
+    default: 60.0
   http:
     description: HTTP interface on TCP, besides the control socket. None when left out.
     type: dict
@@ -359,7 +376,10 @@ OPTIONS = {
     "protocol": {"type": "raw", "default": 121},
     "metric": {"type": "int"},
     "settle_time": {"type": "float", "default": 5.0},
+    "guard_share": {"type": "float", "default": 0.5},
+    "guard_routes": {"type": "int", "default": 100},
     "receive_buffer": {"type": "int", "default": 134217728},
+    "audit_interval": {"type": "float", "default": 60.0},
     "http": {
         "type": "dict",
         "options": {

@@ -115,6 +115,13 @@ options:
     description: Receive buffer of the netlink socket, bytes.
     type: int
     default: 134217728
+  audit_interval:
+    description:
+      - Seconds between two slow audits, which compare what the listener knows with the routes of the kernel, and put
+        right what was missed.
+      - It takes its time and holds up nothing. 0 does without.
+    type: float
+    default: 60.0
   http:
     description: HTTP interface on TCP, besides the control socket. None when left out.
     type: dict
@@ -292,6 +299,7 @@ OPTIONS = {
     "tls": service_module.TLS,
     "plaintext": {"type": "bool", "default": False},
     "receive_buffer": {"type": "int", "default": 134217728},
+    "audit_interval": {"type": "float", "default": 60.0},
     "http": {
         "type": "dict",
         "options": {"address": {"type": "str", "default": "127.0.0.1"}, "port": {"type": "int", "default": 4321}},

@@ -129,6 +129,12 @@ class _Stream:
         self.close()
 
 
+def messages_of(payload: bytes) -> Iterator[tuple[Message, bytes]]:
+    """The messages of a frame's payload, each with its bytes."""
+    for kind, text in _messages(payload):
+        yield _message(kind, text[16:]), text
+
+
 def _messages(payload: bytes) -> Iterator[tuple[int, bytes]]:
     while payload:
         size, kind = struct.unpack_from("=IH", payload)

@@ -1,0 +1,205 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The slow audit: what went wrong without a word is found, told and put right, and nothing else is moved.
+
+Each test makes a state wrong behind the daemons' backs: a message that never arrives, a kernel that is not heard.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.audit import AUDIT
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import Prefix
+from ansible_collections.ekho.ynl_mirror.tests.support.deafen import deafen
+from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+    DONE,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    Consumer,
+    Message,
+    Producer,
+    route,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.middleman import Middleman
+from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon, MirrorLab, batch, until
+
+OFTEN = {"audit_interval": 0.3}
+SELDOM = {"audit_interval": 0}
+TO_A = "via 192.168.101.1"
+EXIT = "via 192.168.11.2 dev eth3"
+BUCKETS = 17
+
+
+def _prefixes(count: int) -> list[str]:
+    return [f"10.1.{number >> 2}.{number % 4 * 64}/26" for number in range(count)]
+
+
+def _prepare(lab: MirrorLab) -> None:
+    """A way out of VRF a for what the host routes there."""
+    lab.dpu.ip(f"route add 10.0.0.0/8 {EXIT} table 10")
+
+
+def _mirrored(lab: MirrorLab) -> list[str]:
+    return [line.split()[0] for line in lab.mirrored()["b"] if line.startswith("10.")]
+
+
+def _audit(daemon: Daemon) -> dict[str, Any]:
+    told: dict[str, Any] = daemon.status()["audit"]
+    return told
+
+
+def _rounds(daemon: Daemon, kind: str, more: int = 2) -> None:
+    """Wait until so many audits more came to their end."""
+    wanted = _audit(daemon)["rounds"][kind] + more
+    until(lambda: _audit(daemon)["rounds"][kind] >= wanted, True)
+
+
+class _Loses:
+    """Loses the first message of some kind about each of some prefixes."""
+
+    def __init__(self, *which: tuple[int, str]) -> None:
+        self.left = set(which)
+
+    def __call__(self, message: Message) -> bool:
+        which = (message.kind, message.prefix)
+        found = which in self.left
+        self.left.discard(which)
+        return found
+
+
+def test_what_was_lost_on_the_way_is_found_by_the_buckets_that_differ(lab: MirrorLab) -> None:
+    _prepare(lab)
+    prefixes = _prefixes(600)
+    batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes))
+    new, gone, moved = "10.2.0.0/26", prefixes[100], prefixes[333]
+    buckets = {Prefix.parse(prefix).key % BUCKETS for prefix in (new, gone, moved)}
+    assert len(buckets) == 3
+    with Middleman(lab.host, "192.168.101.2", "192.168.101.1") as middleman:
+        mirror = lab.mirror(agent=OFTEN, listener={"agents": [{"address": "192.168.101.2"}], **SELDOM})
+        until(lambda: sorted(_mirrored(lab)), sorted(prefixes))
+        middleman.loses = loses = _Loses((RTM_NEWROUTE, new), (RTM_DELROUTE, gone), (RTM_NEWROUTE, moved))
+        middleman.passed.clear()
+        batch(lab.host, f"route add {new} {TO_A}", f"route del {gone}")
+        lab.host.ip(f"route replace {moved} via 192.168.102.1")
+        until(lambda: (loses.left, _audit(mirror.agent)["drift"]["wire"]), (set(), 3))
+        mirror.synced()
+        wanted = {*prefixes, new} - {gone, moved}  # the one that moved has no way out of VRF b
+        until(lambda: sorted(_mirrored(lab)), sorted(wanted))
+        assert mirror.agent.state(moved)[0] == "unmapped"
+        _rounds(mirror.agent, "wire")
+        told = _audit(mirror.agent)
+        assert told["buckets_transferred"] == len(buckets)
+        assert told["buckets_compared"] > 2 * BUCKETS
+        # A bucket of 17 has some 35 of the 600 routes.
+        assert len([message for message in middleman.passed if message.kind == RTM_NEWROUTE]) < 150
+        for prefix, wrong in ((new, "missing"), (gone, "stale"), (moved, "different")):
+            mirror.agent.says(f"the audit found .*{prefix} {wrong}")
+        assert mirror.agent.metric("ynl_mirror_audit_drift_total", of="wire") == 3
+        assert mirror.agent.status()["hosts"][0]["audited"] == "yes"
+
+
+def test_routes_that_come_and_go_all_the_time_are_no_drift(lab: MirrorLab) -> None:
+    _prepare(lab)
+    prefixes = _prefixes(600)
+    batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes))
+    mirror = lab.mirror(agent=OFTEN, listener=OFTEN)
+    churn = lab.folder / "churn"
+    churn.write_text(
+        "".join(f"route del {p}\nroute add {p} {TO_A}\nroute replace {p} {TO_A} mtu 1400\n" for p in prefixes)
+    )
+    busy = lab.host.start("sh", "-c", f"while ip -force -batch {churn}; do :; done")
+    try:
+        for daemon, kind in ((mirror.agent, "wire"), (mirror.agent, "mirrored"), (mirror.listener, "replica")):
+            _rounds(daemon, kind, 3)
+        before = mirror.listener.status()["agents"][0]["sent"]
+        until(lambda: mirror.listener.status()["agents"][0]["sent"] > before, True)  # it is busy still
+    finally:
+        busy.kill()
+        busy.wait()
+    for daemon in (mirror.agent, mirror.listener):
+        assert set(_audit(daemon)["drift"].values()) == {0}, _audit(daemon)["last_drift"]
+        assert "Traceback" not in daemon.log()
+
+
+def test_a_host_route_whose_notification_was_lost_is_found_in_the_hosts_kernel(lab: MirrorLab) -> None:
+    _prepare(lab)
+    prefixes = _prefixes(8)
+    batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes[:6]))
+    mirror = lab.mirror(agent=SELDOM, listener=OFTEN)
+    deafen(mirror.listener)
+    batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes[6:]), f"route del {prefixes[0]}")
+    until(lambda: sorted(_mirrored(lab)), sorted(prefixes[1:]))
+    mirror.listener.says(f"the audit found .*{prefixes[0]} stale")
+    mirror.listener.says(f"the audit found .*{prefixes[7]} missing")
+    assert _audit(mirror.listener)["drift"]["replica"] == 3
+    _rounds(mirror.listener, "replica")
+    assert _audit(mirror.listener)["drift"]["replica"] == 3  # found once, right from then on
+
+
+def test_a_mirrored_route_that_was_deleted_unheard_is_back(lab: MirrorLab) -> None:
+    _prepare(lab)
+    prefixes = _prefixes(6)
+    batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes))
+    mirror = lab.mirror(agent=OFTEN, listener=SELDOM)
+    others = lab.others()
+    deafen(mirror.agent)
+    lab.dpu.ip(f"route del {prefixes[2]} table 20 proto 121")
+    lab.dpu.ip(f"route add 10.9.0.0/16 {EXIT} table 20 proto 121")
+    until(lambda: sorted(_mirrored(lab)), sorted(prefixes))
+    mirror.agent.says(f"the audit found .*{prefixes[2]} missing")
+    mirror.agent.says("the audit found .*10.9.0.0/16 stale")
+    _rounds(mirror.agent, "mirrored")
+    assert _audit(mirror.agent)["drift"] == {"replica": 0, "wire": 0, "mirrored": 2}
+    assert lab.others() == others
+
+
+def test_an_exit_that_changed_unheard_is_found_in_the_dpus_kernel(lab: MirrorLab) -> None:
+    _prepare(lab)
+    (prefix,) = _prefixes(1)
+    lab.host.ip(f"route add {prefix} {TO_A}")
+    mirror = lab.mirror(agent=OFTEN, listener=SELDOM)
+    until(lambda: lab.mirrored()["b"], [f"{prefix} {EXIT}"])
+    deafen(mirror.agent)
+    lab.dpu.ip("route replace 10.0.0.0/8 via 192.168.11.3 dev eth3 table 10")
+    until(lambda: lab.mirrored()["b"], [f"{prefix} via 192.168.11.3 dev eth3"])
+    mirror.agent.says("the audit found 1 ipv4 routes of table 10 .*10.0.0.0/8 different")
+
+
+def test_a_foreign_consumer_never_sees_the_audit(lab: MirrorLab) -> None:
+    lab.deploy()
+    consumer = Consumer(lab.dpu, "192.168.101.1")
+    listener = lab.listener(**OFTEN).ready()
+    with consumer.accept() as stream:
+        _rounds(listener, "replica", 3)
+        lab.host.ip(f"route add 10.5.0.0/16 {TO_A}")
+        seen = []
+        for message in stream.read():
+            seen.append(message)
+            if message.prefix == "10.5.0.0/16":
+                break
+    consumer.close()
+    assert AUDIT not in {message.kind for message in seen}
+
+
+@pytest.mark.parametrize("end", [(), (DONE,)], ids=["without an end", "with an end"])
+def test_a_producer_that_knows_no_audit_works_as_ever(lab: MirrorLab, end: tuple[bytes, ...]) -> None:
+    _prepare(lab)
+    agent = lab.agent(settle_time=0.2, **OFTEN).ready()
+    with Producer(lab.host) as host:
+        host.send(route("10.1.0.0/24", "192.168.101.1"), *end)
+        agent.says("replay complete")
+        _rounds(agent, "mirrored", 4)
+        host.send(route("10.2.0.0/24", "192.168.101.1"))
+        seen = []
+        for message in host.read():
+            seen.append(message)
+            if message.prefix == "10.2.0.0/24":
+                break
+        assert sum(message.kind == AUDIT for message in seen) == len(end)  # asked once, where it may be one of ours
+        told = agent.status()["hosts"][0]["audited"]
+        assert told == ("the listener does not answer" if end else "not yet")
+        until(lambda: sorted(_mirrored(lab)), ["10.1.0.0/24", "10.2.0.0/24"])
