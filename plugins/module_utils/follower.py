@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import Callable
 
 from . import kernel, nexthops, wire, wire_links
@@ -27,6 +28,11 @@ _BURST = 512
 _CHUNKS = 4
 #: Nexthop objects that are fetched one by one; of more, all.
 _OBJECTS = 64
+#: How often a group is fetched again that loses members meanwhile.
+_TRIES = 4
+#: Asks for link 1, and so waits for whoever holds the kernel's RTNL: that a link is down or an address gone is told
+#: before the routes are taken away (__dev_notify_flags, __inet_del_ifa), and a dump of routes waits for nobody.
+_WAIT = wire.request(wire.RTM_GETLINK, wire.NLM_F_REQUEST | wire.NLM_F_ACK, struct.pack("=BBHiII", 0, 0, 0, 1, 0, 0))
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
 
@@ -123,6 +129,8 @@ class Follower:
     async def _reread(self) -> None:
         rib = self._replica.rib
         while rib.rereads:
+            for _answer in self._requests.dump(_WAIT):
+                pass
             for scope in rib.take_rereads():
                 self.rereads += 1
                 await self._read(scope)
@@ -131,15 +139,19 @@ class Follower:
     def _fetch_objects(self) -> None:
         """Fetch the nexthop objects that routes name and nobody has told of, and the members of groups among them."""
         rib = self._replica.rib
-        asked: set[int] = set()
-        while wanted := [number for number in rib.objects.missing if number not in asked]:
-            asked.update(wanted)
-            if len(wanted) > _OBJECTS:
-                chunks = self._requests.dump_whole(nexthops.request())
-            else:
-                chunks = [chunk for number in wanted for chunk in self._requests.dump(nexthops.request(number))]
-            for chunk in chunks:
-                rib.objects.learn(chunk)
+        for _try in range(_TRIES):
+            asked: set[int] = set()
+            while wanted := [number for number in rib.objects.missing if number not in asked]:
+                asked.update(wanted)
+                if len(wanted) > _OBJECTS:
+                    chunks = self._requests.dump_whole(nexthops.request())
+                else:
+                    chunks = [chunk for number in wanted for chunk in self._requests.dump(nexthops.request(number))]
+                for chunk in chunks:
+                    rib.objects.learn(chunk)
+                rib.resolve()
+            if not rib.objects.forget_torn():
+                break
             rib.resolve()
         rib.objects.missing.clear()  # the kernel has none of these; when it does, it will say so
 
