@@ -33,6 +33,11 @@ _OBJECTS = 64
 #: Seconds between attempts at an IPv6 dump that may have missed routes; after the last one it has time.
 _TORN = (0.02, 0.05, 0.1, 0.2, 0.4)
 _TORN_LATER = 5.0
+#: How often a group is fetched again that loses members meanwhile.
+_TRIES = 4
+#: Asks for link 1, and so waits for whoever holds the kernel's RTNL: that a link is down or an address gone is told
+#: before the routes are taken away (__dev_notify_flags, __inet_del_ifa), and a dump of routes waits for nobody.
+_WAIT = wire.request(wire.RTM_GETLINK, wire.NLM_F_REQUEST | wire.NLM_F_ACK, struct.pack("=BBHiII", 0, 0, 0, 1, 0, 0))
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
 #: Seconds after which the kernel has told what a dump has shown before.
@@ -162,23 +167,32 @@ class Follower:
     async def _reread(self) -> None:
         rib = self._replica.rib
         while rib.rereads:
+            await kernel.repeated(self._wait)
             for scope in rib.take_rereads():
                 self.rereads += 1
                 await kernel.repeated(partial(self._read, scope))
         await kernel.repeated(self._fetch_objects)
 
+    async def _wait(self) -> None:
+        for _answer in self._requests.dump(_WAIT):
+            pass
+
     async def _fetch_objects(self) -> None:
         """Fetch the nexthop objects that routes name and nobody has told of, and the members of groups among them."""
         rib = self._replica.rib
-        asked: set[int] = set()
-        while wanted := [number for number in rib.objects.missing if number not in asked]:
-            asked.update(wanted)
-            if len(wanted) > _OBJECTS:
-                chunks = self._requests.dump_whole(nexthops.request())
-            else:
-                chunks = [chunk for number in wanted for chunk in self._requests.dump(nexthops.request(number))]
-            for chunk in chunks:
-                rib.objects.learn(chunk)
+        for _try in range(_TRIES):
+            asked: set[int] = set()
+            while wanted := [number for number in rib.objects.missing if number not in asked]:
+                asked.update(wanted)
+                if len(wanted) > _OBJECTS:
+                    chunks = self._requests.dump_whole(nexthops.request())
+                else:
+                    chunks = [chunk for number in wanted for chunk in self._requests.dump(nexthops.request(number))]
+                for chunk in chunks:
+                    rib.objects.learn(chunk)
+                rib.resolve()
+            if not rib.objects.forget_torn():
+                break
             rib.resolve()
         rib.objects.missing.clear()  # the kernel has none of these; when it does, it will say so
 

@@ -104,6 +104,15 @@ class Objects:
         """Everything may be otherwise."""
         self.known.clear()
 
+    def forget_torn(self) -> bool:
+        """Forget groups of which a member could not be fetched: they lost it meanwhile. Whether there were any."""
+        torn = [
+            n for n, found in self.known.items() if any(member in self.missing for member, _weight in found.members)
+        ]
+        for number in torn:
+            del self.known[number]
+        return bool(torn)
+
     def _forget(self, numbers: set[int]) -> None:
         for number, found in list(self.known.items()):
             if number in numbers or any(member in numbers for member, _weight in found.members):

@@ -66,7 +66,9 @@ class Observed(Requests):
 
     def dump(self, message: bytes) -> Iterator[bytes]:
         """The same, written down."""
-        self.asked.append(words(message))
+        told = words(message)
+        if told:
+            self.asked.append(told)
         return super().dump(message)
 
     def dump_whole(self, message: bytes) -> list[bytes]:
@@ -78,6 +80,8 @@ class Observed(Requests):
 def words(message: bytes) -> str:
     """``ipv4 routes of table main by link 3``: what a request asks for."""
     (kind,) = struct.unpack_from("=H", message, 4)
+    if kind == wire.RTM_GETLINK and not struct.unpack_from("=H", message, 6)[0] & wire.NLM_F_DUMP:
+        return ""  # the follower only waits
     if kind == wire.RTM_GETNEXTHOP and not struct.unpack_from("=H", message, 6)[0] & wire.NLM_F_DUMP:
         return f"nexthop object {struct.unpack_from('=I', message, 28)[0]}"
     if kind != wire.RTM_GETROUTE:

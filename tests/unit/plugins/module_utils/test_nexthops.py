@@ -167,3 +167,18 @@ def test_an_ipv6_route_gets_hops_alike() -> None:
     replica.apply(single(4, "fd00:1::2", 3))
     replica.apply(wire.RouteWriter(wire.RTM_NEWROUTE, CREATED).message(0, Path(AF_INET6, metric=1024, nh_id=4)))
     assert [path.nexthops for path in paths_of(replica.rib.tables[AF_INET6, MAIN][0])] == [(hop("fd00:1::2", 3),)]
+
+
+def test_a_group_that_loses_a_member_while_it_is_fetched_is_fetched_again() -> None:
+    replica = Replica(Rib([MAIN]))
+    replica.apply(route())
+    replica.rib.objects.learn(group(3, _1=1, _2=5) + single(1, "192.0.2.1", 3))
+    replica.rib.resolve()
+    assert list(replica.rib.objects.missing) == [2]  # and nobody has it any more
+    assert replica.rib.objects.forget_torn()
+    replica.rib.resolve()
+    assert list(replica.rib.objects.missing) == [3]
+    replica.rib.objects.learn(group(3, _1=1))
+    replica.rib.resolve()
+    assert not replica.rib.objects.forget_torn()
+    assert [path.nexthops for path in held(replica)] == [(hop("192.0.2.1", 3),)]
