@@ -219,6 +219,9 @@ class Follower:
         point makes it skip a route. No NLM_F_DUMP_INTR says so, but the deletion itself is heard.
         """
         self._apply(self._hear())  # of before: not about this dump
+        asked = self._replica.rib.rereads
+        for covered in [s for s in asked if s[:2] == scope[:2] and scope.oif in (None, s.oif)]:
+            del asked[covered]  # by what is read now
         reading = self._replica.rib.reading(scope)
         chunks = list(self._requests.dump(_request(scope)))  # in one go: nobody of this process writes meanwhile
         heard = self._hear() if len(chunks) > 1 else []
