@@ -121,9 +121,10 @@ class Objects:
     def flattened(self, path: Path) -> tuple[Path, list[int]]:
         """The path with its next hops, and all objects that they come from.
 
-        Where one of them is missing the path comes back as it is.
+        Where one of them is missing, or the path names none, it comes back as it is.
         """
-        assert path.nh_id is not None
+        if path.nh_id is None:
+            return path, []
         hops: list[NextHop] = []
         extras = list(path.extras)
         found = self.known.get(path.nh_id)
