@@ -249,7 +249,15 @@ class Followed:
         for command in commands:
             self.machine.ip(command)
         self.settle()
+        self._loop.run_until_complete(self._rest())
         return {read for read in self.requests.asked if f"table {_MARKS}" not in read}
+
+    async def _rest(self) -> None:
+        """Wait for reads that are under way: the first of several may have told all there was."""
+        asked = -1
+        while asked != len(self.requests.asked):
+            asked = len(self.requests.asked)
+            await asyncio.sleep(0.15)
 
     def settle(self) -> None:
         """Wait until the replica has seen all and is what the kernel has; AssertionError says what differs."""
