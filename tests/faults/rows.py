@@ -29,6 +29,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.faults import (
     prefixes,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon, batch, link_addresses, until
+from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
 #: A receive buffer that takes a handful of notifications.
 _TINY = {"receive_buffer": 4096}
@@ -83,8 +84,11 @@ def _overruns(stage: Stage) -> None:
     before = [daemon.status()["overruns"] for daemon in stage.daemons]
     with stage.churn(at_once=300), _dpu_churn(stage):
         for daemon, count in zip(stage.daemons, before):
-            goal = count + stage.size.kills
-            until(lambda d=daemon: d.status()["overruns"], lambda n, g=goal: n >= g)  # type: ignore[misc]
+            _overrun(daemon, count + stage.size.kills)
+
+
+def _overrun(daemon: Daemon, times: int) -> None:
+    until(lambda: daemon.status()["overruns"] >= times, True)
 
 
 @contextlib.contextmanager
@@ -138,10 +142,17 @@ def _link_down(stage: Stage) -> None:
 def _reset(stage: Stage) -> None:
     with stage.churn() as churn:
         for _number in range(stage.size.kills):
-            replays = stage.listener.status()["agents"][0]["replays"]
-            stage.weather.reset()
-            until(lambda n=replays: stage.listener.status()["agents"][0]["replays"] > n, True)  # type: ignore[misc]
+            _reset_once(stage)
             churn.some(20)
+
+
+def _reset_once(stage: Stage) -> None:
+    def replays() -> int:
+        return int(stage.listener.status()["agents"][0]["replays"])
+
+    before = replays()
+    stage.weather.reset()
+    until(lambda: replays() > before, True)
 
 
 def _half_open(stage: Stage) -> None:
@@ -310,6 +321,10 @@ def _clock(stage: Stage) -> None:
 # -- what is taken from under the agent
 
 
+def _come_back(dpu: Namespace, table: int, prefix: str) -> None:
+    until(lambda: prefix in installed(dpu)[table], True)
+
+
 def _by_hand(stage: Stage) -> None:
     dpu = stage.lab.dpu
     with stage.churn() as churn:
@@ -318,7 +333,7 @@ def _by_hand(stage: Stage) -> None:
             (20, "10.250.2.0/24", "via 192.168.12.2 dev eth4"),
         ):
             dpu.ip(f"route del {prefix} table {table} proto 121")
-            until(lambda p=prefix, t=table: p in installed(dpu)[t], True)  # type: ignore[misc]
+            _come_back(dpu, table, prefix)
             dpu.ip(f"route replace {prefix} {other} table {table} proto 121")
         for family in ("-4", "-6"):
             dpu.ip(f"{family} route flush table all proto 121", check=False)  # which the agent races
@@ -411,15 +426,23 @@ def _certificates(stage: Stage) -> None:
     """New ones for both; then one of the listener's that has expired, one that is another host's, and a good one."""
     with stage.churn() as churn:
         _rotate(stage, churn)
-        for options, reason in (({"expired": True}, "certificate has expired"), ({}, "ekho-other is not among hosts")):
+        for name, expired, reason in (
+            ("ekho-host", True, "certificate has expired"),
+            ("ekho-other", False, "ekho-other is not among hosts"),
+        ):
             said = len(stage.agent.log())
-            tls = stage.ca.issue("ekho-other" if not options else "ekho-host", **options)  # type: ignore[arg-type]
+            tls = stage.ca.issue(name, expired=expired)
             for part in ("certificate", "key"):
                 Path(stage.usual("listener")["tls"][part]).write_bytes(Path(tls[part]).read_bytes())
             stage.listener.signal(signal.SIGHUP)
-            until(lambda n=said, text=reason: text in stage.agent.log()[n:], True)  # type: ignore[misc]
+            _told(stage.agent, said, reason)
             churn.some(40)
         _rotate(stage, churn)
+
+
+def _told(daemon: Daemon, said: int, text: str) -> None:
+    """Wait until a daemon has put that into its log, behind the first SAID characters."""
+    until(lambda: text in daemon.log()[said:], True)
 
 
 def _rotate(stage: Stage, churn: Churn) -> None:
@@ -428,7 +451,7 @@ def _rotate(stage: Stage, churn: Churn) -> None:
     for daemon in stage.daemons:
         said = len(daemon.log())
         daemon.signal(signal.SIGHUP)
-        until(lambda d=daemon, n=said: "SIGHUP" in d.log()[n:], True)  # type: ignore[misc]
+        _told(daemon, said, "SIGHUP")
     churn.some(40)
     stage.connected()
 

@@ -89,8 +89,7 @@ def _options(names: list[str]) -> argparse.Namespace:
 
 
 def _tell(text: str, end: str = "\n") -> None:
-    sys.__stdout__.write(text + end)  # type: ignore[union-attr]  # there is one
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+    print(text, end=end, file=sys.__stdout__, flush=True)
 
 
 if __name__ == "__main__":

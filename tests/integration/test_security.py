@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -122,7 +123,7 @@ def _attempts(control: str, files: list[str], process: int) -> dict[str, str]:
         "environment": lambda: Path(f"/proc/{process}/environ").read_bytes(),
         "signal": lambda: os.kill(process, signal.SIGHUP),
         "forged notification": _forge,
-        **{file: lambda file=file: os.open(file, os.O_RDONLY) for file in files},  # type: ignore[misc]
+        **{file: partial(os.open, file, os.O_RDONLY) for file in files},
     }
     outcomes = {name: _outcome(attempt) for name, attempt in tried.items()}
     outcomes["write a route"] = subprocess.run(add, capture_output=True, text=True, check=False).stderr
