@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import nexthops, wire
@@ -23,33 +21,12 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.messages import group, nexthop, single, u32
 
 MAIN = 254
 KEY = Prefix.parse("10.1.0.0/16").key
 ROUTE = Path(AF_INET, nh_id=3)
 CREATED = wire.NLM_F_CREATE | wire.NLM_F_EXCL
-
-
-def message(
-    number: int, *parts: bytes, kind: int = wire.RTM_NEWNEXTHOP, family: int = AF_INET, flags: int = 0
-) -> bytes:
-    """As nh_fill_node words it."""
-    body = struct.pack("=BBBBI", family, 0, 0, 0, flags) + wire.attribute(1, struct.pack("=I", number))
-    return wire.request(kind, 0, body + b"".join(parts))
-
-
-def single(number: int, gateway: str, oif: int, kind: int = wire.RTM_NEWNEXTHOP) -> bytes:
-    address = Address.parse(gateway)
-    return message(
-        number, wire.attribute(5, struct.pack("=I", oif)), wire.attribute(6, address.packed), kind=kind,
-        family=address.family,
-    )  # fmt: skip
-
-
-def group(number: int, **members: int) -> bytes:
-    """``group(3, _1=1, _2=5)``: members by number, with their weights."""
-    packed = [struct.pack("=IBBH", int(name[1:]), weight - 1, 0, 0) for name, weight in members.items()]
-    return message(number, wire.attribute(2, b"".join(packed)), wire.attribute(3, b"\0\0"), family=0)
 
 
 def hop(text: str, oif: int, weight: int = 1) -> NextHop:
@@ -59,10 +36,10 @@ def hop(text: str, oif: int, weight: int = 1) -> NextHop:
 def test_what_messages_say() -> None:
     assert nexthops.decode(single(1, "192.0.2.1", 3)) == NexthopObject(1, hop("192.0.2.1", 3))
     assert nexthops.decode(group(3, _1=1, _2=256)) == NexthopObject(3, members=((1, 1), (2, 256)))
-    assert nexthops.decode(message(9, wire.attribute(4, b""))) == NexthopObject(9, blackhole=True)
-    onlink = message(5, wire.attribute(5, struct.pack("=I", 4)), flags=RTNH_F_ONLINK)
+    assert nexthops.decode(nexthop(9, wire.attribute(4, b""))) == NexthopObject(9, blackhole=True)
+    onlink = nexthop(5, wire.attribute(5, u32(4)), flags=RTNH_F_ONLINK)
     assert nexthops.decode(onlink) == NexthopObject(5, NextHop(None, 4, onlink=True))
-    encap = message(6, wire.attribute(5, struct.pack("=I", 4)), wire.attribute(7, b"\1\0"), wire.attribute(8, b""))
+    encap = nexthop(6, wire.attribute(5, u32(4)), wire.attribute(7, b"\1\0"), wire.attribute(8, b""))
     assert nexthops.decode(encap).encap
 
 
@@ -71,8 +48,8 @@ def test_what_messages_say() -> None:
     [
         wire.request(wire.RTM_NEWNEXTHOP, 0, b"\0"),
         wire.request(wire.RTM_NEWNEXTHOP, 0, bytes(8)),
-        message(1, wire.attribute(6, b"\1\2\3")),
-        message(1, wire.attribute(2, bytes(7))),
+        nexthop(1, wire.attribute(6, b"\1\2\3")),
+        nexthop(1, wire.attribute(2, bytes(7))),
     ],
     ids=["short", "no number", "half an address", "half a member"],
 )
@@ -155,9 +132,9 @@ def test_a_route_that_is_deleted_after_its_object_is_found_by_the_objects_number
 
 def test_a_blackhole_among_the_members_and_an_encapsulation() -> None:
     objects = nexthops.Objects()
-    objects.learn(message(1, wire.attribute(4, b"")) + group(3, _1=1))
+    objects.learn(nexthop(1, wire.attribute(4, b"")) + group(3, _1=1))
     assert objects.flattened(ROUTE)[0].type == RTN_BLACKHOLE
-    objects.learn(message(2, wire.attribute(5, struct.pack("=I", 4)), wire.attribute(8, b"")) + group(3, _2=7))
+    objects.learn(nexthop(2, wire.attribute(5, u32(4)), wire.attribute(8, b"")) + group(3, _2=7))
     flat, named = objects.flattened(ROUTE)
     assert (flat.nexthops, flat.extras, named) == ((NextHop(None, 4),), ("encap",), [3, 2])
 

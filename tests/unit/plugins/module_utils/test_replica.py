@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, LinkAddress, Rule
@@ -33,60 +31,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     RTM_NEWRULE,
     RouteWriter,
     WireError,
-    attribute,
     request,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.messages import address, link, rule, single
 
-UP, LOWER_UP = 0x1, 0x10000
-OPER_DOWN, OPER_UP = 2, 6
 AF_BRIDGE = 7
-
-
-def u32(number: int) -> bytes:
-    return struct.pack("=I", number)
-
-
-def link(link: Link, kind: int = RTM_NEWLINK, family: int = 0) -> bytes:
-    """An RTM_NEWLINK or RTM_DELLINK as the kernel words it (rtnl_fill_ifinfo)."""
-    flags = (UP if link.up else 0) | (LOWER_UP if link.carrier else 0)
-    body = struct.pack("=BxHiII", family, 1, link.index, flags, 0)
-    body += attribute(3, link.name.encode() + b"\0")
-    body += attribute(16, bytes([OPER_UP if link.carrier else OPER_DOWN]))
-    if link.mtu:
-        body += attribute(4, u32(link.mtu))
-    if link.master is not None:
-        body += attribute(10, u32(link.master))
-    if link.kind:
-        info = attribute(1, link.kind.encode() + b"\0")
-        if link.vrf_table is not None:
-            info += attribute(2, attribute(1, u32(link.vrf_table)))
-        body += attribute(18, info)
-    return request(kind, 0, body)
-
-
-def address(index: int, text: str, length: int, kind: int = RTM_NEWADDR, peer: str | None = None) -> bytes:
-    """An RTM_NEWADDR or RTM_DELADDR (inet_fill_ifaddr: IFA_ADDRESS is the peer's on a point-to-point link)."""
-    own = Address.parse(text)
-    body = struct.pack("=BBBBI", own.family, length, 0, 0, index)
-    body += attribute(1, (Address.parse(peer) if peer else own).packed)
-    if own.family == AF_INET or peer:
-        body += attribute(2, own.packed)
-    return request(kind, 0, body)
-
-
-def rule(rule: Rule, kind: int = RTM_NEWRULE) -> bytes:
-    """An RTM_NEWRULE or RTM_DELRULE (fib_nl_fill_rule)."""
-    compat = rule.table if rule.table < 256 else 252
-    source = rule.source
-    body = struct.pack("=BBBBBBBBI", rule.family, 0, source.length if source else 0, 0, compat, 0, 0, 1, 0)
-    body += attribute(15, u32(rule.table)) + attribute(6, u32(rule.priority))
-    if rule.iif:
-        body += attribute(3, rule.iif.encode() + b"\0")
-    if source:
-        body += attribute(2, Address(source.family, source.value).packed)
-    return request(kind, 0, body)
-
-
 ETH1 = Link(3, "eth1", master=9)
 LAB = Rule(AF_INET, 1000, 10, "eth1")
 
@@ -232,10 +181,7 @@ def test_rules_change_the_view_and_stay_in_the_order_of_their_priority(replica: 
 
 @pytest.mark.parametrize("kind", [RTM_NEWNEXTHOP, RTM_DELNEXTHOP])
 def test_a_nexthop_object_changes_routes_in_silence_where_routes_name_it(replica: Replica, kind: int) -> None:
-    told, other = (
-        request(kind, 0, struct.pack("=BBBBI", AF_INET, 0, 0, 0, 0) + attribute(5, u32(3)) + attribute(1, u32(number)))
-        for number in (7, 8)
-    )
+    told, other = (single(number, "192.0.2.2", 3, kind) for number in (7, 8))
     replica.apply(told)
     assert asked(replica) == set()
     path = Path(AF_INET, 10, nh_id=7, nexthops=(NextHop(None, 3),))
