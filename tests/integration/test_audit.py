@@ -102,6 +102,34 @@ def test_what_was_lost_on_the_way_is_found_by_the_buckets_that_differ(lab: Mirro
         assert mirror.agent.status()["hosts"][0]["audited"] == "yes"
 
 
+def test_nothing_is_compared_while_routes_are_refused_unseen_and_all_is_when_they_are_not(lab: MirrorLab) -> None:
+    """Of a host with a limit no more is remembered than that allows: what is missing then is no drift."""
+    _prepare(lab)
+    batch(lab.host, *(f"route add 10.{n // 200}.{n % 200}.0/24 {TO_A} table 100" for n in range(16600)))
+    mirror = lab.mirror(
+        agent={"hosts": [{"name": "192.168.101.2", "routes": 10}], "host_tables": [100], **OFTEN},
+        listener={"tables": [100], **SELDOM},
+    )
+
+    def heeded() -> tuple[bool, str]:
+        (host,) = mirror.agent.status()["hosts"] or [{"audited": "no host"}]
+        return bool(host.get("forgotten")), host["audited"]
+
+    until(heeded, (True, "not while routes are refused unseen"))
+    compared = _audit(mirror.agent)["buckets_compared"]
+    _rounds(mirror.agent, "wire")
+    told = _audit(mirror.agent)
+    assert told["buckets_compared"] > compared  # the listener is asked, so that it shows when there is room again
+    assert (told["buckets_transferred"], told["drift"]["wire"]) == (0, 0)
+    known = set(mirror.agent.routes())
+    batch(lab.host, *(f"route del {prefix} table 100" for prefix in known))
+    until(heeded, (False, "yes"))
+    _rounds(mirror.agent, "wire")
+    told = _audit(mirror.agent)
+    assert (told["buckets_transferred"], told["drift"]["wire"]) == (0, 0)
+    assert mirror.agent.status()["host_routes"] == 16600 - len(known)
+
+
 def test_routes_that_come_and_go_all_the_time_are_no_drift(lab: MirrorLab) -> None:
     _prepare(lab)
     prefixes = _prefixes(600)
