@@ -20,41 +20,23 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
+from ansible_collections.ekho.ynl_mirror.tests.support import veths
 from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, batches
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.veths import NETWORK, link_made
 
 #: Bytes of receive buffer: one that holds what a step says, and one that a burst overruns.
 ROOMY, TIGHT = 1 << 20, 8192
 #: Where a script that reproduces a failure is left.
 SCRIPTS = Path(__file__).resolve().parent.parent.parent / ".cache" / "following"
 LINKS = ("e1", "e2", "e3")
-NETWORK = {"e1": ("192.0.2", "fd00:1::"), "e2": ("198.51.100", "fd00:2::"), "e3": ("203.0.113", "fd00:3::")}
 IPV4_PREFIXES = ("10.1.0.0/16", "10.1.0.0/24", "10.2.0.0/24", "0.0.0.0/0")
 IPV6_PREFIXES = ("fd10::/32", "fd10::/64", "::/0")
 IPV4_OBJECTS, IPV6_OBJECTS = ("1", "2", "3", "7"), ("4", "5", "6")
 _numbers = itertools.count()
 
-
-def link_made(name: str) -> list[str]:
-    """The commands that make a link with its other end, an address of each family, and up."""
-    ipv4, ipv6 = NETWORK[name]
-    other = name.replace("e", "p")
-    return [
-        f"link add {name} type veth peer name {other}",
-        f"link set {name} up",
-        f"link set {other} up",
-        f"address add {ipv4}.1/24 dev {name}",
-        f"address add {ipv6}1/64 dev {name} nodad",
-    ]
-
-
 #: Run before a history: a namespace's sysctls, by name.
-SYSCTLS = {
-    "net.ipv6.conf.default.accept_dad": 0,
-    # So that the loss of a carrier takes IPv4 hops out of use, without an event.
-    "net.ipv4.conf.default.ignore_routes_with_linkdown": 1,
-    "net.ipv6.conf.default.ignore_routes_with_linkdown": 1,
-}
+SYSCTLS = {**veths.SYSCTLS, "net.ipv6.conf.default.ignore_routes_with_linkdown": 1}
 SETTINGS = ("net.ipv6.route.skip_notify_on_dev_down", "net.ipv4.nexthop_compat_mode")
 FIRST = [command for name in LINKS[:2] for command in link_made(name)]
 

@@ -31,6 +31,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Rep
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import PROGRAM, MirrorLab, until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.veths import NETWORK, joined
 
 SETTINGS = {"tables": [254, 100], "families": ["ipv4", "ipv6"]}
 LIMIT = 1 << 30
@@ -40,23 +41,17 @@ Changes = list[dict[str, Any]]
 @pytest.fixture
 def machine(netns: Namespace) -> Namespace:
     """e1 and e2 with an address of each family."""
-    for number in (1, 2):
-        netns.ip(f"link add e{number} type veth peer name p{number}")
-        for name in (f"e{number}", f"p{number}"):
-            netns.sysctl(f"net.ipv6.conf.{name}.accept_dad", 0)
-            netns.ip(f"link set {name} up")
-        netns.ip(f"address add 192.0.{number}.1/24 dev e{number}")
-        netns.ip(f"address add fd00:{number}::1/64 dev e{number} nodad")
-    return netns
+    return joined(netns)
 
 
 def _history(chance: random.Random) -> str:
     """A line of `ip -batch`: a route of any kind, or what takes routes along without a word."""
     link = chance.randint(1, 2)
+    ipv4, ipv6 = NETWORK[f"e{link}"]
     prefix, gateway = chance.choice(
         [
-            (f"10.{chance.randint(0, 3)}.0.0/16", f"192.0.{link}.2"),
-            (f"fd1{chance.randint(0, 3)}::/32", f"fd00:{link}::2"),
+            (f"10.{chance.randint(0, 3)}.0.0/16", f"{ipv4}.2"),
+            (f"fd1{chance.randint(0, 3)}::/32", f"{ipv6}2"),
         ]
     )
     other = gateway[:-1] + "3"
@@ -68,8 +63,8 @@ def _history(chance: random.Random) -> str:
             f"route del {prefix}{table}{metric}",
             f"route add blackhole {prefix}{table} metric 9",
             f"link set e{link} {chance.choice(('down', 'up', 'up'))}",
-            f"address {chance.choice(('del', 'add', 'add'))} 192.0.{link}.1/24 dev e{link}",
-            f"nexthop replace id {link} via 192.0.{link}.9 dev e{link}",
+            f"address {chance.choice(('del', 'add', 'add'))} {ipv4}.1/24 dev e{link}",
+            f"nexthop replace id {link} via {ipv4}.9 dev e{link}",
             f"route replace 10.9.{link}.0/24{table} nhid {link}",
             f"nexthop del id {link}",
             f"rule {chance.choice(('add', 'del'))} pref 5{link} iif e{link} lookup 100",

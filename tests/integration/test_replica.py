@@ -8,136 +8,42 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of, winner
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6
+from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, QUIET, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-
-TABLES = (254, 100)
-QUIET = 10.0  # seconds that the replica has to catch up
-Tables = dict[str, tuple[Path, ...]]
+from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
 
 
 @pytest.fixture
 def machine(namespaces: NamespaceFactory) -> Namespace:
     """e1 and e2 with an address of each family, their other ends p1 and p2 in the same namespace."""
-    made = namespaces("replica")
-    for number, network in ((1, "192.0.2"), (2, "198.51.100")):
-        made.ip(f"link add e{number} type veth peer name p{number}")
-        for name in (f"e{number}", f"p{number}"):
-            made.sysctl(f"net.ipv6.conf.{name}.accept_dad", 0)
-            made.ip(f"link set {name} up")
-        made.ip(f"address add {network}.1/24 dev e{number}")
-        made.ip(f"address add fd00:{number}::1/64 dev e{number} nodad")
-        # So that the loss of a carrier takes IPv4 hops out of use, without an event.
-        made.sysctl(f"net.ipv4.conf.e{number}.ignore_routes_with_linkdown", 1)
-    return made
+    return joined(namespaces("replica"))
 
 
-@dataclass
-class Following:
-    """A replica with all that feeds it; *told* collects what it says has changed."""
+def live_through(machine: Namespace, rounds: Iterable[list[str]], receive_buffer: int = 1 << 20) -> int:
+    """Follow while the commands of each round run in one `ip -batch`; the replica has to be right after each.
 
-    machine: Namespace
-    monitor: Monitor
-    requests: Requests
-    replica: Replica
-    told: dict[str, Path | None]
-
-    def on_change(self) -> None:
-        for (family, table), keys in self.replica.rib.take_changed().items():
-            for key in keys:
-                entry = self.replica.rib.tables.get((family, table), {}).get(key)
-                self.told[f"{Prefix.from_key(family, key)} table {table}"] = winner(entry)
-
-    def kernel(self) -> Tables:
-        """What a fresh dump shows."""
-        rib = Rib(TABLES)
-        for family in (AF_INET, AF_INET6):
-            for table in TABLES:
-                reading = rib.reading(Reread(family, table))
-                for chunk in self.requests.dump(wire.route_dump_request(family, table)):
-                    reading.feed(chunk)
-                reading.finish()
-        return shown(rib)
-
-    def differences(self) -> list[str]:
-        kernel, replica = self.kernel(), shown(self.replica.rib)
-        lines = [
-            f"{where}: kernel {kernel.get(where)}, replica {replica.get(where)}"
-            for where in sorted({*kernel, *replica})
-            if kernel.get(where) != replica.get(where)
-        ]
-        best = {where: winner(paths) for where, paths in kernel.items()}
-        lines += [
-            f"{where}: kernel uses {best.get(where)}, told {self.told.get(where)}"
-            for where in sorted({*best, *self.told})
-            if best.get(where) != self.told.get(where)
-        ]
-        return lines
-
-    async def settled(self, history: list[str]) -> None:
-        """Wait until the replica is what the kernel has, and what was told of changes as well."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + QUIET
-        while (differences := self.differences()) and loop.time() < end:  # noqa: ASYNC110 - nobody sets an event
-            await asyncio.sleep(0.01)
-        assert not differences, "\n".join([*history, "leaves:", *differences])
-
-
-def shown(rib: Rib) -> Tables:
-    """All paths that carry packets, by prefix and table; a route of dead hops alone may go without a trace."""
-    found = {}
-    for (family, table), entries in rib.tables.items():
-        for key, entry in entries.items():
-            living = tuple(path for path in paths_of(entry) if "dead" not in path.extras)
-            if living:
-                found[f"{Prefix.from_key(family, key)} table {table}"] = living
-    return found
-
-
-@contextmanager
-def following(machine: Namespace, receive_buffer: int) -> Iterator[tuple[Following, Follower]]:
-    with machine.entered():
-        monitor, requests, truth = Monitor(receive_buffer), Requests(), Requests()
-    with closing(monitor), requests, truth:
-        replica = Replica(Rib(TABLES))
-        replica.rib.recording = True
-        made = Following(machine, monitor, truth, replica, {})
-        yield made, Follower(replica, monitor, requests, made.on_change)
-
-
-async def live_through(
-    machine: Namespace, rounds: Callable[[], Iterator[list[str]]], receive_buffer: int = 1 << 20
-) -> Follower:
-    """Follow while the commands of each round run in one `ip -batch`; the replica has to be right after each."""
-    with following(machine, receive_buffer) as (state, follower):
-        await follower.load()
-        state.on_change()
-        task = asyncio.ensure_future(follower.run())
-        try:
-            await state.settled(["the first dump"])
-            for commands in rounds():
-                batch = "\n".join(commands) + "\n"
-                if len(commands) % 2:  # dumps and notifications in any order
-                    await asyncio.to_thread(machine.run, "ip", "-force", "-batch", "-", check=False, stdin=batch)
-                else:  # nobody listens meanwhile: what happens is found in the queue, or lost
-                    machine.run("ip", "-force", "-batch", "-", check=False, stdin=batch)
-                assert not task.done()
-                await state.settled(commands)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        return follower
+    How often the buffer overran.
+    """
+    with follow(machine, receive_buffer) as seen:
+        for commands in rounds:
+            # Beside: dumps and notifications in any order. Else nobody listens meanwhile: what happens is found in the
+            # queue, or lost.
+            seen.run(commands, beside=bool(len(commands) % 2))
+            try:
+                seen.settle()
+            except AssertionError as error:
+                raise AssertionError("\n".join([*commands, "leaves:", str(error)])) from None
+        return seen.follower.overruns
 
 
 def ways(chance: random.Random, family: int) -> str:
@@ -200,18 +106,19 @@ SILENT = (
 )
 
 
+def random_rounds(seed: int) -> Iterator[list[str]]:
+    chance = random.Random(seed)
+    yield [line for line in SILENT if line.startswith("nexthop add")]
+    for _round in range(40):
+        commands = [route_command(chance) for _command in range(chance.randint(1, 12))]
+        if chance.random() < 0.5:
+            commands.insert(chance.randint(0, len(commands)), chance.choice(SILENT))
+        yield commands
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_random_history_ends_in_the_kernels_state(machine: Namespace, seed: int) -> None:
-    def rounds() -> Iterator[list[str]]:
-        chance = random.Random(seed)
-        yield [line for line in SILENT if line.startswith("nexthop add")]
-        for _round in range(40):
-            commands = [route_command(chance) for _command in range(chance.randint(1, 12))]
-            if chance.random() < 0.5:
-                commands.insert(chance.randint(0, len(commands)), chance.choice(SILENT))
-            yield commands
-
-    asyncio.run(live_through(machine, rounds))
+    live_through(machine, random_rounds(seed))
 
 
 def test_a_random_history_that_overruns_the_buffer_ends_in_the_kernels_state(machine: Namespace) -> None:
@@ -221,35 +128,36 @@ def test_a_random_history_that_overruns_the_buffer_ends_in_the_kernels_state(mac
             yield [route_command(chance) for _command in range(400)]
             yield [f"route replace 10.{n}.0.0/16 via 192.0.2.{chance.randint(2, 9)}" for n in range(300)]
 
-    follower = asyncio.run(live_through(machine, rounds, receive_buffer=4096))
-    assert follower.overruns
+    assert live_through(machine, rounds(), receive_buffer=4096)
 
 
 def test_a_table_followed_because_of_the_last_event_is_read_without_another_event(machine: Namespace) -> None:
     """A VRF may come while a re-read is under way; then its table has to be read although the kernel falls silent."""
     machine.ip("route add 10.1.0.0/16 via 192.0.2.2 table 300")
 
-    async def live() -> None:
-        with following(machine, 1 << 20) as (state, _follower):
-            replica = state.replica
-            happens = iter(["link set p1 down", "link add late type veth peer name later"])
+    async def live(monitor: Monitor, requests: Requests) -> None:
+        replica = Replica(Rib((MAIN,)))
+        happens = iter(["link set p1 down", "link add late type veth peer name later"])
 
-            def on_change() -> None:
-                for command in itertools.islice(happens, 1):
-                    machine.ip(command)
-                if any(link.name == "late" for link in replica.links.values()):
-                    replica.rib.follow((*TABLES, 300))
+        def on_change() -> None:
+            for command in itertools.islice(happens, 1):
+                machine.ip(command)
+            if any(link.name == "late" for link in replica.links.values()):
+                replica.rib.follow((MAIN, 300))
 
-            follower = Follower(replica, state.monitor, state.requests, on_change)
-            await follower.load()
-            task = asyncio.ensure_future(follower.run())
-            try:
-                end = asyncio.get_running_loop().time() + QUIET
-                while not replica.rib.tables.get((AF_INET, 300)):
-                    assert asyncio.get_running_loop().time() < end, "table 300 was never read"
-                    await asyncio.sleep(0.01)
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        follower = Follower(replica, monitor, requests, on_change)
+        await follower.load()
+        task = asyncio.ensure_future(follower.run())
+        try:
+            end = asyncio.get_running_loop().time() + QUIET
+            while not replica.rib.tables.get((AF_INET, 300)):
+                assert asyncio.get_running_loop().time() < end, "table 300 was never read"
+                await asyncio.sleep(0.01)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
-    asyncio.run(live())
+    with machine.entered():
+        monitor, requests = Monitor(1 << 20), Requests()
+    with closing(monitor), requests:
+        asyncio.run(live(monitor, requests))

@@ -13,6 +13,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import paths_o
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import ROUTE_TYPE_NAMES, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
 
 V4, V6 = "10.1.0.0/16", "fd10::/32"
 OBJECTS = (
@@ -53,14 +54,7 @@ KINDS = (
 @pytest.fixture
 def machine(namespaces: NamespaceFactory) -> Namespace:
     """e1 and e2 with an address of each family, and nexthop objects."""
-    made = namespaces("kinds")
-    made.sysctl("net.ipv6.conf.default.accept_dad", 0)
-    for number, network in ((1, "192.0.2"), (2, "198.51.100")):
-        made.ip(f"link add e{number} type veth peer name p{number}")
-        made.ip(f"link set e{number} up")
-        made.ip(f"link set p{number} up")
-        made.ip(f"address add {network}.1/24 dev e{number}")
-        made.ip(f"address add fd00:{number}::1/64 dev e{number} nodad")
+    made = joined(namespaces("kinds"))
     for command in OBJECTS:
         made.ip(command)
     return made
