@@ -26,9 +26,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .entry import winner
 from .links import Link, LinkAddress, Rule, Vrf
 from .lpm import Lpm
-from .rib import Rib, TableKey, winner
+from .rib import Rib, TableKey
 from .routes import (
     AF_INET,
     AF_INET6,

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 from . import audit, wire
 from .config import PeerAddress, TlsConfig
 from .daemon import now
+from .entry import Entry, winner
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .journal import about
 from .refusal import Refusal
-from .rib import Entry, TableKey, winner
+from .rib import TableKey
 from .routes import Path, Prefix
 from .session_audit import Routes, SessionAudit
 
