@@ -234,10 +234,10 @@ class Follower:
             reading.finish()
             return
         for pause in _TORN:
-            if await self._read_ipv6(scope):
+            if await self._read_ipv6(scope) or self._overran:  # after which everything is read again
                 return
             await asyncio.sleep(pause)
-        if not await self._read_ipv6(scope):
+        if not await self._read_ipv6(scope) and not self._overran:
             asyncio.get_running_loop().call_later(_TORN_LATER, self._ask_again, scope)
 
     async def _read_ipv6(self, scope: Reread) -> bool:
