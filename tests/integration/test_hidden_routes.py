@@ -14,6 +14,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import winne
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
 
 PREFIX = "fd10::/32"
 HIDDEN = f"{PREFIX} dev e2 metric 1024"
@@ -23,14 +24,7 @@ FIRST, SECOND = f"{PREFIX} via fd00:1::2", f"{PREFIX} via fd00:3::2"
 @pytest.fixture
 def machine(namespaces: NamespaceFactory) -> Namespace:
     """Three links with an address each, and the hidden route between the hops by the first and the third."""
-    made = namespaces("hidden")
-    made.sysctl("net.ipv6.conf.default.accept_dad", 0)
-    for number in (1, 2, 3):
-        made.ip(f"link add e{number} type veth peer name p{number}")
-        made.ip(f"link set e{number} up")
-        made.ip(f"link set p{number} up")
-        made.ip(f"address add fd00:{number}::1/64 dev e{number} nodad")
-    return made
+    return joined(namespaces("hidden"), "e1", "e2", "e3")
 
 
 def hide(seen: Followed) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow, words
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
 
 GATEWAYS = {4: ("192.0.2.2", "192.0.2.3", "198.51.100.2"), 6: ("fd00:1::2", "fd00:1::3", "fd00:2::2")}
 PREFIX = {4: "10.1.0.0/16", 6: "fd10::/32"}
@@ -19,15 +20,7 @@ PREFIX = {4: "10.1.0.0/16", 6: "fd10::/32"}
 
 @pytest.fixture
 def machine(namespaces: NamespaceFactory) -> Namespace:
-    made = namespaces("overlap")
-    made.sysctl("net.ipv6.conf.default.accept_dad", 0)
-    for number, network in ((1, "192.0.2"), (2, "198.51.100")):
-        made.ip(f"link add e{number} type veth peer name p{number}")
-        made.ip(f"link set e{number} up")
-        made.ip(f"link set p{number} up")
-        made.ip(f"address add {network}.1/24 dev e{number}")
-        made.ip(f"address add fd00:{number}::1/64 dev e{number} nodad")
-    return made
+    return joined(namespaces("overlap"))
 
 
 def told_after_the_dump(seen: Followed, family: int, commands: list[str]) -> None:
