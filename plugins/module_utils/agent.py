@@ -22,10 +22,10 @@ from typing import Any
 from . import daemon, kernel, kernel_audit, wire
 from .acceptor import accept, listening_socket
 from .admission import Denial
+from .agent_config import AgentConfig
 from .agent_report import AgentReport, Rounds
 from .agent_settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
 from .audit import MIRRORED, REPLICA, WIRE, Tally
-from .config import AgentConfig
 from .follower import Follower
 from .fpm import TlsError, identities, server_context, trust_of
 from .guard import PATIENCE, Guard

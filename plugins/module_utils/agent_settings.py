@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable
 
 from .admission import Admission
-from .config import AgentConfig, StaticRule
+from .agent_config import AgentConfig, StaticRule
 from .host_policy import EVERY_VRF
 from .journal import about
 from .mapping import MappingRule, Policy

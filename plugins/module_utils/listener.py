@@ -14,9 +14,10 @@ from typing import Any
 from . import daemon, kernel, kernel_audit
 from .audit import REPLICA, Tally
 from .changes import describe_path, events
-from .config import ListenerConfig, TlsConfig
+from .config import TlsConfig
 from .follower import Follower
 from .fpm import client_context
+from .listener_config import ListenerConfig
 from .recorder import recorded
 from .reload import LIVE_IN_LISTENER, read_again
 from .replica import Replica

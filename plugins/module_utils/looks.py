@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import kernel, wire
-from .config import Filters
+from .listener_config import Filters
 from .route_items import LinkNames, to_item
 from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, Route, protocol_name
 from .selection import Selection

@@ -20,10 +20,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import audit, wire
-from .config import PeerAddress, TlsConfig
+from .config import TlsConfig
 from .daemon import now
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .journal import about
+from .listener_config import PeerAddress
 from .refusal import Refusal
 from .rib import Entry, TableKey, winner
 from .routes import Path, Prefix

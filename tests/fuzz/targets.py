@@ -20,10 +20,10 @@ from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links, wire, wire_links
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import Api
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import Deframer, FpmError, frame
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lpm import Lpm
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters, PeerAddress
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Address, NextHop, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
