@@ -47,6 +47,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.session import Session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, decode_route, encode_route
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.ynl import from_ynl
 from ansible_collections.ekho.ynl_mirror.tests.fuzz import seeds
 from ansible_collections.ekho.ynl_mirror.tests.support.daemon import Agent
@@ -102,13 +103,13 @@ def _whole_payloads(stream: bytes) -> tuple[list[bytes], str | None]:
 
 def _slow(buffer: bytes, start: int, end: int) -> tuple[int, Path] | None:
     try:
-        prefix, path = wire.decode_route(buffer, start, end)
+        prefix, path = decode_route(buffer, start, end)
     except wire.WireError:
         return None
     return prefix.key, path
 
 
-def _fast(reader: wire.RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
+def _fast(reader: RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
     """The routes that a scan reads; None in the end when it stops at one that is wrong."""
     found: list[tuple[int, Path] | None] = []
     try:
@@ -150,7 +151,7 @@ def route(data: bytes) -> None:
     message = _single(data)
     if message is None:
         return
-    reader = wire.RouteReader()
+    reader = RouteReader()
     for variant in (message, *_variants(message)):
         # Behind the message stands another: what a short cut reads beyond the end would be seen.
         buffer = variant + b"\xff" * 4
@@ -165,7 +166,7 @@ def route(data: bytes) -> None:
     if found is not None:
         _there_and_back(*found)
         for dead in (True, False):
-            wire.decode_route(message, 0, len(message), dead)
+            decode_route(message, 0, len(message), dead)
 
 
 def _expressed(path: Path) -> bool:
@@ -177,8 +178,8 @@ def _expressed(path: Path) -> bool:
 def _there_and_back(key: int, path: Path) -> None:
     prefix = Prefix.from_key(path.family, key)
     for kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
-        written = wire.encode_route(Route(prefix, path), kind, _CREATE)
-        back = wire.decode_route(written, 0, len(written))
+        written = encode_route(Route(prefix, path), kind, _CREATE)
+        back = decode_route(written, 0, len(written))
         if _expressed(path):
             assert back == (prefix, path)
     assert Prefix.parse(str(prefix)) == prefix
@@ -210,7 +211,7 @@ def buffer(data: bytes) -> None:
                 acknowledgements.append((start, end))
     except wire.WireError:
         expected.append(None)
-    reader = wire.RouteReader()
+    reader = RouteReader()
     for _round in range(2):
         assert _fast(reader, data) == expected
     for start, end in acknowledgements:
@@ -356,8 +357,8 @@ class _Posted(Agent):
     def manual_add(self, route: dict[str, Any]) -> None:
         """Encode it."""
         value = from_ynl(route)
-        written = wire.encode_route(value, wire.RTM_NEWROUTE, _CREATE)
-        assert wire.decode_route(written, 0, len(written))[0] == value.prefix
+        written = encode_route(value, wire.RTM_NEWROUTE, _CREATE)
+        assert decode_route(written, 0, len(written))[0] == value.prefix
         super().manual_add(route)
 
     manual_del = manual_add
@@ -424,7 +425,7 @@ def items(data: bytes) -> None:
         assert error.errors
     else:
         for route in found:
-            wire.encode_route(replace(route, path=replace(route.path, table=20)), wire.RTM_NEWROUTE, _CREATE)
+            encode_route(replace(route, path=replace(route.path, table=20)), wire.RTM_NEWROUTE, _CREATE)
             if expressible(route.path):
                 assert ItemReader(links).routes([to_item(route, links)]) == [route]
     try:

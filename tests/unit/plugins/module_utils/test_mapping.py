@@ -45,8 +45,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     RTM_NEWROUTE,
-    RouteWriter,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 
 A, B, C = 10, 20, 30  # the VRFs' tables
 ETH = {f"eth{number}": number for number in range(1, 7)}

@@ -35,8 +35,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     NLM_F_REPLACE,
     RTM_DELROUTE,
     RTM_NEWROUTE,
-    RouteWriter,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 
 MAIN = 254
 PREFIX = {AF_INET: Prefix.parse("10.1.0.0/16"), AF_INET6: Prefix.parse("fd10::/32")}

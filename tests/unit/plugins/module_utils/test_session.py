@@ -27,9 +27,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     RTM_F_OFFLOAD,
     RTM_F_OFFLOAD_FAILED,
     RTM_NEWROUTE,
+    encode_error,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import (
     RouteReader,
     RouteWriter,
-    encode_error,
     with_route_flags,
 )
 
