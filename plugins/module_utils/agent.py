@@ -35,7 +35,7 @@ from .journal import about
 from .lease import Lease
 from .links import Vrf
 from .manual_routes import ManualRoutes
-from .mapping import Mapper, View, address_owners, discover_vrfs, own_routes
+from .mapping import Mapper
 from .mirror import Mirror
 from .recorder import recorded
 from .reload import LIVE_IN_AGENT, read_again
@@ -43,6 +43,7 @@ from .replica import Replica
 from .rib import Rib, TableKey
 from .routes import AF_INET, AF_INET6, Address, Path
 from .session import keep_alive
+from .view import View, address_owners, discover_vrfs, own_routes
 
 _LOG = logging.getLogger("ynl_mirror.agent")
 _FAMILIES = (AF_INET, AF_INET6)

@@ -22,11 +22,11 @@ from .host_session import HostSession
 from .kernel import Monitor
 from .lease import Lease
 from .links import Vrf
-from .mapping import View
 from .mirror import Mirror
 from .replica import Replica
 from .routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, Prefix, protocol_name, table_name
 from .version import VERSION
+from .view import View
 
 _FAMILIES = (AF_INET, AF_INET6)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from . import kernel, wire
 from .api import ApiError
-from .mapping import View
 from .routes import AF_INET, AF_INET6, PROTO_MANUAL, RT_TABLE_MAIN
+from .view import View
 from .wire_routes import encode_route
 from .ynl import from_ynl, to_ynl
 

@@ -25,7 +25,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session impor
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lpm import Lpm
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
@@ -47,6 +47,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.session import Session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, decode_route, encode_route
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.ynl import from_ynl
 from ansible_collections.ekho.ynl_mirror.tests.fuzz import seeds

@@ -19,10 +19,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frames
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession, serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Address, NextHop, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 

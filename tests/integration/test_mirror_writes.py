@@ -18,7 +18,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frames
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests, read_addresses, read_links
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
@@ -29,6 +29,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View, address_owners
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, RouteWriter
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab, until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
