@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from time import monotonic as now
 from typing import Any
 
 from . import daemon, kernel, kernel_audit, wire
@@ -286,7 +287,7 @@ class Agent(ManualRoutes):
     def _end_patience(self) -> None:
         """Carry out what the host was to confirm and did not: it is held for a while, not for ever."""
         held = self._guard.held
-        if held is None or daemon.now() - held.since < PATIENCE:
+        if held is None or now() - held.since < PATIENCE:
             return
         _LOG.warning("%s; not confirmed within %g s, and carried out", self._report.held(), PATIENCE)
         for scope, keys in self._guard.release().items():

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic as now
 from typing import Any
 
 from .admission import Denial
 from .audit import Tally
 from .changes import describe_path
-from .daemon import now
 from .follower import Follower
 from .guard import Guard
 from .host_session import HostSession

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent makes of its configuration: the mapper's policy, and what a host may fill. Pure."""
+"""What the agent makes of its configuration: the mapper's policy, and what a host may fill."""
 
 from __future__ import annotations
 

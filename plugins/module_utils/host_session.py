@@ -16,10 +16,10 @@ import errno
 import logging
 import struct
 from collections.abc import Callable, Iterable
+from time import monotonic as now
 from typing import Any
 
 from . import audit, wire
-from .daemon import now
 from .fpm import Deframer, FpmError, frame, frames
 from .guard import Guard, Keys
 from .host_audit import HostAudit

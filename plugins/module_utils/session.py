@@ -17,11 +17,11 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
+from time import monotonic as now
 from typing import TYPE_CHECKING, Any
 
 from . import audit, wire
 from .config import TlsConfig
-from .daemon import now
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .journal import about
 from .listener_config import PeerAddress
