@@ -152,7 +152,7 @@ def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry | N
         return AMBIGUOUS  # the next hop may have been put there by another owner, whose route this is now
     left: list[NextHop] = [hop for hop in holders[0].nexthops if (hop.gateway, hop.oif) not in gone]
     if len(left) == 1:
-        left = [replace(left[0], weight=1)]  # as wire.decode_route does
+        left = [replace(left[0], weight=1)]  # as decode_route does
     if len(left) < 2 and maybe_hidden(alike, holders):
         return AMBIGUOUS
     at = paths.index(holders[0])

@@ -29,6 +29,7 @@ from .entry import (
     winner,
 )
 from .routes import AF_INET, AF_INET6, Path
+from .wire_routes import RouteReader
 
 TableKey = tuple[int, int]  # (family, table number)
 
@@ -64,7 +65,7 @@ class Rib:
         self.changed: dict[TableKey, set[int]] = {}
         self.rereads: dict[Reread, None] = {}  # a set that keeps its order
         self.recording = False
-        self.reader = wire.RouteReader()
+        self.reader = RouteReader()
         self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever named, and in which tables
         self.objects = nexthops.Objects()
         self._unresolved: set[TableKey] = set()  # tables with routes whose objects are missing

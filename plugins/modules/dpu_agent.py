@@ -325,7 +325,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import service_module
-from ..module_utils.config import AgentConfig
+from ..module_utils.agent_config import AgentConfig
 from ..module_utils.config_file import read_names
 
 OPTIONS = {

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Netlink messages about links, addresses, rules and nexthop objects, worded as the kernel words them.
 
-Those about routes the library writes itself: ``wire.RouteWriter``.
+Those about routes the library writes itself: ``wire_routes.RouteWriter``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import (
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET6, Address, NextHop, Path, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import RTM_NEWROUTE, RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import RTM_NEWROUTE
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 
 MAIN = 254
 KEY = Prefix.parse("fd10::/32").key

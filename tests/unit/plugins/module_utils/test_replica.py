@@ -29,10 +29,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
-    RouteWriter,
     WireError,
     request,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 from ansible_collections.ekho.ynl_mirror.tests.support.messages import address, link, rule, single
 
 AF_BRIDGE = 7
