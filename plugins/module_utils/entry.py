@@ -107,6 +107,8 @@ def _inserted_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry:
             return AMBIGUOUS
         paths[paths.index(siblings[0])] = _with_new_hops_last(siblings[0], path)
         return as_entry(paths)
+    if path.dead_links and any("dead" in p.extras for p in alike):
+        return AMBIGUOUS  # a route of dead hops, which do not tell whether they are gateways, may go on in this one
     at = next((i for i, p in enumerate(paths) if p.metric > path.metric), len(paths))
     paths.insert(at, path)
     return as_entry(paths)

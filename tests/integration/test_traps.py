@@ -240,6 +240,17 @@ def test_trap_11_an_ipv6_hop_appended_by_another_owner_is_told_under_its_name(se
     assert [(path.protocol, path.mtu) for path in held(seen, "fd10::/32")] == [(121, None)]
 
 
+@pytest.mark.parametrize("verb", ["append", "prepend"])
+def test_trap_11_an_ipv6_hop_put_to_a_dead_one_leaves_the_route_its_owner(seen: Followed, verb: str) -> None:
+    seen.machine.sysctl("net.ipv6.conf.e2.ignore_routes_with_linkdown", 1)
+    seen.after("link set p2 down", until=lambda: not carrier(seen, "e2"))
+    assert not seen.after("route add fd10::/32 via fe80::9 dev e2 proto static")
+    assert hops(seen, "fd10::/32") == []
+    assert seen.after(f"route {verb} fd10::/32 via fd00:1::2 proto 121") == whole("main", family="ipv6")
+    assert [path.protocol for path in held(seen, "fd10::/32")] == [4]
+    assert hops(seen, "fd10::/32") == ["fd00:1::2"]
+
+
 def test_trap_12_ipv4_append_and_prepend_are_certain_and_replace_is_read_again(seen: Followed) -> None:
     assert not seen.after(
         "route add 10.1.0.0/16 via 192.0.2.2",

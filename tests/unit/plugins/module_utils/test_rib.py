@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import AMBIGUOUS, inserted, winner
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, RTNH_F_DEAD, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
@@ -118,6 +118,13 @@ def test_an_ipv6_route_is_that_of_its_first_hop_whoever_appended_others() -> Non
     assert rib.take_rereads() == []
     rib.apply(gone(v6("fd00:1::2@3", protocol=4)))  # and now? Whose the second hop is was never kept
     assert rib.take_rereads() == whole(AF_INET6)
+
+
+def test_an_ipv6_hop_put_to_a_route_of_dead_hops_may_not_be_the_first_one() -> None:
+    dead, more = v6(extras=("dead",), dead_links=(5,)), v6("fd00:1::2@3", protocol=121, dead_links=(5,))
+    assert inserted(dead, more, APPENDED) is AMBIGUOUS
+    assert inserted(dead, v6("fd00:1::2@3"), APPENDED) == (dead, v6("fd00:1::2@3"))  # none of its hops is dead
+    assert inserted(replace(dead, metric=9), more, APPENDED) == (replace(dead, metric=9), more)
 
 
 def test_the_winner_has_no_tos_and_a_hop_that_lives() -> None:
