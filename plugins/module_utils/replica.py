@@ -98,6 +98,10 @@ class Replica:
             # The last IPv4 address of a link takes all its IPv4 routes along, in any table (fib_disable_ip); multipath
             # ones lose a hop, which a first address revives (fib_sync_up). No route event tells of either.
             self.rib.ask(address.index)
+        if not exists:
+            # IPv6 takes it out of the routes that name it as their source, without a word (fib6_remove_prefsrc). Those
+            # of IPv4 go as a whole, and older kernels do not tell of that either (fib_sync_down_addr).
+            self.rib.ask_for_source(address.address)
 
     def _rule(self, exists: bool, rule: Rule) -> None:
         if exists and rule not in self.rules:

@@ -28,7 +28,7 @@ from .entry import (
     removed,
     winner,
 )
-from .routes import AF_INET, AF_INET6, Path
+from .routes import AF_INET, AF_INET6, Address, Path
 from .wire_routes import RouteReader
 
 TableKey = tuple[int, int]  # (family, table number)
@@ -67,6 +67,7 @@ class Rib:
         self.recording = False
         self.reader = RouteReader()
         self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever named, and in which tables
+        self.sources: dict[Address, set[Reread]] = {}  # that routes have ever named, and where such routes are
         self.objects = nexthops.Objects()
         self._unresolved: set[TableKey] = set()  # tables with routes whose objects are missing
         # Tables that were read and may be newer than what is told next, and where a route was replaced since.
@@ -132,6 +133,12 @@ class Rib:
         for family, table in sorted(self.nexthop_objects.get(number, ())):
             if self.follows(table):
                 self.rereads[Reread(family, table)] = None
+
+    def ask_for_source(self, address: Address) -> None:
+        """An address is gone: ask for the routes that have named it as their source, by whichever link they leave."""
+        for scope in sorted(self.sources.get(address, ()), key=str):
+            if self.follows(scope.table):
+                self.rereads[scope] = None
 
     def _scopes(self) -> Iterator[TableKey]:
         if self._follow is None:
@@ -222,6 +229,9 @@ class Rib:
             return False
         if path.nh_id is not None:
             self.nexthop_objects.setdefault(path.nh_id, set()).add((path.family, path.table))
+        if path.src is not None:
+            where = self.sources.setdefault(path.src, set())
+            where.update(Reread(path.family, path.table, oif) for oif in path.links or (None,))
         return True
 
     def _accepts(self, path: Path) -> bool:

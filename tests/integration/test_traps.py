@@ -391,3 +391,24 @@ def test_trap_20_a_link_whose_mtu_changes_changes_that_of_its_ipv6_routes_in_sil
     reads = {read for read in by(index(seen, "e1")) if read.startswith("ipv6")}
     assert seen.after("link set e1 mtu 1300") == reads
     assert [path.mtu for path in held(seen, "fd10::/32") + held(seen, "10.1.0.0/16")] == [1300, 1400]
+
+
+def test_trap_21_an_ipv6_address_that_goes_is_no_source_any_more_by_whichever_link(seen: Followed) -> None:
+    e1, e2 = index(seen, "e1"), index(seen, "e2")
+    seen.after(
+        "address add fd00:1::7/64 dev e1 nodad",
+        "route add fd10::/32 via fd00:2::2 src fd00:1::7",
+        "route add fd20::/32 via fd00:2::2 src fd00:1::7 table 100",
+        "route add fd30::/32 via fd00:2::2 src fd00:1::1",
+    )
+    assert seen.after("address del fd00:1::7/64 dev e1") == by(e1) | by(e2, family="ipv6")
+    assert [path.src for path in held(seen, "fd10::/32") + held(seen, "fd20::/32", OTHER)] == [None, None]
+    assert [str(path.src) for path in held(seen, "fd30::/32")] == ["fd00:1::1"]
+
+
+def test_trap_21_also_of_routes_that_leave_by_no_link(seen: Followed) -> None:
+    e1 = index(seen, "e1")
+    seen.after("route add blackhole fd10::/32 src fd00:1::1 table 100")
+    reads = by(e1) - by(e1, table="100", family="ipv6") | whole("100", family="ipv6")
+    assert seen.after("address del fd00:1::1/64 dev e1") == reads
+    assert [path.src for path in held(seen, "fd10::/32", OTHER)] == [None]

@@ -13,6 +13,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread,
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,
+    RTN_BLACKHOLE,
+    RTN_UNICAST,
     Address,
     NextHop,
     Path,
@@ -132,6 +134,20 @@ def test_an_address_that_goes_may_take_all_routes_of_its_link_along(replica: Rep
     assert len(replica.addresses) == 2
     assert asked(replica) == {3}
     assert replica.view_changed
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "fd00::1"])
+def test_an_address_that_goes_is_looked_for_where_routes_named_it_as_source(replica: Replica, text: str) -> None:
+    source, length = Address.parse(text), 24 if "." in text else 64
+    for table, oif in ((10, 5), (11, 5), (10, None)):
+        hops, kind = ((NextHop(None, oif),), RTN_UNICAST) if oif else ((), RTN_BLACKHOLE)
+        path = Path(source.family, table, src=source, nexthops=hops, type=kind)
+        replica.apply(RouteWriter(RTM_NEWROUTE, NLM_F_CREATE).message(Prefix(source.family, 0, 0).key, path))
+    replica.apply(address(3, "192.0.2.9", 24, RTM_DELADDR))
+    assert asked(replica) == {3}
+    replica.apply(address(3, text, length, RTM_DELADDR))
+    narrow = {Reread(family, 10, 3) for family in (AF_INET, AF_INET6) if family != source.family}
+    assert set(replica.rib.take_rereads()) == {*narrow, Reread(source.family, 10)}  # the blackhole leaves by no link
 
 
 def test_a_first_ipv4_address_revives_the_dead_hops_of_its_link(replica: Replica) -> None:
