@@ -198,6 +198,7 @@ class History(RuleBasedStateMachine):
     """One namespace, one follower, and what happens to them; each step ends with the replica equal to a fresh dump."""
 
     make: Callable[[Rib], Replica] = Replica  # a broken one is what proves that failures are found
+    first: Path | None = None  # where the script of the first failure is kept: the next attempt may not fail again
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,6 +230,8 @@ class History(RuleBasedStateMachine):
             self.followed.settle()
         except BaseException as error:
             where = write_script(self.settings, self.steps, str(error))
+            if type(self).first is not None and not type(self).first.exists():
+                type(self).first.write_text(where.read_text())
             note(f"{error}\nto do it again: {where}\n{where.read_text()}")
             raise
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -49,12 +50,13 @@ def main() -> int:
     for seed in itertools.count(arguments.seed):
         if time.monotonic() > end:
             return 0
-        machine = type("History", (History,), {})  # seed() marks its argument, and only once
+        first = SCRIPTS / f"history-{os.getpid()}-first.sh"
+        machine = type("History", (History,), {"first": first})  # seed() marks its argument, and only once
         try:
             run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=limits)
         except Exception as error:
             # Where it depends on timing hypothesis cannot do it again, and tells of that in place of the failure.
-            print(f"seed {seed}:", *getattr(error, "__notes__", ()), error, f"in {SCRIPTS}: what failed last", sep="\n")
+            print(f"seed {seed}:", *getattr(error, "__notes__", ()), error, f"in {first}: what failed first", sep="\n")
             return 1
         print(f"seed {seed}: {_HISTORIES} histories of up to {_STEPS} steps, each right", flush=True)
     return 0
