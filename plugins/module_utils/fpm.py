@@ -23,7 +23,9 @@ from .wire import chunks
 _HEADER = struct.Struct(">BBH")
 _VERSION = 1
 _NETLINK = 1
-#: Netlink bytes in one frame of ours: well below the 65,531 that the length field allows, above any single message.
+#: Netlink bytes in one frame at most, by its length field.
+LONGEST = 65531
+#: Netlink bytes in one frame of ours, unless a single message is longer.
 _PAYLOAD = 32768
 
 
@@ -38,7 +40,7 @@ def frames(messages: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def frame(payload: bytes) -> bytes:
-    """One frame around whole messages of at most 65,531 bytes."""
+    """One frame around whole messages of at most LONGEST bytes."""
     return _HEADER.pack(_VERSION, _NETLINK, len(payload) + _HEADER.size) + payload
 
 
