@@ -15,17 +15,18 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from time import monotonic as now
 from typing import Any
 
 from . import daemon, kernel, kernel_audit, wire
 from .acceptor import accept, listening_socket
 from .admission import Denial
+from .agent_config import AgentConfig
+from .agent_report import AgentReport, Rounds
 from .agent_settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
 from .audit import MIRRORED, REPLICA, WIRE, Tally
-from .changes import describe_path
-from .config import AgentConfig
 from .follower import Follower
 from .fpm import TlsError, identities, server_context, trust_of
 from .guard import PATIENCE, Guard
@@ -35,24 +36,15 @@ from .journal import about
 from .lease import Lease
 from .links import Vrf
 from .manual_routes import ManualRoutes
-from .mapping import Mapper, View, address_owners, discover_vrfs, own_routes
+from .mapping import Mapper
 from .mirror import Mirror
 from .recorder import recorded
 from .reload import LIVE_IN_AGENT, read_again
 from .replica import Replica
 from .rib import Rib, TableKey
-from .routes import (
-    AF_INET,
-    AF_INET6,
-    FAMILY_NAMES,
-    Address,
-    Path,
-    Prefix,
-    protocol_name,
-    table_name,
-)
+from .routes import AF_INET, AF_INET6, Address, Path
 from .session import keep_alive
-from .version import VERSION
+from .view import View, address_owners, discover_vrfs, own_routes
 
 _LOG = logging.getLogger("ynl_mirror.agent")
 _FAMILIES = (AF_INET, AF_INET6)
@@ -75,7 +67,6 @@ class Agent(ManualRoutes):
     def __init__(self, config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> None:
         self._config = config
         self._read = read  # the configuration again, for SIGHUP
-        self._started = daemon.now()
         self._policy = mapping_policy(config)
         self._context = server_context(config.tls) if config.tls else None
         self._trust = trust_of(config.tls)
@@ -109,10 +100,16 @@ class Agent(ManualRoutes):
         self._meanwhile: list[Touch] | None = None  # what somebody else did to mirrored routes during an audit
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
-        self.remaps = self.audits = 0
+        self._rounds = Rounds()
         self._tally = Tally().watch(REPLICA, WIRE, MIRRORED)
         self._slow_audits = self._kernel_audits()
         self._guard = Guard(config.guard_share, config.guard_routes)
+        self._report = AgentReport(
+            *(self.mirror, self._replica, self._follower, self._monitor, self._lease, self._guard, self._tally),
+            *(self._rounds, self._sessions, self.ready),
+        )
+        self.status, self.counters = self._report.status, self._report.counters
+        self.routes, self.explain = self._report.routes, self._report.explain
 
     # -- tasks
 
@@ -264,7 +261,7 @@ class Agent(ManualRoutes):
                 await self._audit()
             if self._remap_all:
                 self._remap_all = False
-                self.remaps += 1
+                self._rounds.remaps += 1
                 self._rebuild_view()
                 await self._sync_all()
             else:
@@ -290,19 +287,15 @@ class Agent(ManualRoutes):
     def _end_patience(self) -> None:
         """Carry out what the host was to confirm and did not: it is held for a while, not for ever."""
         held = self._guard.held
-        if held is None or daemon.now() - held.since < PATIENCE:
+        if held is None or now() - held.since < PATIENCE:
             return
-        _LOG.warning("%s; not confirmed within %g s, and carried out", self._held_words(), PATIENCE)
+        _LOG.warning("%s; not confirmed within %g s, and carried out", self._report.held(), PATIENCE)
         for scope, keys in self._guard.release().items():
             for key in keys:
                 self.mirror.host.get(scope, {}).pop(key, None)
             self._dirty[scope[0]] |= keys
         self._remap_all = True
         self._work_to_do.set()
-
-    def _held_words(self) -> str | None:
-        held = self._guard.held
-        return None if held is None else held.words(self.mirror.vrf_name(held.scope[1]))
 
     async def _sync_all(self) -> None:
         for family in _FAMILIES:
@@ -363,7 +356,7 @@ class Agent(ManualRoutes):
     async def _audit(self) -> None:
         """Read back every route under the mirror's protocol number; what is not as believed is mapped again."""
         self._audit_due = self.mirror.in_doubt = False
-        self.audits += 1
+        self._rounds.audits += 1
         async with self._lock:
             self._meanwhile = []
             try:
@@ -382,7 +375,7 @@ class Agent(ManualRoutes):
             kernel_audit.ReplicaAudit(self.rib, follower, requests, self._tally),
             kernel_audit.MirrorAudit(
                 *(self.mirror, follower, requests, self.rib.reader, protocol),
-                audits=lambda: self.audits,
+                audits=lambda: self._rounds.audits,
                 put_right=self._put_right,
                 tally=self._tally,
             ),
@@ -442,122 +435,10 @@ class Agent(ManualRoutes):
         """Whether own tables are read and the FPM port is open."""
         return self.started.is_set()
 
-    def _counts(self) -> dict[str, int]:
-        host = sum(map(len, self.mirror.host.values()))
-        refused = [refusal.state for family in _FAMILIES for refusal in self.mirror.refused[family].values()]
-        failed, unmapped = refused.count("failed"), refused.count("unmapped")
-        return {"installed": max(0, host - failed - unmapped), "failed": failed, "unmapped": unmapped}
-
-    def status(self) -> dict[str, Any]:
-        """How the agent is."""
-        limits = {} if self.mirror.admission is None else self.mirror.admission.status()
-        return {
-            "name": self.name,
-            "version": VERSION,
-            "uptime": round(daemon.now() - self._started, 1),
-            "ready": self.ready(),
-            "vrfs": [
-                {
-                    "vrf": vrf.name,
-                    "table": vrf.table,
-                    "links": sorted(self._view.link_name(index) for index in vrf.links),
-                    "mirrored": sum(len(self.mirror.installed.get((f, vrf.table), {})) for f in _FAMILIES),
-                    **self._limit_of(vrf.name),
-                }
-                for vrf in self._view.vrfs
-            ],
-            "hosts": [{**session.status(), **limits} for session, _task in self._sessions.values()],
-            "lease": self._lease.status(),
-            "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
-            "host_routes": sum(map(len, self.mirror.host.values())),
-            **self._counts(),
-            "notifications": self._follower.notifications,
-            "overruns": self._follower.overruns,
-            "remaps": self.remaps,
-            "audits": self.audits,
-            "audit": self._tally.status(),
-            "held": {"routes": self._guard.number, "reason": self._held_words()},
-            "receive_buffer": self._monitor.granted,
-        }
-
-    def _limit_of(self, vrf: str) -> dict[str, int]:
-        limit = None if self.mirror.admission is None else self.mirror.admission.limit_of(vrf)
-        return {} if limit is None else {"limit": limit}
-
-    def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
-        """What /metrics shows."""
-        yield "ynl_mirror_hosts_connected", "Connected producers", "gauge", {}, len(self._sessions)
-        for state, count in self._counts().items():
-            yield "ynl_mirror_routes", "The host's routes by state", "gauge", {"state": state}, count
-        for vrf in self._view.vrfs:
-            for family in _FAMILIES:
-                labels = {"vrf": vrf.name, "family": FAMILY_NAMES[family]}
-                count = len(self.mirror.installed.get((family, vrf.table), {}))
-                yield "ynl_mirror_vrf_routes", "Mirrored routes in a VRF", "gauge", labels, count
-        for kind in ("added", "replaced", "deleted"):
-            labels = {"operation": kind}
-            yield "ynl_mirror_writes", "Routes written", "counter", labels, getattr(self.mirror, kind)
-        yield "ynl_mirror_write_failures", "Writes that the kernel refused", "counter", {}, self.mirror.failures
-        yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, self._follower.notifications
-        yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, self._follower.overruns
-        yield "ynl_mirror_remaps", "Times that everything was mapped again", "counter", {}, self.remaps
-        yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.audits
-        yield from self._tally.counters()
-        held = self._guard.number
-        yield "ynl_mirror_held_routes", "Withdrawals that the host is to confirm", "gauge", {}, held
-
-    def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
-        """All routes of the host, with what became of each."""
-        wanted = None if prefix is None else Prefix.parse(prefix)
-        for family in _FAMILIES:
-            keys = self.mirror.host_keys(family) if wanted is None else [wanted.key] if wanted.family == family else []
-            for key in keys:
-                path = self.mirror.wanted(family, key)
-                if path is not None:
-                    found = self._route(family, key, path)
-                    if state is None or found["state"] == state:
-                        yield found
-
-    def _route(self, family: int, key: int, path: Path) -> dict[str, Any]:
-        state, reason = self.mirror.state(family, key)
-        return {
-            "prefix": str(Prefix.from_key(family, key)),
-            "host": describe_path(path, None),
-            "state": state,
-            "reason": reason,
-            "installed": [self._describe_installed(path) for path in self.mirror.where(family, key)],
-        }
-
-    def _describe_installed(self, path: Path) -> dict[str, Any]:
-        names = {index: link.name for index, link in self._replica.links.items()}
-        vrf = next((vrf.name for vrf in self._view.vrfs if vrf.table == path.table), None)
-        return {"vrf": vrf, "table": table_name(path.table), **describe_path(path, names)}
-
-    def explain(self, prefix: str) -> dict[str, Any]:
-        """Each step of the inference for one prefix."""
-        wanted = Prefix.parse(prefix)
-        path = self.mirror.wanted(wanted.family, wanted.key)
-        if path is None:
-            reason = f"the host has no route to exactly {wanted}"
-            return {"prefix": str(wanted), "state": None, "reason": reason, "steps": [reason], "routes": []}
-        gateways = ", ".join(str(hop.gateway) for hop in path.nexthops if hop.gateway is not None)
-        steps = [f"the host routes {wanted} via {gateways or 'no gateway'} proto {protocol_name(path.protocol)}"]
-        self.mirror.mapper.trace(wanted.key, path, steps.append)
-        route = self._route(wanted.family, wanted.key, path)
-        steps += self.mirror.admission.notes() if self.mirror.admission is not None else ()
-        if route["state"] == "failed":
-            denied = isinstance(self.mirror.refused[wanted.family].get(wanted.key), Denial)
-            steps.append(f"{'not admitted' if denied else 'the kernel refused'}: {route['reason']}")
-        return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
-
     def _publish(self, family: int, keys: list[int]) -> None:
         """Tell the watchers what became of these prefixes."""
-        for key in keys:
-            path = self.mirror.wanted(family, key)
-            if path is None:
-                self.watchers.publish({"event": "delete", "prefix": str(Prefix.from_key(family, key))})
-            else:
-                self.watchers.publish({"event": "update", **self._route(family, key, path)})
+        for event in self._report.events(family, keys):
+            self.watchers.publish(event)
 
 
 def _show_vrf(vrf: Vrf, view: View) -> str:

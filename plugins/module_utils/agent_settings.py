@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent makes of its configuration: the mapper's policy, and what a host may fill. Pure."""
+"""What the agent makes of its configuration: the mapper's policy, and what a host may fill."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterable
 
 from .admission import Admission
+from .agent_config import AgentConfig, StaticRule
 from .bounds import HostMemory
-from .config import AgentConfig, StaticRule
 from .host_policy import EVERY_VRF
 from .journal import about
 from .mapping import MappingRule, Policy

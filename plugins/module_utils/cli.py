@@ -19,10 +19,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from . import journal, show
+from .agent_config import AgentConfig
 from .client import ControlClient, NotReachable, Refused
-from .config import JOURNAL_LIMIT, AgentConfig, JournalConfig, ListenerConfig
+from .config import JOURNAL_LIMIT, JournalConfig
 from .config_file import load_agent, load_listener
 from .fields import ConfigError
+from .listener_config import ListenerConfig
 
 Config = TypeVar("Config", ListenerConfig, AgentConfig)
 FINE, NOT_MIRRORED, USAGE, UNREACHABLE = 0, 1, 2, 3

@@ -13,8 +13,10 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .config import AgentConfig, ListenerConfig, Names, TlsConfig
+from .agent_config import AgentConfig
+from .config import Names, TlsConfig
 from .fields import ConfigError
+from .listener_config import ListenerConfig
 from .routes import PROTOCOLS, TABLES
 
 # Where iproute2 keeps rt_tables and rt_protos; the later wins (the distribution's, then the machine's own).

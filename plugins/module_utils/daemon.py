@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import signal
-import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Callable, Protocol
 
@@ -154,8 +153,3 @@ async def end(task: asyncio.Future[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_AGAIN)
-
-
-def now() -> float:
-    """Seconds on a clock that nobody sets."""
-    return time.monotonic()

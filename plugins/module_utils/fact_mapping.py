@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .links import Link, LinkAddress, Vrf
-from .mapping import INFERENCES, Mapper, MappingRule, Policy, View, address_owners
+from .mapping import INFERENCES, Mapper, MappingRule, Policy
 from .route_items import ItemReader, ItemWriter, LinkNames
 from .routes import (
     FAMILIES,
@@ -26,6 +26,7 @@ from .routes import (
     Route,
     protocol_number,
 )
+from .view import View, address_owners
 
 
 def map_facts(host_routes: Sequence[object], dpu: Mapping[str, Any], policy: Policy) -> dict[str, Any]:

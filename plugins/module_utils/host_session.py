@@ -16,10 +16,10 @@ import errno
 import logging
 import struct
 from collections.abc import Callable, Iterable
+from time import monotonic as now
 from typing import Any
 
 from . import audit, wire
-from .daemon import now
 from .fpm import LONGEST, Deframer, FpmError, frame, frames
 from .guard import Guard, Keys
 from .host_audit import HostAudit
@@ -28,6 +28,7 @@ from .mirror import Mirror
 from .refusal import Refusal
 from .rib import TableKey
 from .routes import AF_INET, AF_INET6, Path, table_name
+from .wire_routes import RouteReader, RouteWriter, with_route_flags
 
 _LOG = logging.getLogger("ynl_mirror.host")
 _READ = 1 << 18
@@ -81,7 +82,7 @@ class HostSession:
         self._confirmed = asyncio.Event()
         self._heard = now()
         self._marked = asyncio.Event()  # the producer marked the end of its replay, so it may be one of ours
-        self._reader = wire.RouteReader()
+        self._reader = RouteReader()
         # What this connection has named so far, by table; None for a table that the mirror knew nothing about before,
         # where everything there is has come from this replay.
         self._named: dict[TableKey, dict[int, Path] | None] = {}
@@ -92,7 +93,7 @@ class HostSession:
         self._moved: dict[int, set[int]] = {}
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._put = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
+        self._put = RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the connection until its end. FpmError or WireError when the peer speaks something else, or nothing."""
@@ -467,7 +468,7 @@ def _overdue(waiting: int) -> str:
 
 def _flagged(message: bytes, flag: int) -> bytes:
     (old,) = struct.unpack_from("=I", message, 24)
-    return wire.with_route_flags(message, old | flag)
+    return with_route_flags(message, old | flag)
 
 
 def _answer_in_place(payload: bytes, starts: list[int]) -> bytes:

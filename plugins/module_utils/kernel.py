@@ -22,6 +22,7 @@ from typing import Callable, Protocol
 from . import plain_links, wire, wire_links
 from .links import Link, LinkAddress, Rule
 from .routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
+from .wire_routes import RouteReader
 
 _LOG = logging.getLogger("ynl_mirror.kernel")
 _SOL_NETLINK = 270
@@ -451,8 +452,8 @@ def read_routes(
     oif: int | None = None,
     dead_hops: bool = False,
 ) -> Iterator[Route]:
-    """The routes of one family, filtered by the kernel. In the kernel's order. *dead_hops*: see wire.decode_route."""
-    reader = wire.RouteReader(dead_hops)
+    """The routes of one family, filtered by the kernel. In the kernel's order. *dead_hops*: see decode_route."""
+    reader = RouteReader(dead_hops)
     for chunk in requests.dump(wire.route_dump_request(family, table, protocol, oif)):
         for message in reader.routes(chunk):
             yield Route(Prefix.from_key(family, message.key), message.path)

@@ -22,6 +22,7 @@ from .journal import about
 from .mirror import Mirror
 from .rib import Entry, Reread, Rib, TableKey, paths_of, winner
 from .routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, table_name
+from .wire_routes import RouteReader
 
 _LOG = logging.getLogger("ynl_mirror.audit")
 #: Dump chunks (of about 600 routes) taken in, and seconds of rest after them: an audit has time.
@@ -189,7 +190,7 @@ class MirrorAudit:
         mirror: Mirror,
         follower: Follower,
         requests: kernel.Requests,
-        reader: wire.RouteReader,
+        reader: RouteReader,
         protocol: int,
         audits: Callable[[], int],
         put_right: Callable[[int, set[int]], None],

@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from time import monotonic as now
 from typing import Any, Callable
 
-from .daemon import now
 from .journal import about
 
 _LOG = logging.getLogger("ynl_mirror.lease")

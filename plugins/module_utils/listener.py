@@ -9,14 +9,16 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
+from time import monotonic as now
 from typing import Any
 
 from . import daemon, kernel, kernel_audit
 from .audit import REPLICA, Tally
 from .changes import describe_path, events
-from .config import ListenerConfig, TlsConfig
+from .config import TlsConfig
 from .follower import Follower
 from .fpm import client_context
+from .listener_config import ListenerConfig
 from .recorder import recorded
 from .reload import LIVE_IN_LISTENER, read_again
 from .replica import Replica
@@ -37,7 +39,7 @@ class Listener:
     def __init__(self, config: ListenerConfig, read: Callable[[], ListenerConfig] | None = None) -> None:
         self._config = config
         self._read = read  # the configuration again, for SIGHUP
-        self._started = daemon.now()
+        self._started = now()
         families = {FAMILIES[name] for name in config.families}
         accept = None if len(families) == len(FAMILIES) else lambda path: path.family in families
         self.rib = Rib(config.tables, accept)
@@ -136,7 +138,7 @@ class Listener:
         return {
             "name": self.name,
             "version": VERSION,
-            "uptime": round(daemon.now() - self._started, 1),
+            "uptime": round(now() - self._started, 1),
             "ready": self.ready(),
             "tables": [table_name(table) for table in self._config.tables],
             "routes": sum(len(table) for table in self.rib.tables.values()),

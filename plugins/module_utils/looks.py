@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import kernel, wire
-from .config import Filters
+from .listener_config import Filters
 from .route_items import LinkNames, to_item
 from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, Route, protocol_name
 from .selection import Selection
+from .wire_routes import RouteMessage, RouteReader
 
 NLM_F_REPLACE, NLM_F_APPEND = 0x100, 0x800  # linux/netlink.h
 BURST = 512
@@ -52,7 +53,7 @@ class Look:
         try:
             with kernel.Requests() as requests:
                 teller = _Teller(requests, self._filters)
-            reader = wire.RouteReader()
+            reader = RouteReader()
             started = time.monotonic()
             count = 0
             for buffer in _notifications(monitor, started + seconds):
@@ -70,7 +71,7 @@ class Look:
         finally:
             monitor.close()
 
-    def _wants(self, message: wire.RouteMessage, teller: _Teller) -> bool:
+    def _wants(self, message: RouteMessage, teller: _Teller) -> bool:
         path = message.path
         if path.table not in self._tables or path.family not in self._families:
             return False
@@ -83,7 +84,7 @@ class _Teller:
     def __init__(self, requests: kernel.Requests, filters: Filters) -> None:
         links = {link.index: link for link in kernel.read_links(requests)}
         self._names = LinkNames({link.name: index for index, link in links.items()})
-        self.selection = Selection(filters, links, wire.RouteReader())
+        self.selection = Selection(filters, links, RouteReader())
 
     def item(self, family: int, key: int, path: Path) -> dict[str, Any]:
         """A route as an item."""
@@ -96,12 +97,12 @@ class _Teller:
             "protocol_name": protocol_name(path.protocol),
         }
 
-    def message(self, message: wire.RouteMessage) -> dict[str, Any]:
+    def message(self, message: RouteMessage) -> dict[str, Any]:
         """The route of an event."""
         return self.item(message.path.family, message.key, message.path)
 
 
-def _event(message: wire.RouteMessage) -> str:
+def _event(message: RouteMessage) -> str:
     """What the kernel says it did."""
     if message.type == wire.RTM_DELROUTE:
         return "deleted"

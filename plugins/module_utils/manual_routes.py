@@ -10,8 +10,9 @@ from typing import Any
 
 from . import kernel, wire
 from .api import ApiError
-from .mapping import View
 from .routes import AF_INET, AF_INET6, PROTO_MANUAL, RT_TABLE_MAIN
+from .view import View
+from .wire_routes import encode_route
 from .ynl import from_ynl, to_ynl
 
 _FAMILIES = (AF_INET, AF_INET6)
@@ -45,6 +46,6 @@ class ManualRoutes:
     def _manual_call(self, route: dict[str, Any], kind: int, flags: int) -> None:
         value = from_ynl(route, PROTO_MANUAL)
         try:
-            self._manual.call(wire.encode_route(value, kind, flags))
+            self._manual.call(encode_route(value, kind, flags))
         except kernel.KernelError as error:
             raise ApiError(409, f"{value.prefix} table {value.path.table}: the kernel says: {error}") from None

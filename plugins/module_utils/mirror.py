@@ -23,6 +23,7 @@ from .mapping import Mapper, Outcome, PathMapper
 from .refusal import Refusal
 from .rib import Rib, TableKey, paths_of
 from .routes import AF_INET, AF_INET6, Path, Prefix
+from .wire_routes import RouteWriter
 
 _LOG = logging.getLogger("ynl_mirror.mirror")
 
@@ -63,9 +64,9 @@ class Mirror:
         self.added = self.replaced = self.deleted = self.failures = 0
         self._host_tables = host_tables
         self._requests = requests
-        self._add = wire.RouteWriter(wire.RTM_NEWROUTE, _CREATE)
-        self._replace = wire.RouteWriter(wire.RTM_NEWROUTE, _REPLACE)
-        self._delete = wire.RouteWriter(wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
+        self._add = RouteWriter(wire.RTM_NEWROUTE, _CREATE)
+        self._replace = RouteWriter(wire.RTM_NEWROUTE, _REPLACE)
+        self._delete = RouteWriter(wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
 
     # -- what the host wants
 

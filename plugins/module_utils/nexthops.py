@@ -146,5 +146,5 @@ class Objects:
             if member.encap and "encap" not in extras:
                 extras.append("encap")
         if len(hops) == 1:
-            hops = [replace(hops[0], weight=1)]  # as wire.decode_route does
+            hops = [replace(hops[0], weight=1)]  # as decode_route does
         return replace(path, nexthops=tuple(hops), extras=tuple(extras)), named

@@ -41,15 +41,8 @@ from .routes import (
     Route,
     RouteKey,
 )
-from .wire import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    NLM_F_REQUEST,
-    RTM_DELROUTE,
-    RTM_NEWROUTE,
-    RouteWriter,
-)
+from .wire import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, RTM_DELROUTE, RTM_NEWROUTE
+from .wire_routes import RouteWriter
 
 ADD, REPLACE, DELETE = "add", "replace", "delete"
 #: Message type and flags that carry out each action.

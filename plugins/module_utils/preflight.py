@@ -10,9 +10,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from .config import AgentConfig, ListenerConfig, PeerAddress, TlsConfig
+from .agent_config import AgentConfig
+from .config import TlsConfig
 from .config_file import read_names
 from .fields import ConfigError
+from .listener_config import ListenerConfig, PeerAddress
 from .preflight_facts import PROBLEM, WARNING, Finding, Task
 from .preflight_judgement import judge, judge_authority, judge_machine
 from .preflight_look import look, look_at_machine

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .config import AgentConfig, ListenerConfig, PeerAddress, TlsConfig
+from .agent_config import AgentConfig
+from .config import TlsConfig
+from .listener_config import ListenerConfig, PeerAddress
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 

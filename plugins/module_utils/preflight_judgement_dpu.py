@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from .config import AgentConfig, PeerAddress
+from .agent_config import AgentConfig
 from .fields import suggestion
+from .listener_config import PeerAddress
 from .preflight_facts import PROBLEM, WARNING, Dpu, Facts, Finding, LinkState, Task, VrfState, either
 from .routes import FAMILY_NAMES, PROTO_MANUAL, PROTOCOLS, protocol_name
 

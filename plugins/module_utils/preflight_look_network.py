@@ -15,13 +15,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from .config import AgentConfig, PeerAddress
+from .agent_config import AgentConfig
 from .config_file import read_names
 from .kernel import Requests, read_addresses, read_links, read_routes, read_rules
 from .links import Link, LinkAddress, Rule, Vrf
-from .mapping import discover_vrfs
+from .listener_config import PeerAddress
 from .preflight_facts import Dpu, Host, LinkState, Place, Port, Reach, Task, VrfState
 from .routes import FAMILIES, FAMILY_NAMES, RTN_UNICAST, RTN_UNREACHABLE
+from .view import discover_vrfs
 
 _LISTENING = "0A"
 _MODULE = "kernel/drivers/net/vrf.ko"

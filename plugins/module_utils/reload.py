@@ -13,10 +13,12 @@ import logging
 import ssl
 from typing import Callable, TypeVar
 
-from .config import AgentConfig, ListenerConfig, TlsConfig
+from .agent_config import AgentConfig
+from .config import TlsConfig
 from .fields import ConfigError
 from .fpm import TlsError
 from .journal import about
+from .listener_config import ListenerConfig
 
 _LOG = logging.getLogger("ynl_mirror.reload")
 Config = TypeVar("Config", AgentConfig, ListenerConfig)

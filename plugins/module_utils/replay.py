@@ -22,12 +22,12 @@ from typing import Any
 
 from . import kernel, wire, wire_links
 from .changes import events
-from .mapping import discover_vrfs
 from .pcapng import Packet, Section, section
 from .replica import Replica
 from .rib import Reading, Reread, Rib
 from .routes import AF_INET6, FAMILIES, FAMILY_NAMES, table_name
 from .version import VERSION
+from .view import discover_vrfs
 
 #: Where a section's comment has the settings; the number is the version of all that is told above.
 _KEY, _FORMAT = "ynl_mirror_journal", 1

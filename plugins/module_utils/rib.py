@@ -20,6 +20,7 @@ from typing import NamedTuple, Union
 
 from . import nexthops, wire
 from .routes import AF_INET, AF_INET6, NextHop, Path
+from .wire_routes import RouteReader
 
 Entry = Union[Path, tuple[Path, ...]]
 TableKey = tuple[int, int]  # (family, table number)
@@ -72,7 +73,7 @@ class Rib:
         self.changed: dict[TableKey, set[int]] = {}
         self.rereads: dict[Reread, None] = {}  # a set that keeps its order
         self.recording = False
-        self.reader = wire.RouteReader()
+        self.reader = RouteReader()
         self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever named, and in which tables
         self.objects = nexthops.Objects()
         self._unresolved: set[TableKey] = set()  # tables with routes whose objects are missing
@@ -349,7 +350,7 @@ def _removed_ipv6(paths: list[Path], alike: list[Path], path: Path) -> Entry | N
         return AMBIGUOUS  # the next hop may have been put there by another owner, whose route this is now
     left: list[NextHop] = [hop for hop in holders[0].nexthops if (hop.gateway, hop.oif) not in gone]
     if len(left) == 1:
-        left = [replace(left[0], weight=1)]  # as wire.decode_route does
+        left = [replace(left[0], weight=1)]  # as decode_route does
     at = paths.index(holders[0])
     paths[at : at + 1] = [holders[0].with_nexthops(*left)] if left else []
     return _entry(paths) if paths else None

@@ -9,11 +9,11 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .config import Filters
 from .host_policy import PrefixRule
 from .links import Link
+from .listener_config import Filters
 from .routes import ROUTE_TYPE_NAMES, Path, Prefix, protocol_name
-from .wire import MAX_TEMPLATES, RouteReader
+from .wire_routes import MAX_TEMPLATES, RouteReader
 
 
 class Selection:

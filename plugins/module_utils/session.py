@@ -17,17 +17,19 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator
+from time import monotonic as now
 from typing import TYPE_CHECKING, Any
 
 from . import audit, wire
-from .config import PeerAddress, TlsConfig
-from .daemon import now
+from .config import TlsConfig
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .journal import about
+from .listener_config import PeerAddress
 from .refusal import Refusal
 from .rib import Entry, TableKey, winner
 from .routes import Path, Prefix
 from .session_audit import Routes, SessionAudit
+from .wire_routes import RouteWriter
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -63,8 +65,8 @@ class Session:
         self._error: str | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._put = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
-        self._drop = wire.RouteWriter(wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
+        self._put = RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
+        self._drop = RouteWriter(wire.RTM_DELROUTE, wire.NLM_F_REQUEST)
         self._audit = SessionAudit(self._prefixes, self._going_out, self._put_again, self._wake.set)
         self._forget()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from .kernel import KernelError, Requests, read_addresses, read_links, read_routes, read_rules
 from .links import Link
-from .mapping import discover_vrfs
 from .route_items import LinkNames, to_item
 from .routes import (
     AF_INET,
@@ -22,6 +21,7 @@ from .routes import (
     Route,
     protocol_name,
 )
+from .view import discover_vrfs
 from .vrf_target import TaskError
 from .wire import WireError
 

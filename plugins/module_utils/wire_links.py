@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Link, address and rule messages -> values.
 
-They are few and seldom, so pyroute2 does the decoding; only routes have a decoder of their own (wire.py).
+They are few and seldom, so pyroute2 does the decoding; only routes have a decoder of their own (wire_routes.py).
 """
 
 from __future__ import annotations

@@ -100,7 +100,9 @@ options:
         type: list
         elements: str
       routes:
-        description: How many of its prefixes are installed at most. The rest waits for room. No limit when left out.
+        description:
+          - How many of its prefixes are installed at most. The rest waits for room. V(2000000) when left out.
+          - It also bounds what the agent remembers of the host, and so the memory that the agent takes.
         type: int
       nexthops:
         description: How many next hops one route may have. No limit when left out.
@@ -325,7 +327,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import service_module
-from ..module_utils.config import AgentConfig
+from ..module_utils.agent_config import AgentConfig
 from ..module_utils.config_file import read_names
 
 OPTIONS = {

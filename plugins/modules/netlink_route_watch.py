@@ -268,10 +268,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import service_module
-from ..module_utils.config import ListenerConfig
 from ..module_utils.config_file import read_names
 from ..module_utils.fields import ConfigError
 from ..module_utils.kernel import KernelError
+from ..module_utils.listener_config import ListenerConfig
 from ..module_utils.looks import Look
 
 FILTERS = {

@@ -20,6 +20,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import encode_route, with_route_flags
 from ansible_collections.ekho.ynl_mirror.tests.support import fpm_peer
 
 GATEWAY, GATEWAY6 = Address.parse("192.168.101.1"), Address.parse("fd00:101::1")
@@ -48,8 +49,8 @@ def route_messages() -> list[bytes]:
     for path in PATHS:
         for text in _PREFIXES[path.family]:
             route = Route(Prefix.parse(text, path.family), path)
-            made.append(wire.encode_route(route, wire.RTM_NEWROUTE, _CREATE))
-        made.append(wire.encode_route(route, wire.RTM_DELROUTE, wire.NLM_F_REQUEST))
+            made.append(encode_route(route, wire.RTM_NEWROUTE, _CREATE))
+        made.append(encode_route(route, wire.RTM_DELROUTE, wire.NLM_F_REQUEST))
     for text in ("192.168.11.0/24", "fd00:11::/64"):
         made += [fpm_peer.route(text, "fd00::9" if ":" in text else "192.168.101.1"), fpm_peer.route(text, kind=25)]
     return made
@@ -83,8 +84,8 @@ def answer_messages() -> list[bytes]:
     """What an agent answers: flagged routes, and why one was refused."""
     made = []
     for message in route_messages()[:12]:
-        made.append(wire.with_route_flags(message, wire.RTM_F_OFFLOAD))
-        refused = wire.with_route_flags(message, wire.RTM_F_OFFLOAD_FAILED)
+        made.append(with_route_flags(message, wire.RTM_F_OFFLOAD))
+        refused = with_route_flags(message, wire.RTM_F_OFFLOAD_FAILED)
         made.append(
             refused + wire.encode_error(message, 95, "unmapped: gateway 192.168.101.9 is no address of the DPU")
         )

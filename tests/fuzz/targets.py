@@ -20,12 +20,12 @@ from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links, wire, wire_links
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import Api
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import Deframer, FpmError, frame
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lpm import Lpm
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
@@ -47,6 +47,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.session import Session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, decode_route, encode_route
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.ynl import from_ynl
 from ansible_collections.ekho.ynl_mirror.tests.fuzz import seeds
 from ansible_collections.ekho.ynl_mirror.tests.support.daemon import Agent
@@ -102,13 +104,13 @@ def _whole_payloads(stream: bytes) -> tuple[list[bytes], str | None]:
 
 def _slow(buffer: bytes, start: int, end: int) -> tuple[int, Path] | None:
     try:
-        prefix, path = wire.decode_route(buffer, start, end)
+        prefix, path = decode_route(buffer, start, end)
     except wire.WireError:
         return None
     return prefix.key, path
 
 
-def _fast(reader: wire.RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
+def _fast(reader: RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
     """The routes that a scan reads; None in the end when it stops at one that is wrong."""
     found: list[tuple[int, Path] | None] = []
     try:
@@ -150,7 +152,7 @@ def route(data: bytes) -> None:
     message = _single(data)
     if message is None:
         return
-    reader = wire.RouteReader()
+    reader = RouteReader()
     for variant in (message, *_variants(message)):
         # Behind the message stands another: what a short cut reads beyond the end would be seen.
         buffer = variant + b"\xff" * 4
@@ -165,7 +167,7 @@ def route(data: bytes) -> None:
     if found is not None:
         _there_and_back(*found)
         for dead in (True, False):
-            wire.decode_route(message, 0, len(message), dead)
+            decode_route(message, 0, len(message), dead)
 
 
 def _expressed(path: Path) -> bool:
@@ -177,8 +179,8 @@ def _expressed(path: Path) -> bool:
 def _there_and_back(key: int, path: Path) -> None:
     prefix = Prefix.from_key(path.family, key)
     for kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
-        written = wire.encode_route(Route(prefix, path), kind, _CREATE)
-        back = wire.decode_route(written, 0, len(written))
+        written = encode_route(Route(prefix, path), kind, _CREATE)
+        back = decode_route(written, 0, len(written))
         if _expressed(path):
             assert back == (prefix, path)
     assert Prefix.parse(str(prefix)) == prefix
@@ -210,7 +212,7 @@ def buffer(data: bytes) -> None:
                 acknowledgements.append((start, end))
     except wire.WireError:
         expected.append(None)
-    reader = wire.RouteReader()
+    reader = RouteReader()
     for _round in range(2):
         assert _fast(reader, data) == expected
     for start, end in acknowledgements:
@@ -356,8 +358,8 @@ class _Posted(Agent):
     def manual_add(self, route: dict[str, Any]) -> None:
         """Encode it."""
         value = from_ynl(route)
-        written = wire.encode_route(value, wire.RTM_NEWROUTE, _CREATE)
-        assert wire.decode_route(written, 0, len(written))[0] == value.prefix
+        written = encode_route(value, wire.RTM_NEWROUTE, _CREATE)
+        assert decode_route(written, 0, len(written))[0] == value.prefix
         super().manual_add(route)
 
     manual_del = manual_add
@@ -424,7 +426,7 @@ def items(data: bytes) -> None:
         assert error.errors
     else:
         for route in found:
-            wire.encode_route(replace(route, path=replace(route.path, table=20)), wire.RTM_NEWROUTE, _CREATE)
+            encode_route(replace(route, path=replace(route.path, table=20)), wire.RTM_NEWROUTE, _CREATE)
             if expressible(route.path):
                 assert ItemReader(links).routes([to_item(route, links)]) == [route]
     try:

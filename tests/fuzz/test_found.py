@@ -19,6 +19,12 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import (
+    MAX_TEMPLATES,
+    RouteReader,
+    RouteWriter,
+    encode_route,
+)
 from ansible_collections.ekho.ynl_mirror.tests.fuzz.seeds import route_messages
 from ansible_collections.ekho.ynl_mirror.tests.fuzz.targets import TARGETS, datagrams
 
@@ -78,35 +84,35 @@ def test_an_input(target: str, data: bytes) -> None:
 
 def test_routes_that_are_all_different_fill_no_memory() -> None:
     """Default routes without a destination, a metric each: no template fits, and yet they are remembered."""
-    reader, table = wire.RouteReader(), wire.attribute(wire.RTA_TABLE, _U32(254))
-    for metric in range(2 * wire.MAX_TEMPLATES):
+    reader, table = RouteReader(), wire.attribute(wire.RTA_TABLE, _U32(254))
+    for metric in range(2 * MAX_TEMPLATES):
         message = _route(_DEFAULT, table, wire.attribute(wire.RTA_PRIORITY, _U32(metric + 1)), _OIF)
         reader.read(message, 0, len(message))
-    assert len(reader._paths) <= wire.MAX_TEMPLATES
+    assert len(reader._paths) <= MAX_TEMPLATES
 
 
 def test_routes_with_thousands_of_next_hops_fill_no_memory() -> None:
-    reader = wire.RouteReader()
+    reader = RouteReader()
     for metric in range(1, 60):
         hops = struct.pack("=HBBi", 8, 0, 0, metric) * 8000
         message = _route(_SLASH_24, _DST, wire.attribute(wire.RTA_MULTIPATH, hops))
         reader.read(message, 0, len(message))
-    assert sum(len(path.nexthops) for path in reader._paths) <= 5 * wire.MAX_TEMPLATES
+    assert sum(len(path.nexthops) for path in reader._paths) <= 5 * MAX_TEMPLATES
     assert sum(map(len, reader._templates)) < 1 << 20
 
 
 def test_a_withdrawal_is_read_by_its_template() -> None:
     """The shortest message that this library writes; each was decoded in full, and pushed the templates out."""
-    reader = wire.RouteReader()
+    reader = RouteReader()
     for number in range(100):
         route = Route(Prefix(AF_INET, number << 8, 24), Path(AF_INET, type=0))
-        message = wire.encode_route(route, wire.RTM_DELROUTE, 0)
+        message = encode_route(route, wire.RTM_DELROUTE, 0)
         assert next(iter(reader.scan(message)))[4:] == (route.prefix.key, route.path)
     assert len(reader._templates) == 1
 
 
 def test_a_path_that_is_long_is_not_kept_by_the_writer() -> None:
-    writer = wire.RouteWriter(wire.RTM_NEWROUTE, 0)
+    writer = RouteWriter(wire.RTM_NEWROUTE, 0)
     hops = tuple(NextHop(Address(AF_INET, number), 2) for number in range(1, 2000))
     writer.message(Prefix.parse("10.0.0.0/8").key, Path(AF_INET, nexthops=hops))
     assert not writer._parts

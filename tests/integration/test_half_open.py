@@ -19,10 +19,12 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frames
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession, serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Address, NextHop, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
 MAIN = 254
@@ -58,7 +60,7 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
         requests = Requests()
     mirror = Mirror(requests, Mapper(View(), Policy(), set()), (MAIN,), Rib(()))
     mirror.host[AF_INET, MAIN] = {BEFORE: PATH}
-    messages = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_CREATE).batch([(NAMED, PATH)])
+    messages = RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_CREATE).batch([(NAMED, PATH)])
 
     async def play() -> HostSession:
         reader, writer = await asyncio.open_connection(sock=ours)

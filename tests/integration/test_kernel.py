@@ -23,6 +23,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, RouteWriter, encode_route
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
 
@@ -36,7 +37,7 @@ def machine(namespaces: NamespaceFactory) -> Namespace:
 
 
 def adds(count: int, path: Path, first: int = 10) -> list[bytes]:
-    writer = wire.RouteWriter(wire.RTM_NEWROUTE, ADD)
+    writer = RouteWriter(wire.RTM_NEWROUTE, ADD)
     return writer.batch([(Prefix(AF_INET, (first << 24) + (n << 8), 24).key, path) for n in range(count)])
 
 
@@ -47,7 +48,7 @@ def link_path(machine: Namespace, **options: object) -> Path:
 
 def heard(monitor: Monitor, seconds: float = 1.0) -> list[tuple[int, str]]:
     """Type and destination of the routes heard until there was silence for a while."""
-    reader = wire.RouteReader()
+    reader = RouteReader()
     out: list[tuple[int, str]] = []
     while select.select([monitor], [], [], seconds)[0]:
         for buffer in monitor.receive(1000):
@@ -147,9 +148,9 @@ def test_what_is_written_is_read_back(machine: Namespace) -> None:
     ]
     routes = [Route(Prefix(AF_INET, (10 + n) << 24, 8), path) for n, path in enumerate(paths)]
     with machine.entered(), Requests() as requests:
-        assert requests.write([wire.encode_route(route, wire.RTM_NEWROUTE, ADD) for route in routes]) == []
+        assert requests.write([encode_route(route, wire.RTM_NEWROUTE, ADD) for route in routes]) == []
         assert set(kernel.read_routes(requests, AF_INET, protocol=121)) == set(routes)
-        assert requests.write([wire.encode_route(route, wire.RTM_DELROUTE, 1) for route in routes]) == []
+        assert requests.write([encode_route(route, wire.RTM_DELROUTE, 1) for route in routes]) == []
         assert list(kernel.read_routes(requests, AF_INET, protocol=121)) == []
 
 

@@ -24,6 +24,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
 
@@ -39,7 +40,7 @@ def machine(namespaces: NamespaceFactory) -> Namespace:
 
 def adds(count: int, *hops: NextHop) -> list[bytes]:
     path = Path(AF_INET, table=10, protocol=121, scope=0 if hops[0].gateway else 253, nexthops=hops)
-    writer = wire.RouteWriter(wire.RTM_NEWROUTE, ADD)
+    writer = RouteWriter(wire.RTM_NEWROUTE, ADD)
     return writer.batch([(Prefix(AF_INET, (10 << 24) + (n << 8), 24).key, path) for n in range(count)])
 
 
@@ -98,7 +99,7 @@ def test_a_dump_that_was_left_in_the_middle_is_not_taken_for_the_next(machine: N
     with machine.entered(), Requests() as requests:
         assert requests.write(adds(COUNT, link(machine))) == []
         other = Path(AF_INET, table=11, protocol=121, scope=253, nexthops=(link(machine),))
-        message = wire.RouteWriter(wire.RTM_NEWROUTE, ADD).batch([(Prefix(AF_INET, 20 << 24, 8).key, other)])
+        message = RouteWriter(wire.RTM_NEWROUTE, ADD).batch([(Prefix(AF_INET, 20 << 24, 8).key, other)])
         for next_one in (lambda: count(requests, 11), lambda: len(requests.write(message)), lambda: count(requests)):
             dump = requests.dump(wire.route_dump_request(AF_INET, 10))
             next(dump)
@@ -138,7 +139,7 @@ def test_the_end_of_a_dump_is_seen_behind_routes_whatever_flags_it_carries() -> 
     """With NLM_F_ACK_TLVS, an end that brings words of the kernel along, it was not, and the next one waited for."""
     family = AF_INET6
     path = Path(family, table=10, protocol=121, nexthops=(NextHop(None, 1),))
-    [route] = wire.RouteWriter(wire.RTM_NEWROUTE, 2).batch([(Prefix(family, 0xFD << 120, 8).key, path)])
+    [route] = RouteWriter(wire.RTM_NEWROUTE, 2).batch([(Prefix(family, 0xFD << 120, 8).key, path)])
     words = wire.attribute(1, b"Interrupted\0")
     for flags in (0, 0x10, 0x20, 0x30):
         for more in (0, wire.NLM_F_ACK_TLVS):

@@ -18,7 +18,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frames
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests, read_addresses, read_links
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
@@ -29,6 +29,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, RouteWriter
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab, until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
@@ -94,7 +96,7 @@ class Dpu:
         found: dict[tuple[int, int], dict[int, Path]] = {}
         for family in (AF_INET, AF_INET6):
             for chunk in self.requests.dump(wire.route_dump_request(family, protocol=121)):
-                for message in wire.RouteReader().routes(chunk):
+                for message in RouteReader().routes(chunk):
                     found.setdefault((family, message.path.table), {})[message.key] = message.path
         scopes = {*found, *mirror.installed}
         return {scope for scope in scopes if mirror.found(*scope, found.get(scope, {}))}
@@ -216,7 +218,7 @@ def test_a_replay_forgets_what_it_does_not_name_installed_or_not(dpu: Dpu) -> No
 
 async def replay(mirror: Mirror, prefixes: list[str]) -> None:
     """One connection of a host that names these prefixes, says that this is all, and leaves."""
-    writer = wire.RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
+    writer = RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
     messages = writer.batch([(Prefix.parse(text).key, HOST[AF_INET]) for text in prefixes])
     ours, theirs = socket.socketpair()
     reader, out = await asyncio.open_connection(sock=ours)

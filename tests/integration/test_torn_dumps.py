@@ -22,6 +22,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Moni
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib, paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET6, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
@@ -60,7 +61,7 @@ def churn(machine: Namespace) -> Iterator[None]:
 
 
 def dumped(requests: Requests) -> set[str]:
-    reader = wire.RouteReader()
+    reader = RouteReader()
     chunks = requests.dump(wire.route_dump_request(*SCOPE))
     return {str(Prefix.from_key(AF_INET6, found.key)) for chunk in chunks for found in reader.routes(chunk)}
 

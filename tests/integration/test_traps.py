@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
@@ -286,7 +287,7 @@ def test_trap_15_routes_that_change_during_a_dump_are_put_right_by_what_queued_u
 
 def test_trap_16_a_strict_dump_has_one_table_and_an_absent_one_is_empty(seen: Followed) -> None:
     seen.after("route add 10.1.0.0/16 via 192.0.2.2", "route add 10.2.0.0/16 via 192.0.2.2 table 100")
-    reader = wire.RouteReader()
+    reader = RouteReader()
 
     def dumped(table: int) -> set[str]:
         chunks = seen.requests.dump(wire.route_dump_request(AF_INET, table))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.route_items import ItemReader, LinkNames
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import encode_route
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import TABLE, Router
 
@@ -74,7 +75,7 @@ def install(router: Router, ours: list[dict[str, Any]], theirs: list[dict[str, A
         names = LinkNames(router.indexes)
         for protocol, group in ((121, ours), (4, theirs)):
             for route in ItemReader(names, TABLE, protocol).routes(group, unique=False):
-                requests.write([wire.encode_route(route, wire.RTM_NEWROUTE, APPEND)])
+                requests.write([encode_route(route, wire.RTM_NEWROUTE, APPEND)])
 
 
 @pytest.mark.timeout(400)  # a failure takes its time to be made small

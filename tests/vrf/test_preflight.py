@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import PeerAddress
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look_network import kernel_vrf, reach
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.preflight import LAST, Findings, look, only

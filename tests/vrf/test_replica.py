@@ -27,10 +27,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
     read_rules,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import discover_vrfs
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import discover_vrfs
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_lab import ends, vrf
 

@@ -44,6 +44,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, RouteWriter
 
 SCOPE = (AF_INET, 254)
 GATEWAY = Address.parse("192.0.2.1")
@@ -105,8 +106,8 @@ def test_other_prefixes_make_another_digest(one: set[int], other: set[int]) -> N
 @pytest.mark.parametrize("path", [BASE, *OTHERS[:7], *OTHERS[8:12], OTHERS[13], OTHERS[14]])
 def test_a_route_has_the_digest_that_it_has_on_the_other_side_of_the_wire(path: Path) -> None:
     (key,) = keys(1)
-    message = wire.RouteWriter(wire.RTM_NEWROUTE, 0).message(key, path)
-    (found,) = wire.RouteReader().routes(message)
+    message = RouteWriter(wire.RTM_NEWROUTE, 0).message(key, path)
+    (found,) = RouteReader().routes(message)
     assert digest([(key, path)]) == digest([(found.key, found.path)])
 
 

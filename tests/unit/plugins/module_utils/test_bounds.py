@@ -10,15 +10,16 @@ import tracemalloc
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.admission import Admission
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.agent_config import AgentConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.audit import Buckets, Digester
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.bounds import ByPath, HostMemory
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import AgentConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_policy import ROUTES
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lpm import Lpm
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy, View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import TableKey
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Address, NextHop, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
 
 SCOPE = (AF_INET, 254)
 DPU = Address.parse("192.168.101.1")

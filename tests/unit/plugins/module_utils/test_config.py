@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import (
-    AgentConfig,
-    ListenerConfig,
-    Names,
-)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.agent_config import AgentConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Names
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config_file import load_agent, load_listener, read_names
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fields import ConfigError
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_policy import PrefixRule
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import ListenerConfig
 
 TLS = {
     "ca": "/etc/ynl-mirror/tls/ca.crt",

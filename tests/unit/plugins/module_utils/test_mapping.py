@@ -5,26 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, LinkAddress, Rule, Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import (
-    INFERENCES,
-    Mapper,
-    MappingRule,
-    Outcome,
-    Policy,
-    View,
-    address_owners,
-    discover_vrfs,
-    own_routes,
-)
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, LinkAddress, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import INFERENCES, Mapper, MappingRule, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,
@@ -40,111 +26,23 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
-    NLM_F_APPEND,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    RTM_NEWROUTE,
-    RouteWriter,
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import address_owners
+from ansible_collections.ekho.ynl_mirror.tests.support.mapping_dpu import (
+    ADDRESSES,
+    LAB,
+    LINKS,
+    THREE_VRFS,
+    VRFS,
+    A,
+    B,
+    C,
+    host,
+    mapped,
+    own,
+    reason,
+    told,
+    view,
 )
-
-A, B, C = 10, 20, 30  # the VRFs' tables
-ETH = {f"eth{number}": number for number in range(1, 7)}
-LINKS = {index: Link(index, name) for name, index in ETH.items()}
-VRFS = (Vrf("a", A, frozenset((1, 3))), Vrf("b", B, frozenset((2, 4))))
-THREE_VRFS = (*VRFS, Vrf("c", C, frozenset((5, 6))))
-ADDRESSES = tuple(
-    LinkAddress(ETH[link], Address.parse(address), length)
-    for link, address, length in (
-        ("eth1", "192.168.101.1", 24),
-        ("eth2", "192.168.102.1", 24),
-        ("eth3", "192.168.11.1", 24),
-        ("eth4", "192.168.12.1", 24),
-        ("eth1", "fd00:101::1", 64),
-        ("eth2", "fd00:102::1", 64),
-        ("eth3", "fd00:11::1", 64),
-        ("eth4", "fd00:12::1", 64),
-        ("eth1", "fe80::101", 64),
-        ("eth1", "fe80::1", 64),
-        ("eth3", "fe80::1", 64),
-        ("eth5", "192.168.103.1", 24),
-    )
-)
-#: (table, prefix, next hops): the lab's DPU, each VRF with a default route to the host.
-LAB = (
-    (A, "192.168.11.0/24", "@3"),
-    (A, "192.168.101.0/24", "@1"),
-    (A, "0.0.0.0/0", "192.168.101.2@1"),
-    (B, "192.168.12.0/24", "@4"),
-    (B, "192.168.102.0/24", "@2"),
-    (B, "0.0.0.0/0", "192.168.102.2@2"),
-    (A, "fd00:11::/64", "@3"),
-    (A, "fd00:101::/64", "@1"),
-    (A, "::/0", "fd00:101::2@1"),
-    (B, "fd00:12::/64", "@4"),
-    (B, "fd00:102::/64", "@2"),
-    (B, "::/0", "fd00:102::2@2"),
-)
-Own = tuple[int, str, str]
-
-
-def hop(text: str) -> NextHop:
-    """``192.0.2.2@3*5``: gateway, link and weight; each but the gateway or the link may be missing."""
-    text, _star, weight = text.partition("*")
-    gateway, _at, oif = text.partition("@")
-    return NextHop(Address.parse(gateway) if gateway else None, int(oif) if oif else None, int(weight or 1))
-
-
-def hops(text: str) -> tuple[NextHop, ...]:
-    return tuple(map(hop, text.split()))
-
-
-def own(table: int, prefix: str, way: str, **fields: object) -> tuple[Prefix, Path]:
-    """A route of the DPU's own; *way* is its next hops."""
-    wanted = Prefix.parse(prefix)
-    path = Path(wanted.family, table, protocol=4, nexthops=hops(way), **fields)  # type: ignore[arg-type]
-    return wanted, path
-
-
-def view(
-    *more: Own,
-    routes: Iterable[Own] = LAB,
-    others: Iterable[tuple[Prefix, Path]] = (),
-    vrfs: tuple[Vrf, ...] = VRFS,
-    links: dict[int, Link] = LINKS,
-) -> View:
-    made = View(vrfs, links, address_owners(ADDRESSES))
-    for prefix, path in (*(own(*route) for route in (*routes, *more)), *others):
-        made.lpm(prefix.family, path.table).set(prefix.key, path)
-    return made
-
-
-def host(prefix: str, way: str, **fields: object) -> tuple[int, Path]:
-    """A route of the host: prefix key and path."""
-    wanted = Prefix.parse(prefix)
-    return wanted.key, Path(wanted.family, nexthops=hops(way), **{"protocol": 4, **fields})  # type: ignore[arg-type]
-
-
-def mapped(prefix: str, way: str, seen: View | None = None, policy: Policy | None = None, **fields: object) -> Outcome:
-    return Mapper(seen or view(), policy or Policy()).map(*host(prefix, way, **fields))
-
-
-def told(outcome: Outcome) -> dict[int, str]:
-    """The outcome in the words of these tests: table -> next hops, a ``!`` behind each that is onlink."""
-    return {
-        table: " ".join(
-            f"{one.gateway or ''}@{one.oif}" + (f"*{one.weight}" if one.weight > 1 else "") + "!" * one.onlink
-            for one in path.nexthops
-        )
-        for table, path in outcome.targets.items()
-    }
-
-
-def reason(outcome: Outcome) -> str:
-    assert not outcome.targets
-    assert outcome.reason
-    return outcome.reason
-
 
 # -- the lab
 
@@ -516,128 +414,3 @@ def test_each_step_is_told() -> None:
         "nexthop: exit dev eth4, known in vrf b",
         "goes into vrf a: every VRF that imports but the source",
     ]
-
-
-# -- the short cut
-
-
-@pytest.mark.parametrize("order", [("nexthop", "prefix", "static"), ("nexthop", "static", "prefix")])
-def test_routes_that_share_a_match_share_no_exit_that_another_inference_found(order: tuple[str, ...]) -> None:
-    # Both match vrf b's default route, which leads back to the host; only the first is known elsewhere.
-    seen = view((A, "10.1.0.0/16", "192.168.11.9@3"))
-    rule = MappingRule("a", "eth3", prefix=Prefix.parse("10.2.0.0/16"))
-    mapper = Mapper(seen, Policy(inference=order, static=(rule,)))
-    assert told(mapper.map(*host("10.1.0.0/16", "192.168.102.1@9"))) == {B: "192.168.11.9@3!"}
-    assert told(mapper.map(*host("10.2.0.0/16", "192.168.102.1@9"))) == {B: "@3"}
-    words = reason(mapper.map(*host("10.3.0.0/16", "192.168.102.1@9")))
-    assert "no VRF has a route of its own to this prefix" in words
-
-
-PLACES = ("0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9", "10.0.0.0/10", "10.192.0.0/10", "10.0.0.0/32")
-WAYS = ("@3", "@4", "192.168.11.9@3", "192.168.12.9@4", "192.168.101.2@1", "192.168.102.2@2", "@4*2 @3", "@77")
-GATEWAYS = ("192.168.101.1", "192.168.102.1", "192.168.103.1", "192.168.99.1", "192.168.11.1")
-KINDS = (1, 1, 1, 1, RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_LOCAL)
-
-
-@st.composite
-def views(draw: st.DrawFn) -> View:
-    others = []
-    for _number in range(draw(st.integers(0, 8))):
-        kind = draw(st.sampled_from(KINDS))
-        way = draw(st.sampled_from(WAYS)) if kind in (1, RTN_LOCAL) else ""
-        others.append(own(draw(st.sampled_from((A, B, C))), draw(st.sampled_from(PLACES)), way, type=kind))
-    down = draw(st.sampled_from((None, None, 3, 4)))
-    links = {index: replace(link, up=index != down) for index, link in LINKS.items()}
-    return view(routes=(), others=others, vrfs=draw(st.sampled_from((VRFS, THREE_VRFS))), links=links)
-
-
-@st.composite
-def policies(draw: st.DrawFn) -> Policy:
-    rule = MappingRule(
-        draw(st.sampled_from(("a", "b", "x"))), "eth3", prefix=Prefix.parse(draw(st.sampled_from(PLACES)))
-    )
-    return Policy(
-        inference=tuple(draw(st.permutations(INFERENCES))[: draw(st.integers(1, 3))]),
-        static=draw(st.sampled_from(((), (rule,)))),
-        imports=draw(st.sampled_from(({}, {"a": ("b",)}, {"a": (), "c": ("b",)}))),
-        host_links=draw(st.sampled_from(((), ("eth4",)))),
-    )
-
-
-routes_of_a_host = st.lists(
-    st.tuples(
-        st.sampled_from(PLACES),
-        st.lists(st.sampled_from(GATEWAYS), min_size=1, max_size=2).map(" ".join),
-        st.sampled_from((0, 0, 0, 16)),
-    ),
-    min_size=1,
-    max_size=12,
-)
-
-
-@settings(max_examples=400)
-@given(views(), policies(), routes_of_a_host)
-def test_the_short_cut_never_differs_from_the_long_way(
-    seen: View, policy: Policy, routes: list[tuple[str, str, int]]
-) -> None:
-    fast, slow = Mapper(seen, policy), Mapper(seen, policy)
-    for prefix, way, tos in routes:
-        key, path = host(prefix, way, tos=tos)
-        assert fast.map(key, path) == slow.trace(key, path), prefix
-        assert fast.host_links == slow.host_links
-        assert fast.learnt == slow.learnt
-
-
-@given(views(), policies(), routes_of_a_host)
-def test_no_target_is_a_source_a_loop_or_a_link_that_is_down(
-    seen: View, policy: Policy, routes: list[tuple[str, str, int]]
-) -> None:
-    mapper = Mapper(seen, policy)
-    for prefix, way, tos in routes:
-        outcome = mapper.map(*host(prefix, way, tos=tos))
-        assert (outcome.reason is None) == bool(outcome.targets)
-        for table, path in outcome.targets.items():
-            assert table == path.table
-            assert table in {vrf.table for vrf in seen.vrfs}
-            assert path.oifs
-            assert not path.oifs & mapper.host_links
-            assert all(seen.links[index].up for index in path.oifs)
-
-
-# -- the view
-
-
-def test_vrf_devices_are_found_with_their_links() -> None:
-    links = {
-        1: Link(1, "lo"),
-        2: Link(2, "b", kind="vrf", vrf_table=20),
-        3: Link(3, "a", kind="vrf", vrf_table=10),
-        4: Link(4, "eth1", master=3),
-        5: Link(5, "eth2", master=2),
-        6: Link(6, "br0", kind="bridge", master=2),
-        7: Link(7, "port", master=6),
-    }
-    assert discover_vrfs(links, (), {}) == (Vrf("b", 20, frozenset((5, 6))), Vrf("a", 10, frozenset((4,))))
-
-
-def test_named_vrfs_have_the_links_that_the_user_or_the_rules_give_them() -> None:
-    rules = [Rule(AF_INET, 1, 10, "eth1"), Rule(AF_INET6, 1, 10, "eth3"), Rule(AF_INET, 2, 20), Rule(AF_INET, 0, 255)]
-    found = discover_vrfs(LINKS, rules, {"a": (10, ()), "b": (20, ("eth2", "eth4", "gone"))})
-    assert found == (Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4))))
-
-
-def test_the_dpus_own_routes_are_its_winners_in_the_vrfs_tables() -> None:
-    rib = Rib([A, 99])
-    writer = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL)
-    append = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND)
-    prefix, best = own(A, "10.0.0.0/8", "@3", metric=5)
-    rib.apply(writer.message(prefix.key, best))
-    rib.apply(writer.message(prefix.key, replace(best, metric=9)))
-    rib.apply(writer.message(prefix.key, replace(best, tos=16)))
-    rib.apply(append.message(prefix.key, best.with_nexthops(NextHop(None, 4))))
-    elsewhere, far = own(99, "10.0.0.0/8", "@4")
-    rib.apply(writer.message(elsewhere.key, far))
-    tables = own_routes(rib, VRFS)
-    assert set(tables) == {(AF_INET, A), (AF_INET6, A), (AF_INET, B), (AF_INET6, B)}
-    assert tables[AF_INET, A].exact(prefix.key) == best
-    assert sum(map(len, tables.values())) == 1

@@ -23,6 +23,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 
 MAIN = 254
 KEY = Prefix.parse("10.1.0.0/16").key
@@ -82,7 +83,7 @@ def test_a_message_that_is_none_is_a_wire_error(broken: bytes) -> None:
 
 
 def route(kind: int = wire.RTM_NEWROUTE, path: Path = ROUTE) -> bytes:
-    return wire.RouteWriter(kind, CREATED).message(KEY, path)
+    return RouteWriter(kind, CREATED).message(KEY, path)
 
 
 def held(replica: Replica) -> tuple[Path, ...]:
@@ -165,7 +166,7 @@ def test_a_blackhole_among_the_members_and_an_encapsulation() -> None:
 def test_an_ipv6_route_gets_hops_alike() -> None:
     replica = Replica(Rib([MAIN]))
     replica.apply(single(4, "fd00:1::2", 3))
-    replica.apply(wire.RouteWriter(wire.RTM_NEWROUTE, CREATED).message(0, Path(AF_INET6, metric=1024, nh_id=4)))
+    replica.apply(RouteWriter(wire.RTM_NEWROUTE, CREATED).message(0, Path(AF_INET6, metric=1024, nh_id=4)))
     assert [path.nexthops for path in paths_of(replica.rib.tables[AF_INET6, MAIN][0])] == [(hop("fd00:1::2", 3),)]
 
 

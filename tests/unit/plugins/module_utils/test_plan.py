@@ -26,6 +26,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import decode_route
 
 OURS, THEIRS = 121, 4
 G1, G2 = Address.parse("192.0.2.1"), Address.parse("192.0.2.2")
@@ -216,7 +217,7 @@ def test_messages_say_what_they_may_overwrite() -> None:
 def test_a_delete_names_owner_type_metric_and_hops() -> None:
     one = route("10.0.0.0/8", NextHop(G1, 2), NextHop(G2, 3, 5), metric=7, tos=8)
     [message] = plan.encode([Operation(DELETE, one)])
-    prefix, path = wire.decode_route(message, 0, len(message))
+    prefix, path = decode_route(message, 0, len(message))
     assert Route(prefix, path) == one
 
 

@@ -12,11 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import (
-    AgentConfig,
-    ListenerConfig,
-    PeerAddress,
-)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.agent_config import AgentConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import ListenerConfig, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_facts import (
     Daemon,
     Dpu,

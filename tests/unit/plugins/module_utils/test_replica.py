@@ -31,11 +31,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
-    RouteWriter,
     WireError,
     attribute,
     request,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
 
 UP, LOWER_UP = 0x1, 0x10000
 OPER_DOWN, OPER_UP = 2, 6

@@ -11,91 +11,35 @@ shows. Random histories of the models must leave the replica equal to the dump, 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of, winner
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
-    AF_INET,
-    AF_INET6,
-    RTNH_F_DEAD,
-    Address,
-    NextHop,
-    Path,
-    Prefix,
-)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, RTNH_F_DEAD, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
-    NLM_F_APPEND,
     NLM_F_CREATE,
-    NLM_F_EXCL,
     NLM_F_REPLACE,
     RTM_DELROUTE,
     RTM_NEWROUTE,
-    RouteWriter,
 )
-
-MAIN = 254
-PREFIX = {AF_INET: Prefix.parse("10.1.0.0/16"), AF_INET6: Prefix.parse("fd10::/32")}
-CREATED = NLM_F_CREATE | NLM_F_EXCL
-APPENDED = NLM_F_CREATE | NLM_F_APPEND
-
-
-def hop(text: str) -> NextHop:
-    """``192.0.2.2@3`` or ``@3``: gateway and link; ``*5`` behind it is the weight."""
-    text, _star, weight = text.partition("*")
-    gateway, _at, oif = text.partition("@")
-    return NextHop(Address.parse(gateway) if gateway else None, int(oif), int(weight or 1))
-
-
-def v4(*hops: str, **fields: object) -> Path:
-    return Path(AF_INET, nexthops=tuple(map(hop, hops)), **fields)  # type: ignore[arg-type]
-
-
-def v6(*hops: str, **fields: object) -> Path:
-    return Path(AF_INET6, nexthops=tuple(map(hop, hops)), **{"metric": 1024, **fields})  # type: ignore[arg-type]
-
-
-def message(kind: int, nlflags: int, path: Path, prefix: Prefix | None = None) -> bytes:
-    return RouteWriter(kind, nlflags).message((prefix or PREFIX[path.family]).key, path)
-
-
-def new(path: Path, nlflags: int = CREATED, prefix: Prefix | None = None) -> bytes:
-    return message(RTM_NEWROUTE, nlflags, path, prefix)
-
-
-def gone(path: Path, prefix: Prefix | None = None) -> bytes:
-    return message(RTM_DELROUTE, 0, path, prefix)
-
-
-def dump_into(rib: Rib, scope: Reread, paths: Iterable[Path]) -> None:
-    """Answer a re-read of the one prefix of these tests."""
-    reading = rib.reading(scope)
-    for path in paths:
-        if path.family == scope.family:
-            reading.feed(new(path, 2))
-    reading.finish()
-
-
-def known(rib: Rib, family: int, table: int = MAIN, prefix: Prefix | None = None) -> tuple[Path, ...]:
-    return paths_of(rib.tables.get((family, table), {}).get((prefix or PREFIX[family]).key))
-
-
-def replica(*paths: Path) -> Rib:
-    """A replica that has read these paths of the one prefix."""
-    rib = Rib([MAIN])
-    for family in (AF_INET, AF_INET6):
-        dump_into(rib, Reread(family, MAIN), paths)
-    rib.recording = True
-    return rib
-
-
-def whole(family: int) -> list[Reread]:
-    return [Reread(family, MAIN)]
-
+from ansible_collections.ekho.ynl_mirror.tests.support.rib import (
+    APPENDED,
+    CREATED,
+    MAIN,
+    PREFIX,
+    dump_into,
+    gone,
+    hop,
+    known,
+    new,
+    replica,
+    v4,
+    v6,
+    whole,
+)
 
 # -- IPv4: entries of one prefix, by tos and metric, in an order that only the kernel knows for certain
 
@@ -331,6 +275,30 @@ def test_a_dump_changes_nothing_before_it_is_complete() -> None:
     assert rib.take_changed() == {(AF_INET, MAIN): {PREFIX[AF_INET].key}}
 
 
+@pytest.mark.parametrize("table", [255, 256, 0xFFFFFFFF])
+def test_tables_beyond_the_byte_of_the_header_are_told_apart(table: int) -> None:
+    rib = Rib([table])
+    rib.apply(new(v4("@3", table=table)))
+    rib.apply(new(v4("@4", table=252)))
+    assert list(rib.tables) == [(AF_INET, table)]
+    assert known(rib, AF_INET, table) == (v4("@3", table=table),)
+
+
+def test_a_multipath_route_whose_every_hop_is_dead_is_passed_over() -> None:
+    # Each hop says so for itself, the route as a whole does not (fib_nexthop_info).
+    packet = bytearray(new(v4("192.0.2.1@3", "198.51.100.1@5")))
+    at = packet.index(bytes.fromhex("c0000201")) - 12
+    for start in (at, at + 16):
+        length, flags, _weight, _oif = struct.unpack_from("=HBBi", packet, start)
+        assert (length, flags) == (16, 0)
+        packet[start + 2] = RTNH_F_DEAD
+    rib = Rib([MAIN])
+    rib.apply(bytes(packet))
+    rib.apply(new(v4("192.0.2.9@4", metric=5)))
+    entry = rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key]
+    assert winner(entry) == v4("192.0.2.9@4", metric=5)
+
+
 # -- models of the kernel: one prefix of the main table
 
 
@@ -500,133 +468,3 @@ def test_events_that_a_dump_already_contains_do_no_harm(kernel: Kernel, data: st
     shadow.catch_up()
     assert known(rib, kernel.family) == tuple(kernel.paths)
     assert shadow.best[kernel.family].get(PREFIX[kernel.family].key) == winner(tuple(kernel.paths))
-
-
-# -- re-reads of one link
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> dict[Prefix, list[Path]]:
-    """The routes of a table as configured: few prefixes, one or more paths each, hops over links 3, 4 and 5."""
-    hops = st.sampled_from(("192.0.2.1@3", "192.0.2.2@3", "@4", "198.51.100.1@5", "203.0.113.1@4"))
-    found: dict[Prefix, list[Path]] = {}
-    for number in range(draw(st.integers(1, 5))):
-        paths = found[Prefix.parse(f"10.{number}.0.0/16")] = []
-        for metric in range(draw(st.integers(1, 2))):
-            chosen = draw(st.lists(hops, min_size=1, max_size=3, unique=True))
-            paths.append(v4(*chosen, metric=metric))
-    return found
-
-
-def seen(table: dict[Prefix, list[Path]], down: set[int]) -> dict[Prefix, list[Path]]:
-    """What a dump shows while some links are down: no route of dead hops alone, and of the others the living hops."""
-    found = {}
-    for prefix, paths in table.items():
-        living = [path.with_nexthops(*(hop for hop in path.nexthops if hop.oif not in down)) for path in paths]
-        found[prefix] = [path for path in living if path.nexthops]
-    return found
-
-
-def read_table(rib: Rib, scope: Reread, configured: dict[Prefix, list[Path]], down: set[int]) -> None:
-    """A dump; with a link, of the routes that were configured over it, even where that hop is dead now."""
-    reading = rib.reading(scope)
-    for prefix, paths in configured.items():
-        for path in paths:
-            if scope.oif is not None and scope.oif not in path.oifs:
-                continue
-            for visible in seen({prefix: [path]}, down)[prefix]:
-                reading.feed(new(visible, 2, prefix))
-    reading.finish()
-
-
-@settings(max_examples=200)
-@given(tables(), st.sets(st.sampled_from((3, 4, 5)), max_size=2), st.sampled_from((3, 4, 5)))
-def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
-    configured: dict[Prefix, list[Path]], down: set[int], link: int
-) -> None:
-    rib = Rib([MAIN])
-    read_table(rib, Reread(AF_INET, MAIN), configured, down)
-    rib.recording = True
-    before = {prefix: winner(known(rib, AF_INET, prefix=prefix)) for prefix in configured}
-    down = down ^ {link}  # goes down or comes up, and no route event tells
-    rib.ask(link)
-    while rib.rereads:
-        for scope in rib.take_rereads():
-            read_table(rib, scope, configured if scope.family == AF_INET else {}, down)
-    expected = seen(configured, down)
-    assert {prefix: known(rib, AF_INET, prefix=prefix) for prefix in configured} == {
-        prefix: tuple(paths) for prefix, paths in expected.items()
-    }
-    after = {prefix: winner(tuple(paths)) for prefix, paths in expected.items()}
-    moved = {prefix.key for prefix in configured if before[prefix] != after[prefix]}
-    assert rib.take_changed().get((AF_INET, MAIN), set()) == moved
-
-
-def test_a_route_that_leaves_a_links_dump_may_still_have_its_other_hops() -> None:
-    # The member of its group that used the link went with it (carrier loss): the dump of the link omits the route.
-    rib = replica()
-    rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key] = v4("192.0.2.1@3", "198.51.100.1@5", nh_id=7)
-    rib.reading(Reread(AF_INET, MAIN, 3)).finish()
-    assert rib.take_rereads() == whole(AF_INET)
-    assert known(rib, AF_INET) != ()
-
-
-def test_a_link_that_is_deleted_takes_the_living_hops_of_its_multipath_routes_along() -> None:
-    # fib_sync_down_dev: a route with a hop over a deleted link goes as a whole, also when that hop was dead before.
-    rib = replica()
-    multipath, other = v4("198.51.100.1@5", dead_links=(3,)), v4("198.51.100.2@5", metric=9)
-    rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key] = (multipath, other)
-    rib.reading(Reread(AF_INET, MAIN, 3)).finish()
-    assert rib.take_rereads() == []
-    assert known(rib, AF_INET) == (other,)
-
-
-def test_a_link_of_many_that_share_a_prefix_is_read_alone() -> None:
-    # fe80::/64 is on each of them, with one metric.
-    links = [v6(f"@{number}", metric=256) for number in range(3, 9)]
-    rib = replica(*links)
-    rib.reading(Reread(AF_INET6, MAIN, 5)).finish()
-    assert known(rib, AF_INET6) == (*links[:2], *links[3:])
-    dump_into(rib, Reread(AF_INET6, MAIN, 6), [links[3]])
-    assert rib.take_rereads() == []
-    dump_into(rib, Reread(AF_INET6, MAIN, 5), [links[2]])  # back, and nobody says before or behind which
-    assert rib.take_rereads() == whole(AF_INET6)
-
-
-def test_a_link_that_goes_down_costs_no_whole_read_where_nothing_stands_beside_its_routes() -> None:
-    rib = Rib([MAIN])
-    table = {Prefix.parse(f"10.{number}.0.0/16"): [v4(f"192.0.2.1@{3 + number % 2}")] for number in range(10)}
-    read_table(rib, Reread(AF_INET, MAIN), table, set())
-    rib.ask(3)
-    (scope, _ipv6) = rib.take_rereads()
-    assert scope == Reread(AF_INET, MAIN, 3)
-    read_table(rib, scope, {}, {3})
-    assert rib.take_rereads() == []
-    assert {path.nexthops for path in map(winner, rib.tables[AF_INET, MAIN].values()) if path} == {
-        (hop("192.0.2.1@4"),)
-    }
-    assert len(rib.tables[AF_INET, MAIN]) == 5
-
-
-@pytest.mark.parametrize("table", [255, 256, 0xFFFFFFFF])
-def test_tables_beyond_the_byte_of_the_header_are_told_apart(table: int) -> None:
-    rib = Rib([table])
-    rib.apply(new(v4("@3", table=table)))
-    rib.apply(new(v4("@4", table=252)))
-    assert list(rib.tables) == [(AF_INET, table)]
-    assert known(rib, AF_INET, table) == (v4("@3", table=table),)
-
-
-def test_a_multipath_route_whose_every_hop_is_dead_is_passed_over() -> None:
-    # Each hop says so for itself, the route as a whole does not (fib_nexthop_info).
-    packet = bytearray(new(v4("192.0.2.1@3", "198.51.100.1@5")))
-    at = packet.index(bytes.fromhex("c0000201")) - 12
-    for start in (at, at + 16):
-        length, flags, _weight, _oif = struct.unpack_from("=HBBi", packet, start)
-        assert (length, flags) == (16, 0)
-        packet[start + 2] = RTNH_F_DEAD
-    rib = Rib([MAIN])
-    rib.apply(bytes(packet))
-    rib.apply(new(v4("192.0.2.9@4", metric=5)))
-    entry = rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key]
-    assert winner(entry) == v4("192.0.2.9@4", metric=5)

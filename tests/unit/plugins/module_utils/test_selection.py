@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,
@@ -24,7 +24,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import RouteReader
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
 
 LINKS = {3: Link(3, "eth1"), 4: Link(4, "eth2")}
 STATIC = Path(AF_INET, protocol=4, nexthops=(NextHop(Address.parse("192.0.2.1"), 3),))

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import Filters, PeerAddress
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Address, NextHop, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
@@ -27,9 +27,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
     RTM_F_OFFLOAD,
     RTM_F_OFFLOAD_FAILED,
     RTM_NEWROUTE,
+    encode_error,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import (
     RouteReader,
     RouteWriter,
-    encode_error,
     with_route_flags,
 )
 
