@@ -9,6 +9,7 @@ the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import ssl
 import struct
@@ -120,6 +121,11 @@ def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
         return tuple(pathlib.Path(path).read_bytes() for path in (tls.ca, tls.crl) if path is not None)
     except OSError as error:
         raise TlsError(f"{error.filename}: {error.strerror}") from None
+
+
+def crl_digest(trust: tuple[bytes, ...]) -> str | None:
+    """What tells the revocation list of a `trust_of` from any other, for /status; None where there is none."""
+    return hashlib.sha256(trust[1]).hexdigest()[:12] if len(trust) > 1 else None
 
 
 def _load_crl(context: ssl.SSLContext, path: str) -> None:
