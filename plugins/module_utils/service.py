@@ -29,7 +29,7 @@ from .routes import PROTO_MANUAL, PROTO_MIRROR
 
 POLL_SECONDS = 0.05
 # Looks for the packages without importing them, which takes a slow machine seconds.
-MISSING = f"import importlib.util as u; print(*[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
+MISSING = f"import importlib.util as u; print('lacks', *[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
 NAMES = f"""\
 # Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
 {PROTO_MIRROR} ynl_mirror
@@ -295,7 +295,10 @@ def _check_interpreter(service: Service) -> None:
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
         raise ServiceError(f"user: {_who(service)} cannot use {service.interpreter}: {said}; {way_out}")
-    missing = [PACKAGES[module] for module in done.stdout.split()]
+    word, *modules = done.stdout.split() or [""]
+    if word != "lacks":
+        raise ServiceError(f"interpreter: {service.interpreter} is no Python; {way_out}")
+    missing = [PACKAGES[module] for module in modules]
     if missing:
         raise ServiceError(
             f"{service.interpreter} lacks the Python packages {', '.join(missing)}; run `{service.interpreter} -m pip "

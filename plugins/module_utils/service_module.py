@@ -37,6 +37,8 @@ TLS: dict[str, Any] = {
         "crl_optional": {"type": "bool", "default": False},
     },
 }
+#: Options whose keys are the user's own.
+_BY_NAME = ("vrfs", "vrf_limits", "imports")
 
 
 def run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options: tuple[str, ...]) -> None:
@@ -61,7 +63,9 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
     if params["state"] in ("started", "restarted"):
         given = {option: params[option] for option in options if params[option] is not None}
         given["tls"] = _tls(params["tls"])
-        config = read({**without_none(given), "control_socket": made.control_socket})
+        # Nothing after a VRF's name is a mistake, which the configuration names, not an option that was left out.
+        named = {name: dict(given[name]) for name in _BY_NAME if name in given and None in given[name].values()}
+        config = read({**without_none(given), **named, "control_socket": made.control_socket})
         if not check:  # a play that is only checked has not deployed them
             check_tls(config.tls)
         outcome = _start(module, made, manager, config.to_dict())
@@ -92,6 +96,8 @@ def _service(params: dict[str, Any], name: str) -> Service:
     """The service of the module's options; relative directories are refused."""
     tls = _tls(params["tls"]) or {}
     directories = {option: params[option] for option in OPTIONS if option.endswith("_dir")}
+    if params["timeout"] <= 0:
+        raise ServiceError(f"timeout: {params['timeout']:g} s are no time to wait; give more than 0")
     for option in [*directories, "interpreter", "rt_protos_dir"]:
         path = params.get(option)
         if path is not None and not os.path.isabs(path):
