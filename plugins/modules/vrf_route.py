@@ -112,8 +112,8 @@ options:
       nexthops:
         description:
           - Several ways to share the traffic (multipath), in the place of O(routes[].gateway) and O(routes[].dev).
-          - Up to 1000. Where one route has more than 233 (IPv6 130), C(ip route) shows neither it nor those behind it in the
-            same table.
+          - Up to 1000. Where a route has more than 233 (IPv6 130), C(ip route) shows neither it nor those behind it in
+            its table.
         type: list
         elements: dict
         suboptions:
