@@ -46,7 +46,7 @@ sys.path.insert(0, str(COLLECTIONS))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
 # Those that take minutes come first, so that the others run beside them; then what is quick and says most.
-LONG = ("lab", "tooling/test_oldest_python.py", "vrf", "tooling/test_molecule.py")
+LONG = ("lab", "tooling/test_oldest_python.py", "tooling/test_molecule.py", "tooling/test_sanity.py", "vrf")
 ORDER = (*LONG, "unit", "tooling/test_lint.py", "integration")
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .entry import winner
 from .links import Link
-from .rib import Rib, TableKey, winner
+from .rib import Rib, TableKey
 from .routes import Path, Prefix, protocol_name, table_name
 
 

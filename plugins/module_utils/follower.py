@@ -5,8 +5,9 @@
 
 Order matters and is all in here. Notifications that wait in the socket while a dump runs are older or newer than
 any part of it, and applying them afterwards in order ends in the right state, because the last word about every
-route comes last. After an overrun that no longer holds - what is queued is older than what was lost - so the
-queue is thrown away before the dump.
+route comes last. Where the order of paths hangs on more than the last word on each, the table is read again when
+such a notification turns up before the socket was found empty after the dump. After an overrun all that no longer
+holds - what is queued is older than what was lost - so the queue is thrown away before the dump.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ _TRIES = 4
 _WAIT = wire.request(wire.RTM_GETLINK, wire.NLM_F_REQUEST | wire.NLM_F_ACK, struct.pack("=BBHiII", 0, 0, 0, 1, 0, 0))
 #: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
+#: A table in doubt is read again after so many times the duration of the last re-reads: routes that never come to rest
+#: must not make the follower do nothing else.
+_REST = 3
 #: Seconds after which the kernel has told what a dump has shown before.
 _LATE = 0.1
 
@@ -65,6 +69,8 @@ class Follower:
         self.rereads = 0
         self.notifications = 0
         self.emptied = 0  # times that the socket was found empty
+        self._read_until = self._read_for = 0.0  # the end and the duration of the last re-reads
+        self._later: asyncio.TimerHandle | None = None
         self.overhear: Callable[[list[bytes]], None] | None = None  # gets what is heard as well
 
     async def load(self) -> None:
@@ -80,8 +86,7 @@ class Follower:
         """Follow until cancelled."""
         loop = asyncio.get_running_loop()
         readable = self._readable = asyncio.Event()
-        if self._overran:
-            readable.set()
+        readable.set()  # for what was told while everything was read
         loop.add_reader(self._monitor.fileno(), readable.set)
         try:
             while True:
@@ -122,17 +127,36 @@ class Follower:
         if len(batch) == _BURST:
             await asyncio.sleep(0)
             return False
+        self._caught_up()
+        empty = not self._overran
         while self._replica.rib.rereads or self._replica.rib.objects.missing:
+            empty = False  # once read, look what was told meanwhile
             await asyncio.sleep(_SETTLE)
             await self._catch_up()
             await self._reread()
             self._on_change()  # which asks for more when a VRF has come that is not read yet
-        return not self._overran
+        return empty
+
+    def _caught_up(self) -> None:
+        """What was queued while tables were read is taken in. Those in doubt are asked for, but not all the time."""
+        rib, loop = self._replica.rib, asyncio.get_running_loop()
+        rib.caught_up()
+        self._requests.caught_up()
+        if not rib.doubted:
+            return
+        pause = self._read_until + _REST * self._read_for - loop.time()
+        if pause <= 0:
+            rib.ask_doubted()
+        elif self._later is None or self._later.when() <= loop.time():
+            self._later = loop.call_later(pause, self.look)
 
     async def _catch_up(self) -> None:
         """Apply what arrived while the flock settled, so that one re-read covers it."""
         try:
-            self._apply(self._monitor.receive(_BURST))
+            batch = self._monitor.receive(_BURST)
+            self._apply(batch)
+            if len(batch) < _BURST:
+                self._caught_up()
         except kernel.Overrun:
             self.overruns += 1
             await self._recover()
@@ -165,13 +189,17 @@ class Follower:
         )
 
     async def _reread(self) -> None:
-        rib = self._replica.rib
+        rib, loop = self._replica.rib, asyncio.get_running_loop()
+        started = loop.time()
         while rib.rereads:
             await kernel.repeated(self._wait)
             for scope in rib.take_rereads():
                 self.rereads += 1
                 await kernel.repeated(partial(self._read, scope))
+            await kernel.repeated(self._wait)  # what a dump has shown may be told a moment later
         await kernel.repeated(self._fetch_objects)
+        self._read_until = loop.time()
+        self._read_for = self._read_until - started
 
     async def _wait(self) -> None:
         for _answer in self._requests.dump(_WAIT):

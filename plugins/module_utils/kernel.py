@@ -125,6 +125,9 @@ class Dumps(WholeDumps, Protocol):
     def torn(self) -> None:
         """The dump before may have missed something: a word for who records them."""
 
+    def caught_up(self) -> None:
+        """All that was told during the dumps before is taken in: another one."""
+
 
 def _open() -> socket.socket:
     try:
@@ -190,6 +193,9 @@ class Requests:
 
     def torn(self) -> None:
         """Nothing: nobody records this one."""
+
+    def caught_up(self) -> None:
+        """Nothing, for the same reason."""
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         """All chunks of a dump, repeated until it came whole and the kernel did not flag it as interrupted."""

@@ -17,10 +17,11 @@ from typing import Callable, Protocol
 
 from . import kernel, wire
 from .audit import MIRRORED, REPLICA, Tally, words
+from .entry import Entry, paths_of, winner
 from .follower import Follower, deletes_ipv6
 from .journal import about
 from .mirror import Mirror
-from .rib import Entry, Reread, Rib, TableKey, paths_of, winner
+from .rib import Reread, Rib, TableKey
 from .routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, table_name
 from .wire_routes import RouteReader
 

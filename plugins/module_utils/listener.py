@@ -17,13 +17,14 @@ from . import daemon, kernel, kernel_audit
 from .audit import REPLICA, Tally
 from .changes import describe_path, events
 from .config import TlsConfig
+from .entry import paths_of, winner
 from .follower import Follower
 from .fpm import TlsError, client_context, crl_digest, trust_of
 from .listener_config import ListenerConfig
 from .recorder import recorded
 from .reload import LIVE_IN_LISTENER, read_again
 from .replica import Replica
-from .rib import Rib, TableKey, paths_of, winner
+from .rib import Rib, TableKey
 from .routes import FAMILIES, FAMILY_NAMES, Path, Prefix, table_name
 from .selection import Selection
 from .session import Session

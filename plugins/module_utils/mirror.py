@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from . import kernel, wire
 from .admission import Admission, Denial
 from .bounds import HostMemory
+from .entry import paths_of
 from .journal import about
 from .mapping import Mapper, Outcome, PathMapper
 from .refusal import Refusal
-from .rib import Rib, TableKey, paths_of
+from .rib import Rib, TableKey
 from .routes import AF_INET, AF_INET6, Path, Prefix
 from .wire_routes import RouteWriter
 

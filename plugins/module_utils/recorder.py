@@ -21,7 +21,7 @@ from typing import Any, Callable
 from . import kernel, pcapng
 from .config import JournalConfig
 from .fields import ConfigError
-from .replay import DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, TORN, NoJournal, header, settings_of
+from .replay import CAUGHT_UP, DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, TORN, NoJournal, header, settings_of
 
 _LOG = logging.getLogger("ynl_mirror")
 
@@ -32,6 +32,7 @@ class Journal:
     def __init__(self, path: str, limit: int, settings: Mapping[str, Any]) -> None:
         self._path = path
         self._limit = limit
+        self._asked = False
         self._fd = _open(path)
         self._size = _end(path, self._fd)
         os.fchmod(self._fd, 0o600)
@@ -40,6 +41,7 @@ class Journal:
 
     def packets(self, interface: int, datagrams: Sequence[bytes]) -> None:
         """Write down *datagrams*, at once: they have to be there when the daemon dies of them."""
+        self._asked = self._asked or interface == REQUESTS
         if self._fd >= 0 and datagrams:
             now = time.time_ns() // 1000
             self._write(b"".join([pcapng.packet(interface, now, datagram) for datagram in datagrams]))
@@ -48,6 +50,12 @@ class Journal:
         """Write down that the follower tells its changes now; with the next packets, which is soon enough."""
         if self._fd >= 0:
             self._held += pcapng.packet(NOTIFICATIONS, time.time_ns() // 1000, TOLD)
+
+    def caught_up(self) -> None:
+        """Write down that all that was told during the requests is taken in; in the same way, once after them."""
+        if self._fd >= 0 and self._asked:
+            self._asked = False
+            self._held += pcapng.packet(REQUESTS, time.time_ns() // 1000, CAUGHT_UP)
 
     def close(self) -> None:
         """Write what is held back, and close."""
@@ -115,6 +123,10 @@ class _Requests:
     def torn(self) -> None:
         self._journal.packets(REQUESTS, (TORN,))
         self._requests.torn()
+
+    def caught_up(self) -> None:
+        self._journal.caught_up()
+        self._requests.caught_up()
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         chunks = self._requests.dump_whole(message)

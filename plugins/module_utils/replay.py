@@ -6,7 +6,8 @@
 A journal is a pcapng file (pcapng.py). Each start of a daemon is a section, whose comment has the settings that a
 replica depends on, and which has two interfaces: what the kernel told by itself, and requests with their answers. What
 is no datagram is said in netlink's own control messages: NLMSG_OVERRUN for lost notifications, NLMSG_DONE behind an
-answer that is whole, and NLMSG_NOOP where the follower told its daemon what has changed.
+answer that is whole, and NLMSG_NOOP where the follower told its daemon what has changed, or, among the requests, had
+taken in all that was told meanwhile.
 
 The journal decides what happens when, not the follower: code that asks for other re-reads than the one that recorded
 can be tried on it too, and the summary tells the difference.
@@ -33,7 +34,7 @@ from .view import discover_vrfs
 _KEY, _FORMAT = "ynl_mirror_journal", 1
 NOTIFICATIONS, REQUESTS = range(2)
 OVERRUN = wire.request(4, 0)  # NLMSG_OVERRUN: data lost; the kernel itself says ENOBUFS
-TOLD = wire.request(wire.NLMSG_NOOP, 0)
+TOLD = CAUGHT_UP = wire.request(wire.NLMSG_NOOP, 0)
 DONE = wire.encode_done()
 #: Behind it when what was heard since says that the dump may have missed routes.
 TORN = wire.request(wire.NLMSG_DONE, wire.NLM_F_DUMP_INTR, bytes(4))
@@ -186,6 +187,10 @@ class Replay:
     def _read(self, data: bytes) -> None:
         self._settle(whole=data != TORN)
         if data == TORN:
+            return
+        if data == CAUGHT_UP:
+            self.replica.rib.caught_up()
+            self.replica.rib.ask_doubted()
             return
         kind, flags = struct.unpack_from("=HH", data, 4)
         if kind == wire.RTM_GETROUTE:

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import audit, wire
 from .config import TlsConfig
+from .entry import Entry, winner
 from .fpm import Deframer, FpmError, TlsError, client_context, frames
 from .journal import about
 from .listener_config import PeerAddress
 from .refusal import Refusal
-from .rib import Entry, TableKey, winner
+from .rib import TableKey
 from .routes import Path, Prefix
 from .session_audit import Routes, SessionAudit
 from .wire_routes import RouteWriter

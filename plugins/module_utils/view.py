@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from .entry import winner
 from .links import Link, LinkAddress, Rule, Vrf
 from .lpm import Lpm
-from .rib import Rib, TableKey, winner
+from .rib import Rib, TableKey
 from .routes import AF_INET, AF_INET6, Address
 
 

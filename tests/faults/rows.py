@@ -19,7 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.client import ControlClient
-from ansible_collections.ekho.ynl_mirror.tests.faults.stage import Row, Stage
+from ansible_collections.ekho.ynl_mirror.tests.faults.stage import Row, Stage, told
+from ansible_collections.ekho.ynl_mirror.tests.faults.wrong_peers import (
+    broken_configuration,
+    garbage,
+    two_listeners,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.faults import (
     FOREIGN,
     Churn,
@@ -435,14 +440,9 @@ def _certificates(stage: Stage) -> None:
             for part in ("certificate", "key"):
                 Path(stage.usual("listener")["tls"][part]).write_bytes(Path(tls[part]).read_bytes())
             stage.listener.signal(signal.SIGHUP)
-            _told(stage.agent, said, reason)
+            told(stage.agent, said, reason)
             churn.some(40)
         _rotate(stage, churn)
-
-
-def _told(daemon: Daemon, said: int, text: str) -> None:
-    """Wait until a daemon has put that into its log, behind the first SAID characters."""
-    until(lambda: text in daemon.log()[said:], True)
 
 
 def _rotate(stage: Stage, churn: Churn) -> None:
@@ -451,12 +451,13 @@ def _rotate(stage: Stage, churn: Churn) -> None:
     for daemon in stage.daemons:
         said = len(daemon.log())
         daemon.signal(signal.SIGHUP)
-        _told(daemon, said, "SIGHUP")
+        told(daemon, said, "SIGHUP")
     churn.some(40)
     stage.connected()
 
 
 _BY_RULES = {"vrfs": {"a": {"table": 10}, "b": {"table": 20}}}
+_TWO_HOSTS = {"hosts": ["ekho-host", "ekho-second"]}
 ROWS = (
     Row("killed", "kill -9 of the agent, the listener, both, at random points under churn", _killed),
     Row("restarted", "each ended and started again as an upgrade does, under churn", _restarted),
@@ -480,4 +481,7 @@ ROWS = (
         "exit-link", "the link that mirrored routes leave by is deleted and made again", _exit_made_again, hitless=False
     ),
     Row("certificates", "new certificates at run time; one that has expired, one of another host", _certificates),
+    Row("configuration", "broken configurations, reloaded, and then the one before", broken_configuration),
+    Row("two-listeners", "another host claims the DPU while the first is there", two_listeners, agent=_TWO_HOSTS),
+    Row("garbage", "peers with the host's own certificate and without speak garbage, then a flood of it", garbage),
 )

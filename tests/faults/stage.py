@@ -170,6 +170,11 @@ class Stage:
         self.synced()
 
 
+def told(daemon: Daemon, said: int, text: str) -> None:
+    """Wait until a daemon has put that into its log, behind the first *said* characters."""
+    until(lambda: text in daemon.log()[said:], True)
+
+
 @contextlib.contextmanager
 def stage(folder: Path, size: Size) -> Iterator[Stage]:
     """A stage for as long as the block lasts."""

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of, winner
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import ROUTE_TYPE_NAMES, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory

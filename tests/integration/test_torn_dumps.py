@@ -17,10 +17,11 @@ from contextlib import contextmanager
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import follower, kernel, wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib, paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET6, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import until

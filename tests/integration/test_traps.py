@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow

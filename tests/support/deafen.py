@@ -40,7 +40,10 @@ def _sockets(pid: int) -> list[tuple[int, str]]:
     """(descriptor, inode) of a process's sockets."""
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
-        target = os.readlink(f"/proc/{pid}/fd/{name}")
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:  # closed since
+            continue
         if target.startswith("socket:["):
             found.append((int(name), target[len("socket:[") : -1]))
     return found

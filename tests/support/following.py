@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of, winner
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
     Monitor,
@@ -28,7 +29,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
     read_rules,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,

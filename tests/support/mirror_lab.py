@@ -129,7 +129,7 @@ class Daemon:
         if self.config.get("tls"):
             self.config["plaintext"] = False
         self._kind = kind
-        self._file = folder / f"{kind}.json"
+        self.file = folder / f"{kind}.json"
         self._log = folder / f"{kind}.log"
         self.process: subprocess.Popen[str] | None = None
         self.client = ControlClient(self.socket)
@@ -139,9 +139,9 @@ class Daemon:
     def start(self) -> Daemon:
         """Start the process (again); it is not ready yet when this returns, see ``ready``."""
         command = {"agent": "agent", "listener": "listen"}[self._kind]
-        self._file.write_text(json.dumps(self.config))
+        self.file.write_text(json.dumps(self.config))
         environment = {**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"], **self.environment}
-        line = (*self.through, *PROGRAM, command, "--config", str(self._file))
+        line = (*self.through, *PROGRAM, command, "--config", str(self.file))
         with self._log.open("a") as log:
             self.process = self.namespace.start(*line, stdout=log, stderr=log, env=environment)
         return self
@@ -176,7 +176,7 @@ class Daemon:
     def reload(self, **changes: Any) -> None:
         """Write the configuration, with changes, and send SIGHUP."""
         self.config.update(changes)
-        self._file.write_text(json.dumps(self.config))
+        self.file.write_text(json.dumps(self.config))
         self.signal(SIGHUP)
 
     def says(self, pattern: str, times: int = 1) -> None:

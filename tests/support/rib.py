@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,
@@ -58,13 +59,15 @@ def gone(path: Path, prefix: Prefix | None = None) -> bytes:
     return message(RTM_DELROUTE, 0, path, prefix)
 
 
-def dump_into(rib: Rib, scope: Reread, paths: Iterable[Path]) -> None:
-    """Answer a re-read of the one prefix of these tests."""
+def dump_into(rib: Rib, scope: Reread, paths: Iterable[Path], caught_up: bool = True) -> None:
+    """Answer a re-read of the one prefix of these tests; *caught_up*: when nothing was told since it was asked for."""
     reading = rib.reading(scope)
     for path in paths:
         if path.family == scope.family:
             reading.feed(new(path, 2))
     reading.finish()
+    if caught_up:
+        rib.caught_up()
 
 
 def known(rib: Rib, family: int, table: int = MAIN, prefix: Prefix | None = None) -> tuple[Path, ...]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links, wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
     Monitor,
@@ -28,7 +29,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import discover_vrfs
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory

@@ -10,9 +10,10 @@ import struct
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils import nexthops, wire
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.nexthops import NexthopObject
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     AF_INET,
     AF_INET6,

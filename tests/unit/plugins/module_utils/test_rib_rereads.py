@@ -8,7 +8,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.rib import (
     MAIN,
