@@ -127,6 +127,8 @@ class AgentReport:
         yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.rounds.audits
         yield from self.tally.counters()
         held = self.guard.number
+        unseen = sum(session.forgotten for session, _task in self.sessions.values())
+        yield "ynl_mirror_refused_unseen", "Routes beyond what is remembered of a host", "gauge", {}, unseen
         yield "ynl_mirror_held_routes", "Withdrawals that the host is to confirm", "gauge", {}, held
 
     # -- its host's routes

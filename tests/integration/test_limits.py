@@ -148,6 +148,7 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
     assert status["installed"] == 10
     assert status["host_routes"] == 2 * 10 + 16384
     assert status["hosts"][0]["forgotten"] == 16600 - status["host_routes"]
+    assert mirror.agent.metric("ynl_mirror_refused_unseen") == 16600 - status["host_routes"]
     mirror.agent.says("names more than is remembered of it, 16404 prefixes and ")
     told = mirror.listener.status()["agents"][0]
     assert (told["offloaded"], told["failed"]) == (10, 16590)
