@@ -15,16 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from .host_policy import EVERY_VRF, HostPolicy, PrefixRule
+from .bounds import ByPath
+from .host_policy import EVERY_VRF, ROUTES, HostPolicy, PrefixRule
 from .links import Vrf
 from .refusal import Refusal
 from .rib import TableKey
 from .routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, Prefix
 
 _FAMILIES = (AF_INET, AF_INET6)
-#: Paths remembered at most: a host may make ever-new ones.
-_MAX_PATHS = 65536
-#: A host with a limit may name so many prefixes beyond twice that: those that wait, and those that are never mapped.
+#: A host may name so many prefixes beyond twice its limit: those that wait, and those that are never mapped.
 _SPARE = 16384
 #: What waits for a place in the host's own limit; VRFs have their table's number, which is never 0.
 _HOST = 0
@@ -62,22 +61,24 @@ class Admission:
         self._by_prefix = bool(policy.prefixes or policy.exclude_prefixes)
         self._prefixes = [_Within(rule) for rule in policy.prefixes]
         self._excluded = [_Within(rule) for rule in policy.exclude_prefixes]
-        self._by_path: dict[Path, str | None] = {}
+        self._by_path: ByPath[str | None] = ByPath()
         self._last: tuple[Path | None, str | None] = (None, None)  # routes come in runs with one path
         self._places: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # prefix keys, where limited
         self._waiting: dict[int, dict[int, dict[int, None]]] = {}  # for what -> family -> prefix keys, oldest first
         self._names: dict[int, str] = {}  # table -> VRF
         self._rooms: dict[int, int] = {}  # table with a limit -> places that are free
         self._installed: Installed = {}
-        #: How many prefixes of the host are remembered at most; None: all.
-        self.memory = None if policy.routes is None else 2 * policy.routes + _SPARE
+        #: How many prefixes of the host are remembered at most.
+        self.memory = max(policy.routes, min(2 * policy.routes + _SPARE, ROUTES))
+        #: Whether the limit may be reached by what is remembered, so that places have to be counted.
+        self.counts = policy.routes < self.memory
         self._words: dict[str, str] = {}  # one object for the same words about a million routes
         self._full = f"over the limit of {policy.routes} routes from {host}"
 
     @property
     def needed(self) -> bool:
-        """Whether any route may be refused; without this nobody has to ask."""
-        return self.policy.restricts or bool(self.vrf_limits)
+        """Whether a route that is remembered may be refused; without this nobody has to ask."""
+        return self.counts or self.policy.restricts or bool(self.vrf_limits)
 
     def fits(self, host: str, policy: HostPolicy, vrf_limits: Mapping[str, int]) -> bool:
         """Whether it was made of these."""
@@ -85,7 +86,7 @@ class Admission:
 
     def reserve(self, family: int, keys: Iterable[int]) -> None:
         """Give places to what is installed already, as far as there are any."""
-        if self.policy.routes is not None:
+        if self.counts:
             self._places[family].update(islice(keys, max(0, self.policy.routes - self._taken())))
 
     def open(self, vrfs: Iterable[Vrf], installed: Installed) -> None:
@@ -111,7 +112,7 @@ class Admission:
             targets, reason = self._of_allowed_vrfs(targets)
         if reason is None and self.policy.nexthops is not None:
             reason = _too_many(max(len(target.nexthops) for target in targets.values()), self.policy.nexthops)
-        if reason is None and self.policy.routes is not None and key not in self._places[family]:
+        if reason is None and self.counts and key not in self._places[family]:
             if self._taken() >= self.policy.routes:
                 self._wait(_HOST, family, key)
                 reason = self._full
@@ -144,15 +145,9 @@ class Admission:
                     found.setdefault(family, []).extend(taken)
         return found
 
-    def may_have_room(self, named: int) -> bool:
-        """Whether the host, of whom NAMED prefixes are remembered, had better tell again those that are not.
-
-        That is so when one of them may get in; and the eighth keeps a host that comes and goes at the border from doing
-        nothing but telling.
-        """
-        if self.memory is None or self.policy.routes is None:
-            return True
-        return named <= self.memory * 7 // 8 and self._taken() < self.policy.routes
+    def may_have_room(self) -> bool:
+        """Whether one more prefix of the host may get in."""
+        return self._taken() < self.policy.routes
 
     def notes(self) -> Iterator[str]:
         """What the policy says of every route, for `explain`."""
@@ -176,15 +171,12 @@ class Admission:
             return self._by_path[path]
         except KeyError:
             pass
-        if len(self._by_path) >= _MAX_PATHS:
-            self._by_path.clear()
         reason = None
         if self.policy.types and path.type not in self.policy.types:
             reason = f"the policy lets {self.host} install no {ROUTE_TYPE_NAMES.get(path.type, path.type)} route"
         elif self.policy.nexthops is not None:
             reason = _too_many(len(path.nexthops), self.policy.nexthops)
-        self._by_path[path] = reason
-        return reason
+        return self._by_path.keep(path, reason)
 
     def _prefix_reason(self, family: int, key: int) -> str | None:
         prefix = Prefix.from_key(family, key)
@@ -246,7 +238,7 @@ class Admission:
 
     def _room(self, cause: int) -> int:
         if cause == _HOST:
-            return (self.policy.routes or 0) - self._taken()
+            return self.policy.routes - self._taken()
         limit = self.limit_of(self._name(cause))
         return 0 if limit is None else limit - self._used(cause)
 

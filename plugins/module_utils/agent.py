@@ -28,7 +28,7 @@ from .agent_report import AgentReport, Rounds
 from .agent_settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
 from .audit import MIRRORED, REPLICA, WIRE, Tally
 from .follower import Follower
-from .fpm import TlsError, identities, server_context, trust_of
+from .fpm import TlsError, crl_digest, identities, server_context, trust_of
 from .guard import PATIENCE, Guard
 from .host_audit import HostAudit
 from .host_session import HostSession, serve
@@ -106,7 +106,7 @@ class Agent(ManualRoutes):
         self._guard = Guard(config.guard_share, config.guard_routes)
         self._report = AgentReport(
             *(self.mirror, self._replica, self._follower, self._monitor, self._lease, self._guard, self._tally),
-            *(self._rounds, self._sessions, self.ready),
+            *(self._rounds, self._sessions, self.ready, lambda: crl_digest(self._trust)),
         )
         self.status, self.counters = self._report.status, self._report.counters
         self.routes, self.explain = self._report.routes, self._report.explain

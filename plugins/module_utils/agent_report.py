@@ -53,6 +53,7 @@ class AgentReport:
     rounds: Rounds
     sessions: Mapping[str, tuple[HostSession, object]]
     ready: Callable[[], bool]
+    crl: Callable[[], str | None]  # the digest of the revocation list in use
     started: float = field(default_factory=now)
 
     @property
@@ -69,6 +70,7 @@ class AgentReport:
             "version": VERSION,
             "uptime": round(now() - self.started, 1),
             "ready": self.ready(),
+            "crl": self.crl(),
             "vrfs": [self._vrf(vrf) for vrf in self._view.vrfs],
             "hosts": [{**session.status(), **limits} for session, _task in self.sessions.values()],
             "lease": self.lease.status(),
@@ -125,6 +127,8 @@ class AgentReport:
         yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.rounds.audits
         yield from self.tally.counters()
         held = self.guard.number
+        unseen = sum(session.forgotten for session, _task in self.sessions.values())
+        yield "ynl_mirror_refused_unseen", "Routes beyond what is remembered of a host", "gauge", {}, unseen
         yield "ynl_mirror_held_routes", "Withdrawals that the host is to confirm", "gauge", {}, held
 
     # -- its host's routes

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from .admission import Admission
 from .agent_config import AgentConfig, StaticRule
+from .bounds import HostMemory
 from .host_policy import EVERY_VRF
 from .journal import about
 from .mapping import MappingRule, Policy
@@ -67,7 +68,10 @@ def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
     if mirror.admission is not None and mirror.admission.fits(host, policy, config.vrf_limits):
         return
     admission = Admission(host, policy, config.vrf_limits)
+    # The limit may be lower than it was.
+    admission.counts = admission.counts or sum(map(len, mirror.host.values())) > policy.routes
     for family in (AF_INET, AF_INET6):
         tables = [routes for (of, _table), routes in mirror.installed.items() if of == family]
         admission.reserve(family, dict.fromkeys(key for routes in tables for key in routes))
-    mirror.admission = admission if admission.needed else None
+    mirror.admission = admission
+    mirror.memory = HostMemory(admission.memory, mirror.host)

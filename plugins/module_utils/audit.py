@@ -17,6 +17,7 @@ from hashlib import blake2b
 from typing import Any, Callable, NamedTuple
 
 from . import wire
+from .bounds import ByPath
 from .rib import TableKey
 from .routes import AF_INET, WIDTH, Path, Prefix
 
@@ -33,7 +34,6 @@ _BODY = struct.Struct(">BBBxIII16s")
 _SLICE = 32768
 #: So many keys that changed since the keys were put into buckets: do it again.
 _STALE = 65536
-_MARKS = 65536
 #: Prefixes that are told by name.
 _TOLD = 8
 
@@ -101,7 +101,7 @@ class Digester:
     """Works out digests, and remembers what stands for each path."""
 
     def __init__(self) -> None:
-        self._marks: dict[Path, bytes] = {}
+        self._marks: ByPath[bytes] = ByPath()
 
     def of(self, family: int, routes: Iterable[tuple[int, Path]]) -> bytes:
         """The digest of (prefix key, path) pairs of one table, in whatever order; each prefix once."""
@@ -114,9 +114,7 @@ class Digester:
             if path is not last:  # routes come in runs with one path
                 last, found = path, marks.get(path)
                 if found is None:
-                    if len(marks) >= _MARKS:
-                        marks.clear()
-                    found = marks[path] = _mark(path)
+                    found = marks.keep(path, _mark(path))
                 mark = found
             parts.append(key.to_bytes(size, "big") + mark)
         parts.sort()
@@ -138,6 +136,7 @@ class Buckets:
         self.number = buckets
         self._keys: list[list[int]] = []
         self._touched: set[int] = set()
+        self._most = 2 * _STALE
 
     def fill(self, keys: list[int]) -> Iterator[None]:
         """Put the table's keys into buckets; yields where others may get a turn. Touches count from the first on."""
@@ -152,6 +151,12 @@ class Buckets:
     def touch(self, keys: Iterable[int]) -> None:
         """These keys changed, or may have."""
         self._touched.update(keys)
+
+    def forget_gone(self, table: Mapping[int, Path]) -> None:
+        """Keys that the table does not have need not be known: whoever brings one back touches it again."""
+        if len(self._touched) > self._most:
+            self._touched = {key for key in self._touched if key in table}
+            self._most = 2 * max(_STALE, len(self._touched))
 
     @property
     def stale(self) -> bool:

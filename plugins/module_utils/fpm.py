@@ -9,6 +9,7 @@ the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure
 
 from __future__ import annotations
 
+import hashlib
 import pathlib
 import ssl
 import struct
@@ -23,7 +24,9 @@ from .wire import chunks
 _HEADER = struct.Struct(">BBH")
 _VERSION = 1
 _NETLINK = 1
-#: Netlink bytes in one frame of ours: well below the 65,531 that the length field allows, above any single message.
+#: Netlink bytes in one frame at most, by its length field.
+LONGEST = 65531
+#: Netlink bytes in one frame of ours, unless a single message is longer.
 _PAYLOAD = 32768
 
 
@@ -38,7 +41,7 @@ def frames(messages: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def frame(payload: bytes) -> bytes:
-    """One frame around whole messages of at most 65,531 bytes."""
+    """One frame around whole messages of at most LONGEST bytes."""
     return _HEADER.pack(_VERSION, _NETLINK, len(payload) + _HEADER.size) + payload
 
 
@@ -118,6 +121,11 @@ def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
         return tuple(pathlib.Path(path).read_bytes() for path in (tls.ca, tls.crl) if path is not None)
     except OSError as error:
         raise TlsError(f"{error.filename}: {error.strerror}") from None
+
+
+def crl_digest(trust: tuple[bytes, ...]) -> str | None:
+    """What tells the revocation list of a `trust_of` from any other, for /status; None where there is none."""
+    return hashlib.sha256(trust[1]).hexdigest()[:12] if len(trust) > 1 else None
 
 
 def _load_crl(context: ssl.SSLContext, path: str) -> None:

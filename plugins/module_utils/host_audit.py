@@ -124,6 +124,7 @@ class HostAudit:
         """The host spoke of these prefixes, by family."""
         if self._buckets is not None:
             self._buckets.touch(touched.get(self._buckets.scope[0], ()))
+            self._buckets.forget_gone(self._host.get(self._buckets.scope, {}))
 
     def take(self, told: Message, named: dict[TableKey, Any], touched: dict[int, set[int]]) -> None:
         """Take in an answer at its place in the stream.

@@ -12,6 +12,8 @@ from typing import Any
 from .fields import ConfigError, Fields, IPNetwork, as_choice, as_integer, as_network, as_text
 from .routes import ROUTE_TYPE_NAMES, ROUTE_TYPES
 
+#: Prefixes that a host may have by default: both families of the Internet's table, and as many again.
+ROUTES = 2_000_000
 #: In `vrf_limits`: each VRF that has no limit of its own there.
 EVERY_VRF = "*"
 _MOST = 2**31 - 1
@@ -55,7 +57,7 @@ class HostPolicy:
     prefixes: tuple[PrefixRule, ...] = ()
     exclude_prefixes: tuple[PrefixRule, ...] = ()
     types: tuple[int, ...] = ()
-    routes: int | None = None
+    routes: int = ROUTES
     nexthops: int | None = None
     withdraw_after: float = 0.0
 
@@ -76,15 +78,15 @@ class HostPolicy:
             prefixes=fields.many("prefixes", PrefixRule.from_text, known["prefixes"]),
             exclude_prefixes=fields.many("exclude_prefixes", PrefixRule.from_text, known["exclude_prefixes"]),
             types=fields.many("types", as_route_type, known["types"]),
-            routes=_limit(fields, "routes", defaults.routes),
+            routes=_limit(fields, "routes", defaults.routes) or ROUTES,
             nexthops=_limit(fields, "nexthops", defaults.nexthops),
             withdraw_after=fields.number("withdraw_after", defaults.withdraw_after, 0, _YEARS),
         )
 
     @property
     def restricts(self) -> bool:
-        """Whether any route may be refused for it."""
-        return bool(self.vrfs or self.prefixes or self.exclude_prefixes or self.types or self.routes or self.nexthops)
+        """Whether any route may be refused for it, however few there are."""
+        return bool(self.vrfs or self.prefixes or self.exclude_prefixes or self.types or self.nexthops)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""

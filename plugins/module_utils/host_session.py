@@ -20,7 +20,7 @@ from time import monotonic as now
 from typing import Any
 
 from . import audit, wire
-from .fpm import Deframer, FpmError, frame, frames
+from .fpm import LONGEST, Deframer, FpmError, frame, frames
 from .guard import Guard, Keys
 from .host_audit import HostAudit
 from .journal import about
@@ -38,6 +38,8 @@ _PATIENCE = 10.0
 _TOLD = 8
 #: Routes answered anew, or looked at, in one go.
 _BATCH = 2048
+#: Bytes of a message that is too long for an answer with it and words about it.
+_LONG = LONGEST - 1024
 _NO_FLAGS = bytes(4)
 _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 
@@ -202,7 +204,8 @@ class HostSession:
         """The host's routes to these prefixes, as messages."""
         tables = [self._mirror.host.get((family, table), {}) for table in self._tables]
         routes = [(key, routes[key]) for routes in tables for key in keys if key in routes]
-        return b"".join(self._put.batch(routes))
+        # A route of thousands of next hops may be longer than it came, and than a frame: it is not answered anew.
+        return b"".join(message for message in self._put.batch(routes) if len(message) <= LONGEST)
 
     async def _write(self, writer: asyncio.StreamWriter, answers: list[bytes]) -> None:
         async with self._writing:  # two tasks write, and StreamWriter.drain() is for one at a time before Python 3.12
@@ -278,7 +281,8 @@ class HostSession:
         named: dict[int, Path] | None = None
         waiting: set[int] | None = None
         keys: set[int] = set()
-        full = self._is_full()
+        memory = self._mirror.memory
+        room, fits = None if memory is None else memory.room(len(payload)), True
         for kind, _flags, start, end, key, path in self._reader.scan(payload):
             if path is None:
                 self._heed(payload, start, end, kind, touched)
@@ -291,12 +295,19 @@ class HostSession:
                 last = path
                 routes, named, waiting = self._tables_of(path)
                 keys = touched.setdefault(path.family, set())
+                fits = memory is None or memory.fits(path, now())
                 if payload[start + 24 : start + 28] != _NO_FLAGS:
                     starts = None
-            if full and kind == wire.RTM_NEWROUTE and key not in routes:
-                self.forgotten += 1
-                starts = None
-                continue
+            if (room is not None or not fits) and kind == wire.RTM_NEWROUTE:
+                new = key not in routes
+                if not fits or (new and not room):
+                    starts = None
+                    self._pass_over()
+                    if not new:
+                        _forget(key, keys, routes, named, waiting)
+                    continue
+                if room is not None:
+                    room -= new
             keys.add(key)
             if kind == wire.RTM_NEWROUTE:
                 routes[key] = path
@@ -332,18 +343,19 @@ class HostSession:
             self._audit.partial = bool(self.forgotten)
             self._audit.take(told, self._named, touched)
 
-    def _is_full(self) -> bool:
-        """Whether the host has named as many prefixes as are remembered of it."""
-        admission = self._mirror.admission
-        if admission is None or admission.memory is None:
-            return False
-        return sum(map(len, self._mirror.host.values())) >= admission.memory
+    def _pass_over(self) -> None:
+        """A route is refused unseen, for there is no room to remember it."""
+        if not self.forgotten:
+            text = f"names more than is remembered of it, {self._mirror.memory}; the rest is refused"
+            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
+        self.forgotten += 1
 
     def _recall(self) -> None:
         """Have the host tell all once more, when there is room for what was not remembered."""
-        admission = self._mirror.admission
-        named = sum(map(len, self._mirror.host.values())) if self.forgotten and self.replayed else 0
-        if self.forgotten and self.replayed and (admission is None or admission.may_have_room(named)):
+        if not self.forgotten or not self.replayed:
+            return
+        admission, memory = self._mirror.admission, self._mirror.memory
+        if (admission is None or admission.may_have_room()) and (memory is None or memory.may_have_room(now())):
             raise FpmError("there is room again for routes that were refused unseen: the host has to tell them again")
 
     def _control(self, kind: int) -> None:
@@ -371,13 +383,15 @@ class HostSession:
             if path.table not in self._tables:
                 refusal = Refusal("unmapped", f"table {table_name(path.table)} is not among the agent's host_tables")
             elif self.forgotten and key not in self._mirror.host.get((path.family, path.table), ()):
-                refusal = Refusal("failed", f"over the limit, and over what the agent remembers of {self.name}")
+                refusal = Refusal("failed", f"over what the agent remembers of {self.name}: {self._mirror.memory}")
             if refusal is None:
                 answers.append(_flagged(message, wire.RTM_F_OFFLOAD))
             else:
                 # What every producer understands (FRR reads the flag), and why in words for those that ask.
                 answers.append(_flagged(message, wire.RTM_F_OFFLOAD_FAILED))
-                answers.append(wire.encode_error(message, errno.EOPNOTSUPP, str(refusal)))
+                # What is refused names the whole route, unless that would be too long for a frame.
+                subject = message if len(message) < _LONG else self._put.message(key, Path(path.family, path.table))
+                answers.append(wire.encode_error(subject, errno.EOPNOTSUPP, str(refusal)))
         return answers
 
     async def _end_of_replay(self, why: str) -> None:
@@ -432,6 +446,18 @@ class HostSession:
             "replay": "complete" if self.replayed else "under way",
             "audited": "no" if self._audit is None else self._audit.status(),
         }
+
+
+def _forget(
+    key: int, touched: set[int], routes: dict[int, Path], named: dict[int, Path] | None, waiting: set[int] | None
+) -> None:
+    """Its route is another one now, for which there is no room."""
+    touched.add(key)
+    del routes[key]
+    if named is not None:
+        named.pop(key, None)
+    if waiting:
+        waiting.discard(key)
 
 
 def _overdue(waiting: int) -> str:

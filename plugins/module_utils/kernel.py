@@ -164,6 +164,9 @@ class Requests:
         self.port: int = self._sock.getsockname()[0]
         self._seq = 0
         self._dumping = False  # a dump was begun and not read to its end
+        # The kernel makes a dump's parts as large as the largest recv() before, 32 KiB at most, and a page at first.
+        # Where a route of many next hops does not fit, the dump ends there, and without an error. So read something.
+        self._write_batch((), 0)
 
     def close(self) -> None:
         """Close the socket."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
@@ -18,7 +19,7 @@ from .changes import describe_path, events
 from .config import TlsConfig
 from .entry import paths_of, winner
 from .follower import Follower
-from .fpm import client_context
+from .fpm import TlsError, client_context, crl_digest, trust_of
 from .listener_config import ListenerConfig
 from .recorder import recorded
 from .reload import LIVE_IN_LISTENER, read_again
@@ -54,6 +55,8 @@ class Listener:
         self.selection = self._select()
         self.watchers = daemon.Watchers()
         self.subscribe = self.watchers.subscribe
+        self._trust: tuple[bytes, ...] = ()
+        self._read_trust()
         self._sessions = [Session(self, agent, config.tls) for agent in config.agents]
         if config.plaintext:
             _LOG.warning("plaintext: routes travel unencrypted and nobody's identity is checked")
@@ -123,10 +126,15 @@ class Listener:
         if found is None:
             return
         self._config, _context = found
+        self._read_trust()
         self.selection = self._select()
         _LOG.info("SIGHUP: certificates are read again and all sessions connect anew")
         for session in self._sessions:
             session.restart(self._config.tls)
+
+    def _read_trust(self) -> None:
+        with contextlib.suppress(TlsError):  # which each session tells
+            self._trust = trust_of(self._config.tls)
 
     # -- what api.py asks
 
@@ -141,6 +149,7 @@ class Listener:
             "version": VERSION,
             "uptime": round(now() - self._started, 1),
             "ready": self.ready(),
+            "crl": crl_digest(self._trust),
             "tables": [table_name(table) for table in self._config.tables],
             "routes": sum(len(table) for table in self.rib.tables.values()),
             "notifications": self._follower.notifications,

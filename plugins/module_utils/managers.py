@@ -47,6 +47,7 @@ class Service:
     interpreter: str
     user: str | None = None
     certificates: tuple[str, ...] = ()
+    crl: str | None = None  # which a running daemon reads again
     names_dir: str | None = None  # of iproute2, for the names of our protocol numbers
 
     @property
@@ -86,6 +87,9 @@ class Manager(Protocol):
 
     def start(self, digest: str) -> None:
         """Start the service, or start it again, without waiting for it to be ready."""
+
+    def reload(self) -> None:
+        """Have the running daemon read configuration and certificates again (SIGHUP), without waiting for it."""
 
     def stop(self) -> None:
         """Stop the service; returns when it has ended."""
@@ -170,6 +174,14 @@ class Supervised:
             except OSError as error:
                 raise ServiceError(f"{command[0]} cannot be started: {error.strerror}") from None
 
+    def reload(self) -> None:
+        """By the supervisor, which passes it on."""
+        self._log_start = os.path.getsize(self.log_file)
+        pid = self.pid()
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
+
     def stop(self) -> None:
         """SIGTERM to the supervisor, which stops the daemon; SIGKILL when it takes too long."""
         pid = self.pid()
@@ -247,6 +259,11 @@ class Systemd:
         _run("systemctl", "reset-failed", self._unit, check=False)
         _run("systemctl", "start", "--no-block", self._unit)
 
+    def reload(self) -> None:
+        """By its ExecReload."""
+        self._since = str(int(time.time()))
+        _run("systemctl", "reload", self._unit)
+
     def stop(self) -> None:
         """Stop it now and at boot."""
         if os.path.exists(self._path):
@@ -282,7 +299,7 @@ class Systemd:
             runtime_dir=service.runtime_dir,
             reads=[
                 *(service.config_dir, service.lib_dir, service.bin_dir),
-                *(service.interpreter, *service.certificates),
+                *(service.interpreter, *service.certificates, *([service.crl] if service.crl else [])),
             ],
             stop_seconds=STOP_SECONDS,
         )

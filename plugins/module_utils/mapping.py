@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .bounds import ByPath
 from .links import Vrf
 from .lpm import Lpm
 from .routes import (
@@ -50,8 +51,9 @@ from .routes import (
 from .view import View
 
 INFERENCES = ("nexthop", "prefix", "static")
-#: Paths remembered at most: a host may make ever-new ones.
-_MAX_RULES = 65536
+#: Outcomes remembered at most, for all paths, and gateways: a host may make ever-new ones.
+_MAX_OUTCOMES = 1 << 19
+_MAX_GATEWAYS = 65536
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
 #: What the kernel takes for a next hop's weight at most (rtnh_hops is a byte, and one less).
 _MAX_WEIGHT = 256
@@ -130,7 +132,7 @@ class PathMapper:
         self._otherwise: dict[int, Outcome] = {}
 
     def forget(self) -> None:
-        """A link to the host was learnt: what was found may be wrong."""
+        """What was found may be wrong, as a link to the host was learnt, or is too much."""
         self._by_nexthop.clear()
         self._otherwise.clear()
 
@@ -146,6 +148,7 @@ class PathMapper:
         outcome = self._otherwise.get(match) if shared else None
         if outcome is None:
             outcome = self._mapper.trace(key, self._path)
+            self._mapper.count_outcome()
             if outcome.targets and self._mapper.found_by_nexthop(key, self._path):
                 self._by_nexthop[match] = outcome
             elif shared:
@@ -170,8 +173,9 @@ class Mapper:
         for gateway in self.gateways:
             self.host_links.update(view.owners.get(gateway, ()))
         self._prefix_rules = [rule.prefix for rule in policy.static if rule.prefix is not None]
-        self._rules: dict[Path, PathMapper] = {}
-        self._paths: dict[Path, Path] = {}
+        self._rules: ByPath[PathMapper] = ByPath()
+        self._paths: ByPath[Path] = ByPath()
+        self._outcomes = 0
 
     def map(self, key: int, path: Path) -> Outcome:
         """What becomes of the host route with this prefix key and path. Equal paths come back as one object."""
@@ -181,10 +185,17 @@ class Mapper:
         """What becomes of the host routes with this path; good for as long as the mapper is."""
         rule = self._rules.get(path)
         if rule is None:
-            if len(self._rules) >= _MAX_RULES:
-                self._rules.clear()
-            rule = self._rules[path] = PathMapper(self, path, self._prepare(path))
+            rule = self._rules.keep(path, PathMapper(self, path, self._prepare(path)))
         return rule
+
+    def count_outcome(self) -> None:
+        """One more is to be remembered; when there are too many, all others are forgotten."""
+        self._outcomes += 1
+        if self._outcomes > _MAX_OUTCOMES:
+            self._outcomes = 0
+            for rule in self._rules.values():
+                rule.forget()
+            self._rules.clear()
 
     def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
         """The same without short cuts, telling each step to *note*."""
@@ -218,6 +229,9 @@ class Mapper:
     def _learn(self, path: Path) -> None:
         for hop in path.nexthops:
             if hop.gateway is not None and hop.gateway not in self.gateways:
+                if len(self.gateways) >= max(_MAX_GATEWAYS, 2 * len(self.view.owners)):
+                    # Those that a route still has are learnt again when the DPU gets such an address.
+                    self.gateways.intersection_update(self.view.owners)
                 self.gateways.add(hop.gateway)
                 new = set(self.view.owners.get(hop.gateway, ())) - self.host_links
                 if new:
@@ -377,7 +391,8 @@ class Mapper:
         )
 
     def _intern(self, path: Path) -> Path:
-        return self._paths.setdefault(path, path)
+        found = self._paths.get(path)
+        return self._paths.keep(path, path) if found is None else found
 
     # -- words
 

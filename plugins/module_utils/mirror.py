@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from . import kernel, wire
 from .admission import Admission, Denial
+from .bounds import HostMemory
 from .entry import paths_of
 from .journal import about
 from .mapping import Mapper, Outcome, PathMapper
@@ -51,6 +52,7 @@ class Mirror:
     def __init__(self, requests: kernel.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.mapper = mapper
         self.admission: Admission | None = None  # None lets in whatever the host names
+        self.memory: HostMemory | None = None  # how much of it is remembered; None: all
         self._others = others  # the DPU's routes that are not the mirror's
         self.host: dict[TableKey, dict[int, Path]] = {}
         self.installed: dict[TableKey, dict[int, Path]] = {}
@@ -114,7 +116,7 @@ class Mirror:
         tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
         single = self.host.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
         refused = self.refused[family]
-        admission = self.admission
+        admission = self.admission if self.admission is not None and self.admission.needed else None
         if admission is not None:
             admission.open(self.mapper.view.vrfs, self.installed)
         last: Path | None = None

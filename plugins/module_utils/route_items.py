@@ -43,6 +43,8 @@ _U32 = 0xFFFFFFFF
 _LARGEST_MTU = 65520
 #: RFC 791 and RFC 8200 section 5.
 _SMALLEST_MTU = {AF_INET: 68, AF_INET6: 1280}
+#: A dump ends, without an error, before a route that does not fit into 32 KiB; a next hop takes 32 bytes at most.
+_MOST_HOPS = 1000
 #: How many links an error lists at most.
 _SHOWN = 20
 
@@ -281,7 +283,7 @@ class ItemReader:
             given["gateway"] = gateway = _address(fields["gateway"], "gateway")
             if family == AF_INET6 and gateway.family != family:
                 raise ItemError(f"gateway {gateway} is an IPv4 address, the destination is IPv6")
-            if gateway.value == 0:
+            if gateway.value == 0 or _is_for_many(gateway):
                 raise ItemError(f"gateway {gateway} is no machine's address; for a route to a link give dev alone")
         if "dev" in fields:
             given["oif"] = self._links.index(str(fields["dev"]))
@@ -292,14 +294,21 @@ class ItemReader:
     def _nexthops(self, value: object, family: int) -> tuple[NextHop, ...]:
         if not isinstance(value, list) or not value:
             raise ItemError("nexthops: expected a list of at least one next hop, each with gateway, dev or both")
+        if len(value) > _MOST_HOPS:
+            raise ItemError(
+                f"nexthops: {len(value)} of them are too many; the kernel lists no route with many more than "
+                f"{_MOST_HOPS}, nor those behind it, so give {_MOST_HOPS} at most"
+            )
         hops: list[NextHop] = []
+        seen: set[tuple[Address | None, int | None]] = set()
         for number, fields in enumerate(value):
             try:
                 hop = self._nexthop(fields, family)
-                if any((hop.gateway, hop.oif) == (other.gateway, other.oif) for other in hops):
+                if (hop.gateway, hop.oif) in seen:
                     raise ItemError("the same gateway and dev as one before; give it once, with a weight")
             except ItemError as error:
                 raise ItemError(f"nexthops[{number}]: {error}") from None
+            seen.add((hop.gateway, hop.oif))
             hops.append(hop)
         return (
             tuple(hops) if len(hops) > 1 else (replace(hops[0], weight=1),)
@@ -337,6 +346,13 @@ def _refuse_beside_nexthops(rest: Mapping[str, Any]) -> None:
     for name in ("gateway", "dev", "onlink"):
         if name in rest:
             raise ItemError(f"{name} stands beside nexthops; move it into nexthops")
+
+
+def _is_for_many(address: Address) -> bool:
+    """Whether it is a multicast address, or 255.255.255.255."""
+    if address.family == AF_INET6:
+        return address.value >> 120 == 0xFF
+    return address.value >> 28 == 0xE or address.value == _U32
 
 
 def _check_hop(hop: NextHop, where: str) -> None:

@@ -101,6 +101,14 @@ RTNH_F_LINKDOWN = 16
 IPV6_DEFAULT_METRIC = 1024
 
 
+def _refuse_zone(text: str) -> None:
+    """ValueError for ``fe80::1%eth0``: where an address stands, the link has a place of its own."""
+    address, found, rest = text.partition("%")
+    if found:
+        length = "".join(rest.partition("/")[1:])
+        raise ValueError(f"{text!r} names a link; write {address}{length}, and the link by itself (dev)")
+
+
 class Address(NamedTuple):
     """An IP address: family and value as an integer, so that prefix arithmetic is a shift."""
 
@@ -110,6 +118,7 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read an address; ValueError with the offending text when it is none."""
+        _refuse_zone(text)
         try:
             address = ipaddress.ip_address(text.strip())
         except ValueError:
@@ -174,6 +183,7 @@ class Prefix(NamedTuple):
         plain = _plain_ipv4_prefix(text)
         if plain is not None and family in (None, AF_INET):
             return cls(AF_INET, *plain)
+        _refuse_zone(text)
         try:
             interface = ipaddress.ip_interface(text)
         except ValueError:

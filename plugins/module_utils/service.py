@@ -29,7 +29,7 @@ from .routes import PROTO_MANUAL, PROTO_MIRROR
 
 POLL_SECONDS = 0.05
 # Looks for the packages without importing them, which takes a slow machine seconds.
-MISSING = f"import importlib.util as u; print(*[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
+MISSING = f"import importlib.util as u; print('lacks', *[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
 NAMES = f"""\
 # Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
 {PROTO_MIRROR} ynl_mirror
@@ -48,12 +48,24 @@ class Wanted:
     @property
     def config_text(self) -> str:
         """The configuration file."""
-        return json.dumps(self.config, indent=2) + "\n"
+        return _config_text(self.config)
+
+    @property
+    def crl(self) -> str | None:
+        """The digest of the revocation list, as the daemon tells of the one that it uses; None without one."""
+        if self.service.crl is None:
+            return None
+        try:
+            with open(self.service.crl, "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()[:12]
+        except FileNotFoundError:  # not there yet, when a first run is only checked
+            return None
 
     @property
     def digest(self) -> str:
         """Twelve digits that change with anything that asks for a restart."""
-        parts = (self.program.digest, self.program.launcher, self.config_text, str(self.service.user))
+        settled = _config_text(_without_crl(self.config))
+        parts = (self.program.digest, self.program.launcher, settled, str(self.service.user))
         digest = hashlib.sha256("\0".join(parts).encode())
         for path in self.service.certificates:
             # not there yet, when a first run is only checked
@@ -96,14 +108,17 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
     outcome.actions.extend(f"make {path}" for path in missing)
     if not deploy.is_deployed(wanted.program, service.lib_dir, service.bin_dir):
         outcome.actions.append(f"deploy {service.lib_dir} ({wanted.program.digest})")
-    outcome.note_file(service.config_file, wanted.config_text)
+    settled = _settled(_read(service.config_file)) == _settled(wanted.config_text)
+    rewritten = outcome.note_file(service.config_file, wanted.config_text)
     definition = manager.definition(wanted.digest)
     if definition is not None:
         outcome.note_file(*definition)
     # After a deployment in any case: what it found may be what the daemon was started with.
-    if restart or outcome.changed or digest_of_process(manager.pid()) != wanted.digest:
-        outcome.actions.append(f"start the {service.name}")
-    start = outcome.changed
+    more = len(outcome.actions) > (1 if rewritten and settled else 0)
+    start = restart or more or digest_of_process(manager.pid()) != wanted.digest
+    reload = not start and (rewritten or _used_crl(service) != wanted.crl)
+    if start or reload:
+        outcome.actions.append(f"{'start' if start else 'reload'} the {service.name}")
     if service.names_file:
         outcome.note_file(service.names_file, NAMES)
     if outcome.changed and not check:
@@ -115,6 +130,8 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
         deploy.write_file(service.config_file, wanted.config_text, 0o644)
         if start:
             manager.start(wanted.digest)
+        elif reload:
+            manager.reload()
     return outcome
 
 
@@ -173,6 +190,18 @@ def wait_ready(service: Service, manager: Manager, seconds: float) -> None:
     )
 
 
+def wait_reloaded(wanted: Wanted, manager: Manager, seconds: float) -> None:
+    """Return once the daemon, which is ready, uses the revocation list; ServiceError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while _used_crl(wanted.service) != wanted.crl:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"the {wanted.service.name} does not use the revocation list {wanted.service.crl or '(none)'} after "
+                f"{seconds:g} s (option timeout), and goes on with what it had. {_log_end(manager)}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
 def describe(service: Service, manager: Manager) -> dict[str, Any]:
     """What the module returns about the service now; `status` is None when the daemon does not answer."""
     status: dict[str, Any] | None = None
@@ -194,6 +223,35 @@ def describe(service: Service, manager: Manager) -> dict[str, Any]:
             "log_file": getattr(manager, "log_file", None),
         },
     }
+
+
+def _used_crl(service: Service) -> str | None:
+    """The digest of the revocation list that the daemon uses; "" when it does not say."""
+    try:
+        status = ControlClient(service.control_socket, seconds=5.0).get("/status")
+    except (NotReachable, Refused):
+        return ""
+    return None if status.get("crl") is None else str(status["crl"])
+
+
+def _config_text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2) + "\n"
+
+
+def _without_crl(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration less what a running daemon is told by SIGHUP."""
+    tls = config.get("tls")
+    if not tls:
+        return config
+    return {**config, "tls": {name: path for name, path in tls.items() if name != "crl"}}
+
+
+def _settled(text: str | None) -> Mapping[str, Any] | None:
+    """The configuration of a file's text, likewise; None when it is none."""
+    try:
+        return _without_crl(json.loads(text or ""))
+    except (ValueError, AttributeError):
+        return None
 
 
 def _directories(service: Service, manager: Manager) -> list[str]:
@@ -237,7 +295,10 @@ def _check_interpreter(service: Service) -> None:
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
         raise ServiceError(f"user: {_who(service)} cannot use {service.interpreter}: {said}; {way_out}")
-    missing = [PACKAGES[module] for module in done.stdout.split()]
+    word, *modules = done.stdout.split() or [""]
+    if word != "lacks":
+        raise ServiceError(f"interpreter: {service.interpreter} is no Python; {way_out}")
+    missing = [PACKAGES[module] for module in modules]
     if missing:
         raise ServiceError(
             f"{service.interpreter} lacks the Python packages {', '.join(missing)}; run `{service.interpreter} -m pip "

@@ -34,8 +34,11 @@ TLS: dict[str, Any] = {
         "certificate": {"type": "path", "required": True},
         "key": {"type": "path", "required": True, "no_log": False},  # a path
         "crl": {"type": "path"},
+        "crl_optional": {"type": "bool", "default": False},
     },
 }
+#: Options whose keys are the user's own.
+_BY_NAME = ("vrfs", "vrf_limits", "imports")
 
 
 def run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options: tuple[str, ...]) -> None:
@@ -59,7 +62,10 @@ def _run(module: Any, name: str, read: Callable[[dict[str, Any]], Any], options:
     manager = choose(made, params["service_manager"])
     if params["state"] in ("started", "restarted"):
         given = {option: params[option] for option in options if params[option] is not None}
-        config = read({**without_none(given), "control_socket": made.control_socket})
+        given["tls"] = _tls(params["tls"])
+        # Nothing after a VRF's name is a mistake, which the configuration names, not an option that was left out.
+        named = {name: dict(given[name]) for name in _BY_NAME if name in given and None in given[name].values()}
+        config = read({**without_none(given), **named, "control_socket": made.control_socket})
         if not check:  # a play that is only checked has not deployed them
             check_tls(config.tls)
         outcome = _start(module, made, manager, config.to_dict())
@@ -82,12 +88,16 @@ def _start(module: Any, made: Service, manager: Manager, config: dict[str, Any])
     outcome = service.ensure_running(wanted, manager, restart=restart, check=module.check_mode)
     if not module.check_mode:
         service.wait_ready(made, manager, module.params["timeout"])
+        service.wait_reloaded(wanted, manager, module.params["timeout"])
     return outcome
 
 
 def _service(params: dict[str, Any], name: str) -> Service:
     """The service of the module's options; relative directories are refused."""
+    tls = _tls(params["tls"]) or {}
     directories = {option: params[option] for option in OPTIONS if option.endswith("_dir")}
+    if params["timeout"] <= 0:
+        raise ServiceError(f"timeout: {params['timeout']:g} s are no time to wait; give more than 0")
     for option in [*directories, "interpreter", "rt_protos_dir"]:
         path = params.get(option)
         if path is not None and not os.path.isabs(path):
@@ -96,10 +106,21 @@ def _service(params: dict[str, Any], name: str) -> Service:
         name=name,
         user=params["user"],
         interpreter=params["interpreter"] or sys.executable,
-        certificates=tuple(path for path in (params["tls"] or {}).values() if path is not None),
+        certificates=tuple(tls[name] for name in ("ca", "certificate", "key") if name in tls),
+        crl=tls.get("crl"),
         names_dir=params.get("rt_protos_dir"),
         **directories,
     )
+
+
+def _tls(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The daemon's `tls`, which has a revocation list that is optional only where there is one."""
+    if given is None:
+        return None
+    tls = {name: path for name, path in given.items() if name != "crl_optional" and path is not None}
+    if given["crl_optional"] and "crl" in tls and not os.path.exists(tls["crl"]):
+        del tls["crl"]
+    return tls
 
 
 def without_none(value: Any) -> Any:

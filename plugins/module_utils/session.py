@@ -46,6 +46,8 @@ _BATCH = 2048
 #: A replay goes out in this many strides, see spread().
 _STRIDES = 1024
 _READ = 1 << 18
+#: Characters of a reason that are kept; an agent may send 64 KiB for every route.
+_LONGEST_REASON = 1000
 _OFFLOADED = struct.pack("=I", wire.RTM_F_OFFLOAD)
 
 
@@ -334,8 +336,8 @@ class Session:
             if kind == wire.RTM_NEWROUTE and path is not None:
                 if path is not last:  # answers come in runs with one path
                     last, scope = path, (path.family, path.table)
-                    unanswered = self._unanswered.setdefault(scope, {})
-                    refused = self.refused.setdefault(scope, {})
+                    unanswered = self._unanswered.get(scope, {})  # an agent may name tables that it was told nothing of
+                    refused = self.refused.get(scope, {})
                 sent = unanswered.get(key)
                 if sent is path and not refused and not watched and payload[start + 24 : start + 28] == _OFFLOADED:
                     del unanswered[key]
@@ -362,7 +364,7 @@ class Session:
         return best is not None and self._listener.selection.path(best) == path
 
     def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:
-        refused = self.refused[scope]
+        refused = self.refused.setdefault(scope, {})
         if rtflags & wire.RTM_F_OFFLOAD_FAILED:
             refused[key] = Refusal("failed", "the agent gave no reason")
         else:
@@ -374,7 +376,7 @@ class Session:
         key, path = self._listener.rib.reader.read(error.request, 0, len(error.request))
         scope = (path.family, path.table)
         if key in self.refused.get(scope, {}):
-            self.refused[scope][key] = Refusal.parse(error.text or f"error {error.errno}")
+            self.refused[scope][key] = Refusal.parse((error.text or f"error {error.errno}")[:_LONGEST_REASON])
             self._tell(scope, key)
 
     def _tell(self, scope: TableKey, key: int) -> None:

@@ -137,9 +137,7 @@ class _Live:
         failed = [self._conflict(asked, conflict) for conflict in made.conflicts]
         before = self._owned(have, asked)
         if failed and not self.task.continue_on_error:
-            made.operations.clear()
-            result = self._result(made, _Done(), before, before, failed)
-            result["stats"]["skipped"] = len(asked.want) - made.unchanged - len(failed)
+            result = self._result(made, _Done(skipped=len(made.operations)), before, before, failed)
             raise TaskError(self._first(failed, "nothing was changed"), **result)
         if self.task.check:
             done = _Done(operations=made.operations)
@@ -281,14 +279,17 @@ class _Live:
             else "give yours another metric, or remove that one first"
         )
         text = f"protocol {name} holds it ({self.lines.line(holder)}) and keeps it; {advice}"
-        return self._failure(asked, Operation(DELETE if deleting else ADD, conflict.route), errno.EEXIST, text)
+        return self._failed(asked, Operation(DELETE if deleting else ADD, conflict.route), errno.EEXIST, text)
 
     def _failure(self, asked: _Asked, operation: Operation, number: int, text: str) -> dict[str, Any]:
+        return self._failed(asked, operation, number, text + _advice(number, text, operation))
+
+    def _failed(self, asked: _Asked, operation: Operation, number: int, text: str) -> dict[str, Any]:
         return {
             "index": _index(asked, operation),
             "route": self.items.items([operation.route])[0],
             "errno": number,
-            "error": text + _ADVICE.get(number, ""),
+            "error": text,
             "action": operation.action,
         }
 
@@ -328,14 +329,23 @@ class _Live:
         }
 
 
-_NO_WAY = "; nothing says which link the gateway is on: name dev, and set onlink if no address there covers it"
 #: What to do about an errno whose text alone leaves one guessing.
 _ADVICE = {
-    errno.ENETUNREACH: _NO_WAY,
-    errno.EHOSTUNREACH: _NO_WAY,
     errno.EPERM: "; changing routes takes root: set become: true",
     errno.ENETDOWN: "; the link is down: set it up first",
+    errno.EEXIST: "; somebody else has made one just now, or the kernel shows it to nobody: run the task again",
 }
+
+
+def _advice(number: int, text: str, operation: Operation) -> str:
+    """The way out of a refusal of the kernel."""
+    if number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        if all(hop.oif is not None for hop in operation.route.path.nexthops):
+            return "; no address of that link covers the gateway: set onlink, or name another dev"
+        return "; nothing says which link the gateway is on: name dev, and set onlink if no address there covers it"
+    if number == errno.EINVAL and ("prefsrc" in text or "source address" in text):
+        return "; src has to be an address of this machine, and of this VRF"
+    return _ADVICE.get(number, "")
 
 
 def _index(asked: _Asked, operation: Operation) -> int | None:

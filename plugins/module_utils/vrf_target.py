@@ -63,6 +63,9 @@ def resolve(vrf: str | None, table_name: object, links: Sequence[Link] | None) -
 def owner(protocol: object) -> int:
     """The number of the owning protocol."""
     try:
-        return read_names().protocol(protocol, "protocol")
+        number = read_names().protocol(protocol, "protocol")
     except ConfigError as error:
         raise TaskError(str(error)) from None
+    if number == 0:  # to the kernel it means everybody's, where it is asked to delete
+        raise TaskError(f"protocol: {protocol} is nobody's number; take one from 4 to 255, such as 121 or static")
+    return number

@@ -64,7 +64,12 @@ options:
         description:
           - Certificates that the authorities have revoked, PEM, a list (CRL) of each authority. Peers with one of them
             are refused. So are all peers once a list is out of date.
+          - A daemon that runs reads a list again, or one that is new, without being started again.
         type: path
+      crl_optional:
+        description: Go without O(tls.crl) where there is no such file, instead of failing.
+        type: bool
+        default: false
   plaintext:
     description: Plain TCP, for a trusted network, or for FRR's zebra, which knows nothing else.
     type: bool
@@ -100,7 +105,9 @@ options:
         type: list
         elements: str
       routes:
-        description: How many of its prefixes are installed at most. The rest waits for room. No limit when left out.
+        description:
+          - How many of its prefixes are installed at most. The rest waits for room. V(2000000) when left out.
+          - It also bounds what the agent remembers of the host, and so the memory that the agent takes.
         type: int
       nexthops:
         description: How many next hops one route may have. No limit when left out.

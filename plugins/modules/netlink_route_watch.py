@@ -106,7 +106,12 @@ options:
         description:
           - Certificates that the authorities have revoked, PEM, a list (CRL) of each authority. Peers with one of them
             are refused. So are all peers once a list is out of date.
+          - A daemon that runs reads a list again, or one that is new, without being started again.
         type: path
+      crl_optional:
+        description: Go without O(tls.crl) where there is no such file, instead of failing.
+        type: bool
+        default: false
   plaintext:
     description: Plain TCP, for a trusted network.
     type: bool

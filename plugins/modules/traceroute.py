@@ -162,6 +162,7 @@ ARGUMENTS = {
 }
 FLAGS = {"auto": [], "ipv4": ["-4"], "ipv6": ["-6"], "udp": [], "icmp": ["-I"], "tcp": ["-T"]}
 HINTS = {
+    "connect: Invalid argument": "an address that starts with fe80 needs its link, as in fe80::1%eth0",
     "Network is unreachable": "this host has no route to it",
     "No route to host": "this host's routing table says that it is unreachable",
     "Permission denied": "this host's routing table prohibits it",
@@ -183,7 +184,7 @@ def main() -> None:
             module.fail_json(msg=f"{name} is {options[name]}; it must be {lowest} to {highest}")
     if options["wait"] <= 0:
         module.fail_json(msg=f"wait is {options['wait']:g}; it must be more than 0 seconds")
-    if options["dest"].startswith("-"):
+    if not options["dest"].strip() or options["dest"].startswith("-"):
         module.fail_json(msg=f"dest is {options['dest']!r}, which is no address or name")
     command = [find_program(module), *arguments(options)]
     code, out, complaint = module.run_command(command, environ_update={"LC_ALL": "C"})

@@ -112,6 +112,8 @@ options:
       nexthops:
         description:
           - Several ways to share the traffic (multipath), in the place of O(routes[].gateway) and O(routes[].dev).
+          - Up to 1000. Where a route has more than 233 (IPv6 130), C(ip route) shows neither it nor those behind it in
+            its table.
         type: list
         elements: dict
         suboptions:
@@ -397,6 +399,7 @@ errors:
 
 import gc
 import json
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -442,6 +445,8 @@ ARGUMENTS = {
 
 def read_file(path: str) -> list[Any]:
     """The list in a JSON file of this machine; TaskError when there is none."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise TaskError(f"routes_file: {path} is no plain file; name the one that holds the list")
     try:
         with open(path, "rb") as file:
             routes = json.load(file)
@@ -451,8 +456,10 @@ def read_file(path: str) -> list[Any]:
         ) from None
     except ValueError as error:
         raise TaskError(f"routes_file: {path} is no JSON: {error}") from None
+    except RecursionError:
+        raise TaskError(f"routes_file: {path} is nested too deeply; a list of routes is wanted") from None
     if not isinstance(routes, list):
-        raise TaskError(f"routes_file: {path} has no list of routes in it")
+        raise TaskError(f'routes_file: {path} has no list of routes in it, such as [{{"dst": ...}}, ...]')
     return routes
 
 

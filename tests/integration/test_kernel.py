@@ -154,6 +154,26 @@ def test_what_is_written_is_read_back(machine: Namespace) -> None:
         assert list(kernel.read_routes(requests, AF_INET, protocol=121)) == []
 
 
+@pytest.mark.parametrize(
+    ("family", "dst", "gateway"), [(AF_INET, "10.0.0.0/8", "203.0.0.1"), (AF_INET6, "fd09::/16", "fd05::1")]
+)
+def test_the_first_dump_of_a_socket_shows_a_route_of_500_next_hops_and_those_behind_it(
+    machine: Namespace, family: int, dst: str, gateway: str
+) -> None:
+    index = machine.ip_json("link show eth1")[0]["ifindex"]
+    first = Address.parse(gateway)
+    hops = tuple(NextHop(Address(family, first.value + n), index, 1, True) for n in range(500))
+    wide = Path(family, table=10, protocol=121, nexthops=hops)
+    behind = Prefix.parse("11.0.0.0/8" if family == AF_INET else "fd0a::/16")
+    with machine.entered(), Requests() as requests:
+        narrow = Path(family, table=10, protocol=121, nexthops=(NextHop(None, index),))
+        for route in (Route(Prefix.parse(dst), wide), Route(behind, narrow)):
+            requests.call(encode_route(route, wire.RTM_NEWROUTE, ADD))
+    with machine.entered(), Requests() as requests:
+        found = list(kernel.read_routes(requests, family, 10))
+    assert [(str(route.prefix), len(route.path.nexthops)) for route in found] == [(dst, 500), (str(behind), 1)]
+
+
 def test_links_addresses_and_rules(machine: Namespace) -> None:
     machine.ip("link set eth2 down")
     machine.ip("rule add iif eth1 lookup 10 priority 1000")

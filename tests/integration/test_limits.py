@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import DONE, Producer, route
+from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import DONE, RTM_DELROUTE, Producer, route, wide_route
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
     NOTHING,
     OFFLOADED,
@@ -146,8 +146,10 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
     )
     status = mirror.agent.status()
     assert status["installed"] == 10
-    assert 0 <= status["host_routes"] - (2 * 10 + 16384) < 100  # a frame is taken whole
+    assert status["host_routes"] == 2 * 10 + 16384
     assert status["hosts"][0]["forgotten"] == 16600 - status["host_routes"]
+    assert mirror.agent.metric("ynl_mirror_refused_unseen") == 16600 - status["host_routes"]
+    mirror.agent.says("names more than is remembered of it, 16404 prefixes and ")
     told = mirror.listener.status()["agents"][0]
     assert (told["offloaded"], told["failed"]) == (10, 16590)
     # All that is remembered goes: the rest gets in.
@@ -158,6 +160,30 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
     mirror.agent.says("there is room again for routes that were refused unseen")
     until(lambda: len(lab.mirrored()["b"]), 10)
     until(lambda: mirror.listener.status()["agents"][0]["failed"], len(rest) - 10)
+
+
+def test_paths_of_thousands_of_next_hops_fill_no_memory_and_get_in_when_there_is_room(lab: MirrorLab) -> None:
+    lab.dpu.ip("route add 10.0.0.0/8 dev eth3 table 10")
+    agent = lab.agent(hosts=[{"name": HOST, "routes": 40}]).ready()
+    prefixes = [f"10.0.{number}.0/24" for number in range(40)]
+    with Producer(lab.host) as producer:
+        producer.send(*(route(prefix, "192.168.101.1") for prefix in prefixes), DONE)
+        producer.take(40)
+        for number, prefix in enumerate(prefixes):  # 163,600 next hops, where 69,652 are remembered
+            producer.send(wide_route(prefix, "192.168.101.1", 4090, metric=number))
+            producer.take(1 if number < 17 else 2)
+        until(lambda: agent.status()["hosts"][0].get("forgotten"), 40 - 17)
+        until(lambda: agent.status()["host_routes"], 17)
+        # Where a route leads that is not remembered nobody knows, so none stays.
+        until(lambda: lab.mirrored()["b"], sorted(f"{prefix} dev eth3" for prefix in prefixes[:17]))
+        agent.says("names more than is remembered of it, 16464 prefixes and 69652 next hops of different paths")
+        producer.send(*(route(prefix, kind=RTM_DELROUTE) for prefix in prefixes[:17]))
+        producer.closed()
+    agent.says("there is room again for routes that were refused unseen")
+    with Producer(lab.host) as producer:
+        producer.send(*(route(prefix, "192.168.101.1") for prefix in prefixes), DONE)
+        until(lambda: len(lab.mirrored()["b"]), 40)
+        assert "forgotten" not in agent.status()["hosts"][0]
 
 
 # -- leases

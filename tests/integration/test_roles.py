@@ -56,8 +56,13 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def play(self, *options: str, roles: Sequence[str] = ROLES, **variables: Any) -> dict[str, Any]:
-        """Apply the roles; the sum of the play, and with it `output` and the `results` of its tasks, by their names."""
+    def play(
+        self, *options: str, roles: Sequence[str | tuple[str, dict[str, str]]] = ROLES, **variables: Any
+    ) -> dict[str, Any]:
+        """Apply the roles, some with variables of their own.
+
+        The sum of the play, and with it `output` and the `results` of its tasks, by their names.
+        """
         given = {
             "ansible_python_interpreter": PYTHON,
             "mirror_certificates_ca_dir": str(self.certificates),
@@ -73,7 +78,11 @@ class Machine:
             "mirror_listener_agents": [{"address": "127.0.0.1", "server_name": "localhost"}],
             **variables,
         }
-        tasks = [{"ansible.builtin.include_role": {"name": f"ekho.ynl_mirror.{role}"}, "name": role} for role in roles]
+        named = [(role, {}) if isinstance(role, str) else role for role in roles]
+        tasks = [
+            {"ansible.builtin.include_role": {"name": f"ekho.ynl_mirror.{role}"}, "name": role, "vars": own}
+            for role, own in named
+        ]
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": given, "tasks": tasks}
         (self._root / "play.json").write_text(json.dumps([play]))
         done = self._system.run(
@@ -217,3 +226,31 @@ def test_other_packages_make_another_environment_and_no_route_is_lost(machine: M
     machine.sh("kill $(cat /run/monitor)")
     assert "Deleted 192.0.2.0/24" not in machine.sh("cat /run/seen")
     assert machine.play(**given, mirror_common_python_packages=[*PACKAGES, "hello"])["changed"] == 0
+
+
+def test_a_revoked_host_is_refused_without_a_restart_until_it_gets_another_key(machine: Machine) -> None:
+    folder = "/etc/ynl-mirror/host-tls"
+    host = {"mirror_certificates_name": "ekho-host", "mirror_certificates_dir": folder}
+    host["mirror_listener_certificates_dir"] = folder
+    roles = [("mirror_certificates", {}), ("dpu_agent", {}), ("mirror_certificates", host), ("mirror_listener", host)]
+    given: dict[str, Any] = {"roles": roles, "dpu_agent_hosts": ["ekho-host"]}
+    connected = "ynl-mirror status --socket agent --json | tr -d ' \"' | tr , '\\n' | sed -n /^replay:/p"
+    machine.play(**given)
+    machine.until(connected, "replay:complete")
+    machine.sh("ip monitor route > /run/seen 2>&1 & echo $! > /run/monitor")
+    pid = machine.sh("systemctl show --value -p MainPID ynl-mirror-agent")
+
+    revoked = {**given, "roles": roles[:2], "mirror_certificates_revoked": ["ekho-host"]}
+    announced = machine.play("--check", **revoked)["results"][TO_AGENT]["actions"]
+    done = machine.play(**revoked)["results"][TO_AGENT]["actions"]
+    assert announced == done == ["write /etc/ynl-mirror/agent.json", "reload the agent"]
+    machine.until("journalctl -u ynl-mirror-agent -o cat --no-pager", "certificate revoked")
+    assert "192.0.2.0/24 dev x1" in machine.sh("ip route show table 20")
+
+    again = machine.play(**given)["results"]  # off the list, so it gets a new key; what was revoked stays so
+    assert again[TO_AGENT]["actions"] == []
+    machine.until(connected, "replay:complete")
+    assert "ca.crl" in machine.sh("cat /etc/ynl-mirror/agent.json")
+    assert machine.sh("systemctl show --value -p MainPID ynl-mirror-agent") == pid
+    machine.sh("kill $(cat /run/monitor)")
+    assert "Deleted 192.0.2.0/24" not in machine.sh("cat /run/seen")

@@ -22,6 +22,7 @@ import pytest
 import uvicorn
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.supervise import start_time
+from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
 pytestmark = pytest.mark.controller
@@ -259,13 +260,41 @@ def test_a_daemon_that_cannot_start_fails_with_the_end_of_its_log(machine: Machi
     assert "ddress already in use" in result["msg"]
 
 
+def test_a_revocation_list_is_read_without_a_restart_or_told_to_be_none(machine: Machine, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    tls = {**authority.issue("dpu"), "crl": str(tmp_path / "ca" / "crl.pem"), "crl_optional": True}
+    first = machine.agent(plaintext=False, tls=tls)
+    assert first["status"]["crl"] is None
+    authority.revoke()
+    second = machine.agent(plaintext=False, tls=tls)
+    assert second["actions"] == [f"write {machine.root}/config/agent.json", "reload the agent"]
+    authority.issue("host")
+    authority.revoke("host")
+    third = machine.agent(plaintext=False, tls=tls)
+    assert third["actions"] == ["reload the agent"]
+    assert len({None, second["status"]["crl"], third["status"]["crl"]}) == 3
+    assert not machine.agent(plaintext=False, tls=tls)["changed"]
+    Path(tls["crl"]).write_text("nonsense")
+    told = machine.agent(plaintext=False, tls=tls, timeout=1, fails=True)["msg"]
+    assert f"the agent does not use the revocation list {tls['crl']} after 1 s" in told
+    assert "is no revocation list in PEM form" in told
+    authority.revoke("host")
+    last = machine.agent(plaintext=False, tls=tls)
+    assert last["service"]["pid"] == first["service"]["pid"]
+    assert last["status"]["uptime"] >= third["status"]["uptime"]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         ({"plaintext": False}, "tls: missing; give ca, certificate and key, or set plaintext"),
         ({"vrfs": {"a": {"table": 10, "link": []}}}, "vrfs.a.link: unknown field; did you mean 'links'?"),
         ({"static": [{"vrf": "a", "dev": "lo"}]}, "static[0]: give exactly one of prefix and gateway"),
+        ({"vrf_limits": {"a": None}}, "vrf_limits.a: expected a whole number from 1 to 2147483647, got None"),
+        ({"vrfs": {"a": None}}, "vrfs.a: expected an object with named fields, got None"),
         ({"user": "nobody-here"}, "user: there is no 'nobody-here' here; create it"),
+        ({"interpreter": "/bin/true"}, "interpreter: /bin/true is no Python; give another one"),
+        ({"timeout": 0}, "timeout: 0 s are no time to wait; give more than 0"),
         ({"lib_dir": "relative"}, "lib_dir: 'relative' is a relative path"),
         ({"service_manager": "systemd"}, "service_manager: systemd is not PID 1 here"),
         (

@@ -113,6 +113,7 @@ ERRORS: dict[str, dict[str, Any]] = {
     "one of the following is required: vrf, table": {"routes": []},
     "/no/such/file cannot be read: No such file": {"table": 10, "routes_file": "/no/such/file"},
     "/etc/hostname is no JSON": {"table": 10, "routes_file": "/etc/hostname"},
+    "/dev/zero is no plain file": {"table": 10, "routes_file": "/dev/zero"},
     "vrf: no VRF named 'red'": {"vrf": "red", "state": "gathered"},
 }
 

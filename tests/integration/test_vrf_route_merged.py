@@ -235,7 +235,7 @@ def test_the_kernels_words_reach_the_user_and_the_batch_is_finished(router: Rout
     assert "2 changes were made, 0 not tried" in str(error)
     told = [(entry["index"], entry["errno"], entry["error"]) for entry in error.details["failed_routes"]]
     assert [(index, number) for index, number, _text in told] == [(1, 101), (2, 22)]
-    assert told[1][2] == "Invalid prefsrc address"
+    assert told[1][2] == "Invalid prefsrc address; src has to be an address of this machine, and of this VRF"
     assert error.details["changed"]
     assert [line.split()[0] for line in router.show()] == ["10.0.0.0/8", "13.0.0.0/8"]
     assert [item["dst"] for item in error.details["after"]] == ["10.0.0.0/8", "13.0.0.0/8"]
@@ -271,3 +271,19 @@ def test_the_result_can_do_without_routes(router: Router) -> None:
     result = router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1"}, return_routes=False)
     assert result["stats"]["added"] == 1
     assert not {"before", "after", "commands", "diff"} & set(result)
+
+
+@pytest.mark.parametrize(
+    ("dst", "way"), [("10.0.0.0/8", "203.0.{}.{}"), ("10.0.0.0/8", "fd05::{}:{}"), ("fd09::/16", "fd05::{}:{}")]
+)
+def test_as_many_next_hops_as_it_takes_hide_neither_their_route_nor_those_behind_it(
+    router: Router, dst: str, way: str
+) -> None:
+    hops = [{"gateway": way.format(n >> 7, 1 + (n & 127)), "dev": "eth1", "onlink": True} for n in range(1000)]
+    behind = {"dst": "11.0.0.0/8" if "." in dst else "fd0a::/16", "dev": "eth2"}
+    result = router.twice("merged", {"dst": dst, "nexthops": hops}, behind)
+    assert result["stats"]["added"] == 2
+    gathered = router.task("gathered", routes=None)["gathered"]  # where `ip route` shows neither
+    assert [(route["dst"], len(route.get("nexthops", []))) for route in gathered] == [(dst, 1000), (behind["dst"], 0)]
+    error = router.refused("merged", {"dst": dst, "nexthops": [*hops, {"dev": "eth2"}]})
+    assert "nexthops: 1001 of them are too many" in str(error)

@@ -20,7 +20,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWROUTE, RTM_DELROUTE = 2, 3, 24, 25
 OFFLOAD, OFFLOAD_FAILED = 0x4000, 0x20000000
-_DST, _OIF, _GATEWAY, _PRIORITY = 1, 4, 5, 6
+_DST, _OIF, _GATEWAY, _PRIORITY, _MULTIPATH = 1, 4, 5, 6, 9
 _SECONDS = 20
 
 
@@ -36,6 +36,17 @@ def route(prefix: str, gateway: str | None = None, kind: int = RTM_NEWROUTE, tab
         attributes += _attribute(_GATEWAY, ipaddress.ip_address(gateway).packed)
         attributes += _attribute(_OIF, struct.pack("=I", 2))
     return message(kind, header + attributes)
+
+
+def wide_route(prefix: str, gateway: str, hops: int, metric: int) -> bytes:
+    """A route through as many next hops as told, which are all the same one."""
+    network = ipaddress.IPv4Network(prefix)
+    header = struct.pack("=BBBBBBBBI", 2, network.prefixlen, 0, 0, 254, 11, 0, 1, 0)
+    via = _attribute(_GATEWAY, ipaddress.ip_address(gateway).packed)
+    # rtnh_len, rtnh_flags, rtnh_hops (the weight less 1), rtnh_ifindex
+    multipath = (struct.pack("=HBBi", 8 + len(via), 0, 0, 2) + via) * hops
+    attributes = _attribute(_DST, network.network_address.packed) + _attribute(_PRIORITY, struct.pack("=I", metric))
+    return message(RTM_NEWROUTE, header + attributes + _attribute(_MULTIPATH, multipath))
 
 
 def message(kind: int, payload: bytes) -> bytes:

@@ -202,6 +202,20 @@ def test_nothing_is_noted_while_no_agent_is_there(host: Host) -> None:
     assert host.session.status()["pending"] == 1
 
 
+def test_an_agent_that_names_ever_new_tables_or_tells_endless_reasons_fills_no_memory(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.168.101.1"))
+    host.send()
+    for table in range(1000, 1100):
+        host.answer(ONE, via("192.168.101.1", table=table), RTM_F_OFFLOAD_FAILED, "no")
+    assert set(host.session._unanswered) | set(host.session.refused) == {SCOPE}
+    assert host.state(ONE) == ("pending", "no answer yet")
+    host.answer(ONE, via("192.168.101.1"), RTM_F_OFFLOAD_FAILED, "failed: " + "x" * 5000)
+    state, reason = host.state(ONE)
+    assert state == "failed"
+    assert reason is not None
+    assert len(reason) <= 1000
+
+
 def test_watchers_are_told_each_outcome_with_its_reason(host: Host) -> None:
     events: list[dict[str, Any]] = []
     host.watchers = SimpleNamespace(publish=events.append)  # type: ignore[assignment]

@@ -52,3 +52,6 @@ def test_owners() -> None:
     assert (owner("121"), owner(4), owner("static")) == (121, 4, 4)
     with pytest.raises(TaskError, match=r"^protocol: "):
         owner("statik")
+    # To the kernel 0 means everybody's, where it is asked to delete.
+    with pytest.raises(TaskError, match=r"^protocol: unspec is nobody's number; take one from 4 to 255"):
+        owner("unspec")
