@@ -105,8 +105,11 @@ class Rib:
         return changed
 
     def take_rereads(self) -> list[Reread]:
-        """The re-reads asked for since the last call; a whole table swallows the narrower ones of that table."""
-        wanted, self.rereads = self.rereads, {}
+        """The re-reads asked for since the last call, of tables that are followed still.
+
+        A whole table swallows the narrower ones of that table.
+        """
+        wanted, self.rereads = [scope for scope in self.rereads if self.follows(scope.table)], {}
         whole = {(scope.family, scope.table) for scope in wanted if scope.oif is None}
         return [s for s in wanted if s.oif is None or (s.family, s.table) not in whole]
 
@@ -301,6 +304,8 @@ class Reading:
     def finish(self, whole: bool = True) -> None:
         """Make the replica equal to the dump, within the scope. Where it is not *whole*, what it lacks stays."""
         rib, scope = self._rib, (self._scope.family, self._scope.table)
+        if not rib.follows(self._scope.table):
+            return  # since the dump was begun
         old = rib.tables.get(scope, {})
         rib._fresh[scope] = set()
         if not whole and self._scope.oif is not None:

@@ -213,6 +213,14 @@ def test_trap_10_a_table_that_a_rule_brings_is_read_and_one_that_it_takes_is_for
     assert (AF_INET, 300) not in seen.replica.rib.tables
 
 
+def test_trap_10_a_table_stays_forgotten_whose_links_change_as_it_goes(seen: Followed) -> None:
+    e1 = index(seen, "e1")
+    seen.after("rule add iif e1 lookup 300", "route add 10.1.0.0/16 via 192.0.2.2 table 300")
+    reads = seen.after("address del fd00:1::1/64 dev e1", "rule del iif e1 lookup 300")
+    assert reads == by(e1)  # which carries the route of that table, too
+    assert (AF_INET, 300) not in seen.replica.rib.tables
+
+
 # -- several routes to one prefix
 
 

@@ -250,6 +250,17 @@ def test_following_other_tables_asks_for_the_new_ones_and_forgets_the_old_ones()
     assert rib.tables == {}
 
 
+def test_a_table_that_is_followed_no_more_is_not_read_and_does_not_come_back() -> None:
+    rib = Rib([10, 20])
+    rib.ask(oif=3)
+    reading = rib.reading(Reread(AF_INET, 10, 3))
+    reading.feed(new(v4("@3", table=10), 2))
+    rib.follow([20])
+    reading.finish()
+    assert (AF_INET, 10) not in rib.tables
+    assert {scope.table for scope in rib.take_rereads()} == {20}
+
+
 def test_a_whole_re_read_swallows_the_narrower_ones() -> None:
     rib = Rib([10, 20])
     rib.ask(oif=3)
