@@ -187,7 +187,7 @@ def test_deployed_used_and_removed_without_a_trace(machine: Machine) -> None:
     assert machine.play("--diff", **gone)["changed"] > 0
     assert machine.files() == before
     assert machine.sh("cat /etc/passwd /etc/group") == users
-    machine.until("systemctl list-units --all 'ynl-mirror*' --no-legend | wc -l", "0")  # it forgets units in its own time
+    machine.until("systemctl list-units --all 'ynl-mirror*' --no-legend | wc -l", "0")  # forgotten in its own time
     assert "192.0.2.0/24" in machine.sh("ip route show table 20")  # what it has installed stays
 
 
