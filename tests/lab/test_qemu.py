@@ -74,6 +74,7 @@ class Fresh:
 def fresh() -> Iterator[Fresh]:
     lab = MirroredLab(f"ekho-tests-{os.getpid()}")
     try:
+        lab.molecule("reset")  # where a run before was killed, Molecule takes the lab for made
         lab.molecule("create")
         yield Fresh(lab)
     finally:
