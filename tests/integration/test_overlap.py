@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow, words
+from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
 
@@ -25,20 +24,18 @@ def machine(namespaces: NamespaceFactory) -> Namespace:
 
 def told_after_the_dump(seen: Followed, family: int, commands: list[str]) -> None:
     """Run commands between the moment that the follower has heard all there was, and its dump of the table."""
-    waiting, dump = [commands], seen.requests.dump
+    waiting = [commands]
 
-    def late(message: bytes) -> Iterator[bytes]:
-        if waiting and words(message) == f"ipv{family} routes of table main":
+    def late(asked: str) -> None:
+        if waiting and asked == f"ipv{family} routes of table main":
             seen.run(waiting.pop())
-        return dump(message)
 
-    seen.requests.dump = late  # type: ignore[method-assign]
+    seen.requests.before = late
     seen.replica.rib.ask()
     seen.follower.look()
     while waiting:
         seen.settle()
     seen.settle()
-    seen.requests.dump = dump  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("family", [4, 6])

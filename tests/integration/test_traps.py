@@ -17,7 +17,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Path, Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
-from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow, words
+from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
 
@@ -296,14 +296,13 @@ def test_trap_14_an_overrun_is_noticed_and_everything_read(machine: Namespace) -
 
 def test_trap_14_an_overrun_while_tables_are_read_is_seen_to_as_soon(machine: Namespace) -> None:
     with follow(machine, receive_buffer=4096) as seen:
-        dump, bursts = seen.requests.dump, [[f"route add 10.{number}.0.0/16 via 192.0.2.2" for number in range(200)]]
+        bursts = [[f"route add 10.{number}.0.0/16 via 192.0.2.2" for number in range(200)]]
 
-        def meanwhile(message: bytes) -> Iterator[bytes]:
-            if bursts and words(message) in whole("main"):
+        def meanwhile(asked: str) -> None:
+            if bursts and asked in whole("main"):
                 seen.run(bursts.pop())
-            return dump(message)
 
-        seen.requests.dump = meanwhile  # type: ignore[method-assign]
+        seen.requests.before = meanwhile
         seen.replica.rib.ask()
         seen.follower.look()
         seen.settle()

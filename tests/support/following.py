@@ -63,17 +63,20 @@ State = dict[str, object]
 
 
 class Observed(Requests):
-    """Requests that write down what is asked of the kernel, in words."""
+    """Requests that write down what is asked of the kernel, in words, and call *before* with these, if it is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.before: Callable[[str], None] | None = None
 
     def dump(self, message: bytes) -> Iterator[bytes]:
         """The same, written down."""
         told = words(message)
         if told:
             self.asked.append(told)
+        if self.before is not None:
+            self.before(told)
         return super().dump(message)
 
     def dump_whole(self, message: bytes) -> list[bytes]:

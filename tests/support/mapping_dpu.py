@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, LinkAddress, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Outcome, Policy
@@ -63,10 +64,10 @@ def hops(text: str) -> tuple[NextHop, ...]:
     return tuple(map(hop, text.split()))
 
 
-def own(table: int, prefix: str, way: str, **fields: object) -> tuple[Prefix, Path]:
+def own(table: int, prefix: str, way: str, **fields: Any) -> tuple[Prefix, Path]:
     """A route of the DPU's own; *way* is its next hops."""
     wanted = Prefix.parse(prefix)
-    path = Path(wanted.family, table, protocol=4, nexthops=hops(way), **fields)  # type: ignore[arg-type]
+    path = Path(wanted.family, table, protocol=4, nexthops=hops(way), **fields)
     return wanted, path
 
 
@@ -83,13 +84,13 @@ def view(
     return made
 
 
-def host(prefix: str, way: str, **fields: object) -> tuple[int, Path]:
+def host(prefix: str, way: str, **fields: Any) -> tuple[int, Path]:
     """A route of the host: prefix key and path."""
     wanted = Prefix.parse(prefix)
-    return wanted.key, Path(wanted.family, nexthops=hops(way), **{"protocol": 4, **fields})  # type: ignore[arg-type]
+    return wanted.key, Path(wanted.family, nexthops=hops(way), **{"protocol": 4, **fields})
 
 
-def mapped(prefix: str, way: str, seen: View | None = None, policy: Policy | None = None, **fields: object) -> Outcome:
+def mapped(prefix: str, way: str, seen: View | None = None, policy: Policy | None = None, **fields: Any) -> Outcome:
     return Mapper(seen or view(), policy or Policy()).map(*host(prefix, way, **fields))
 
 

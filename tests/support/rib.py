@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
@@ -39,12 +40,12 @@ def hop(text: str) -> NextHop:
     return NextHop(Address.parse(gateway) if gateway else None, int(oif), int(weight or 1))
 
 
-def v4(*hops: str, **fields: object) -> Path:
-    return Path(AF_INET, nexthops=tuple(map(hop, hops)), **fields)  # type: ignore[arg-type]
+def v4(*hops: str, **fields: Any) -> Path:
+    return Path(AF_INET, nexthops=tuple(map(hop, hops)), **fields)
 
 
-def v6(*hops: str, **fields: object) -> Path:
-    return Path(AF_INET6, nexthops=tuple(map(hop, hops)), **{"metric": 1024, **fields})  # type: ignore[arg-type]
+def v6(*hops: str, **fields: Any) -> Path:
+    return Path(AF_INET6, nexthops=tuple(map(hop, hops)), **{"metric": 1024, **fields})
 
 
 def message(kind: int, nlflags: int, path: Path, prefix: Prefix | None = None) -> bytes:
