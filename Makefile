@@ -21,7 +21,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Make this checkout ready: packages, .venv (the other targets do this by themselves)
-	@scripts/setup $(LAB:netns=run)
+	@scripts/setup $(if $(filter netns qemu,$(LAB)),$(LAB:netns=run),$(error LAB=$(LAB): a lab is of netns or qemu))
 
 demo: setup ## The whole story in one go: four hops become two, and four again; leaves a picture in ynl-mirror-demo
 	@$(PLAY) demo $(OPTIONS)

@@ -151,3 +151,12 @@ def test_unknown_level(checkout: Path) -> None:
     done = setup(checkout, "everything")
     assert done.returncode == 1
     assert "'everything'" in done.stderr
+
+
+def test_a_lab_that_is_none_is_named_before_anything_is_set_up() -> None:
+    done = subprocess.run(
+        ["make", "demo", "LAB=quemu"], cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "LAB=quemu: a lab is of netns or qemu" in done.stderr
