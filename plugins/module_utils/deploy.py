@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Puts this very library on the machine as a program: the command `ynl-mirror` and all that it imports.
 
-    LIB/0123456789ab/ynl_mirror/*.py   named by the SHA-256 of what is inside; the one before is kept, older ones go
+    LIB/0123456789ab/ynl_mirror/...    named by the SHA-256 of what is inside; the one before is kept, older ones go
     LIB/current -> 0123456789ab        flipped in one step
     BIN/ynl-mirror                     launcher: the interpreter, LIB/current, and where the sockets are
 
@@ -19,17 +19,19 @@ import importlib.util
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import cli
 
+_LIBRARY = __name__.rpartition(".")[0]
 # The file that everything else is reached from. Ansible ships what a module imports, so it is imported here.
-ROOT = cli.__name__.rpartition(".")[2]
+ROOT = cli.__name__[len(_LIBRARY) + 1 :]
 PACKAGE = "ynl_mirror"
 COMMAND = "ynl-mirror"
 
-_IMPORT = re.compile(r"^[ \t]*from \.(\w*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
+_IMPORT = re.compile(r"^[ \t]*from (\.+)([\w.]*) import (\([^)]*\)|[^\n#]*)", re.MULTILINE)
 
 LAUNCHER = """\
 #!{interpreter}
@@ -39,7 +41,7 @@ import sys
 
 # The digest directory, not the link: a running daemon keeps its own version when the link moves on.
 sys.path.insert(0, os.path.realpath({current!r}))
-from {package}.cli import main
+from {package}.{root} import main
 
 if __name__ == "__main__":
     sys.exit(main(runtime_dir={runtime_dir!r}))
@@ -48,7 +50,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Program:
-    """What is to be on the machine: sources by file name, their digest, and the launcher's text."""
+    """What is to be on the machine: sources by path below the package, their digest, and the launcher's text."""
 
     sources: Mapping[str, str]
     digest: str
@@ -70,50 +72,69 @@ def program(interpreter: str, lib_dir: str, runtime_dir: str) -> Program:
         interpreter=interpreter,
         command=COMMAND,
         package=PACKAGE,
+        root=ROOT,
         current=os.path.join(lib_dir, "current"),
         runtime_dir=runtime_dir,
     )
     return Program(sources, digest_of(sources), launcher)
 
 
+class Import(NamedTuple):
+    """`from ..module import names`: DOTS is 2, MODULE may be empty."""
+
+    dots: int
+    module: str
+    names: tuple[str, ...]
+
+
 def read_sources(root: str = ROOT) -> dict[str, str]:
-    """File name -> source of ROOT and of all that it imports from this package, however indirectly."""
+    """Path -> source of ROOT and of all that it imports from this library, however indirectly."""
     sources: dict[str, str] = {}
     todo = [root]
     while todo:
         name = todo.pop()
-        if name + ".py" in sources:
+        path = name.replace(".", "/") + ".py"
+        if path in sources:
             continue
         source = _source(name)
-        if source is not None:
-            sources[name + ".py"] = source
-            todo.extend(imports(source))
+        if source is None:
+            raise ImportError(f"{_LIBRARY}.{name} has no source to deploy")
+        sources[path] = source
+        todo.extend(imported for line in imports(source) for imported in _imported(line, name))
     return sources
 
 
+def _imported(line: Import, by: str) -> Iterator[str]:
+    """The files, by dotted name, that an import names: a file itself, or files of a package."""
+    folder = by.split(".")[: -line.dots]
+    module = ".".join([*folder, line.module] if line.module else folder)
+    if line.module and _source(module) is not None:
+        yield module
+    else:
+        yield from (f"{module}.{name}" if module else name for name in line.names)
+
+
 def _source(name: str) -> str | None:
-    """The source of a file of this package through its loader; None for a name that is no file of it."""
-    parent = __name__.rpartition(".")[0]
-    found = importlib.util.find_spec(f"{parent}.{name}")
-    if found is None or found.loader is None or not hasattr(found.loader, "get_source"):
+    """The source of a file of this library through its loader; None for a name that is no file, such as a package."""
+    found = importlib.util.find_spec(f"{_LIBRARY}.{name}")
+    if found is None or found.submodule_search_locations is not None:
         return None
-    source = found.loader.get_source(found.name)
+    get_source = getattr(found.loader, "get_source", None)
+    source = get_source(found.name) if get_source is not None else None
     return source if isinstance(source, str) else None
 
 
-def imports(source: str) -> set[str]:
-    """The names that a source imports from its own package: `from .a import b` and `from . import a, b`.
+def imports(source: str) -> Iterator[Import]:
+    """What a source imports from its own library: `from .a import b`, `from . import a, b`, `from ..a.b import c`.
 
     By its text: to parse some thirty files takes a slow machine seconds, at each run.
     """
-    names: set[str] = set()
-    for module, listed in _IMPORT.findall(source):
-        names.update([module] if module else re.findall(r"(\w+)(?: as \w+)?", listed))
-    return names
+    for dots, module, listed in _IMPORT.findall(source):
+        yield Import(len(dots), module, tuple(re.findall(r"(\w+)(?: as \w+)?", listed)))
 
 
 def digest_of(sources: Mapping[str, str]) -> str:
-    """Twelve hexadecimal digits that tell one set of sources from another."""
+    """Twelve hexadecimal digits that distinguish one set of sources from another."""
     digest = hashlib.sha256()
     for name in sorted(sources):
         digest.update(f"{name}\0{len(sources[name])}\0{sources[name]}".encode())
@@ -125,13 +146,15 @@ def deployed_digest(lib_dir: str) -> str | None:
     package = os.path.join(lib_dir, "current", PACKAGE)
     sources: dict[str, str] = {}
     try:
-        for name in os.listdir(package):
-            if name.endswith(".py") and name != "__init__.py":
-                with open(os.path.join(package, name), encoding="utf-8", newline="") as file:
-                    sources[name] = file.read()
+        for folder, _folders, names in os.walk(package):
+            for name in names:
+                if name.endswith(".py") and name != "__init__.py":
+                    path = os.path.join(folder, name)
+                    with open(path, encoding="utf-8", newline="") as file:
+                        sources[os.path.relpath(path, package)] = file.read()
     except (OSError, UnicodeDecodeError):
         return None
-    return digest_of(sources)
+    return digest_of(sources) if sources else None
 
 
 def is_deployed(wanted: Program, lib_dir: str, bin_dir: str) -> bool:
@@ -198,11 +221,13 @@ def _write_package(wanted: Program, lib_dir: str) -> None:
     final = os.path.join(lib_dir, wanted.digest)
     package = os.path.join(new, PACKAGE)
     try:
-        for directory in (new, package):
+        folders = {os.path.dirname(path) for path in wanted.sources}
+        for directory in (new, package, *(os.path.join(package, folder) for folder in sorted(folders - {""}))):
             os.mkdir(directory)
             os.chmod(directory, 0o755)  # noqa: S103  # whatever the umask: the daemon's own user reads it
-        for name, source in {**wanted.sources, "__init__.py": ""}.items():
-            write_file(os.path.join(package, name), source, 0o644)
+        inits = {os.path.join(folder, "__init__.py"): "" for folder in {"", *folders}}
+        for path, source in {**wanted.sources, **inits}.items():
+            write_file(os.path.join(package, path), source, 0o644)
         compileall.compile_dir(package, quiet=2, ddir=os.path.join(final, PACKAGE))
         shutil.rmtree(final, ignore_errors=True)  # somebody has changed a file inside
         os.rename(new, final)
