@@ -5,7 +5,7 @@
 
 Tests import the library by its full name, as Ansible does::
 
-    from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import Route
+    from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Route
     from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 """
 

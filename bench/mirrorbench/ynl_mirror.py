@@ -16,7 +16,7 @@ from mirrorbench.mirror import Mirror
 from mirrorbench.processes import Process
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LIBRARY = CHECKOUT / "plugins" / "module_utils"
+LIBRARY = CHECKOUT / "plugins" / "module_utils" / "_ynl_mirror"
 PORT = 2620
 SERVER_NAME, CLIENT_NAME = "ekho-dpu", "ekho-host"
 
@@ -31,7 +31,7 @@ class YnlMirror(Mirror):
     @classmethod
     def missing(cls) -> str | None:
         """Return what is missing: the daemons' files, or a Python package that they need."""
-        for file in (LIBRARY / "cli.py", LIBRARY / "listener.py", LIBRARY / "agent.py"):
+        for file in (LIBRARY / "cli/main.py", LIBRARY / "listener/listener.py", LIBRARY / "agent/agent.py"):
             if not file.is_file():
                 return f"{file} is not there: run the benchmark from a whole checkout"
         absent = [
@@ -74,7 +74,7 @@ class YnlMirror(Mirror):
     def start(self) -> None:
         """Start agent and listener in the foreground."""
         for role, command, namespace in (("agent", "agent", self.lab.dpu), ("listener", "listen", self.lab.host)):
-            line = [sys.executable, *self._profiler(role), "-m", "ynl_mirror.cli", command]
+            line = [sys.executable, *self._profiler(role), "-m", "ynl_mirror.cli.main", command]
             line += ["--config", f"{self.folder}/{role}.json"]
             self.processes.append(Process(role, namespace, line, self.folder, {"PYTHONPATH": f"{self.folder}/lib"}))
 

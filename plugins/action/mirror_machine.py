@@ -17,8 +17,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.cli import PACKAGES
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.wheelhouse import NoPackages, Wheelhouse
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.main import PACKAGES
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.packages.wheelhouse import (
+    NoPackages,
+    Wheelhouse,
+)
 
 MODULE = "ekho.ynl_mirror.mirror_machine"
 

@@ -17,16 +17,17 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_arguments import TOPOLOGY
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import LabError, parse_topology
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils import qemu_image, qemu_requirements
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_lab import Lab, LabFailure, Place
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.arguments import TOPOLOGY
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import LabError, parse_topology
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image as qemu_image
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, LabFailure, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import (
     KERNEL_ARGUMENTS,
     Accelerator,
     Software,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_process import MachineError
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.process import MachineError
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},
@@ -47,7 +48,7 @@ RULES = {
     "required_if": [("state", "present", ["hosts"])],
     "required_by": {"image_kernel": ["image"], "image_initrd": ["image_kernel"]},
 }
-FAILURES = (LabError, LabFailure, MachineError, qemu_image.ImageError, qemu_requirements.Lacking)
+FAILURES = (LabError, LabFailure, MachineError, qemu_image.ImageError, requirements.Lacking)
 DISPLAY = Display()
 
 
@@ -84,12 +85,12 @@ async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
 
     async def image(made_with: Accelerator | None) -> qemu_image.Image:
         cache = options["cache_dir"] or qemu_image.cache_folder()
-        qemu_requirements.check()
+        requirements.check()
         disk, kernel, initrd = options["image"], options["image_kernel"], options["image_initrd"]
         if not disk:
             disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _tell)
         if made_with is None:
-            accelerator, reason = qemu_requirements.choose_accelerator(options["accelerator"], kernel)
+            accelerator, reason = requirements.choose_accelerator(options["accelerator"], kernel)
             _tell(f"guests run under {accelerator.name}: {reason}")
             reasons.append(reason)
         else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options and attributes of the modules that run a daemon, as in module_utils/service_module.py."""
+    """Options and attributes of the modules that run a daemon, as in install/service_module.py."""
 
     DOCUMENTATION = r"""
 options:

@@ -42,8 +42,8 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils.lab_picture import draw
-from ..plugin_utils.lab_report import ReportError, report_from
+from ..plugin_utils._ynl_mirror.report.picture import draw
+from ..plugin_utils._ynl_mirror.report.report import ReportError, report_from
 
 
 def lab_picture(values: Any) -> str:

@@ -56,7 +56,14 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils.lab_report import ReportError, lab_from_role, merged, path_from_trace, report_from, report_values
+from ..plugin_utils._ynl_mirror.report.report import (
+    ReportError,
+    lab_from_role,
+    merged,
+    path_from_trace,
+    report_from,
+    report_values,
+)
 
 
 def lab_report(traces: Any, lab: Any, previous: Any = "") -> dict[str, Any]:

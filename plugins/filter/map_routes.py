@@ -116,7 +116,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..module_utils.fact_mapping import map_facts, policy_from
+from ..module_utils._ynl_mirror.vrf.map_facts import map_facts, policy_from
 
 OPTIONS = ("inference", "static", "imports", "host_links", "protocol", "metric")
 

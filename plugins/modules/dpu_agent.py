@@ -331,9 +331,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import service_module
-from ..module_utils.agent_config import AgentConfig
-from ..module_utils.config_file import read_names
+from ..module_utils._ynl_mirror.config.agent import AgentConfig
+from ..module_utils._ynl_mirror.config.files import read_names
+from ..module_utils._ynl_mirror.install import service_module
 
 OPTIONS = {
     "listen": {

@@ -169,8 +169,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.environment import VERSION, Environment, Unmakeable
-from ..module_utils.machine import Machine, MachineError, PrivateFile
+from ..module_utils._ynl_mirror.install.environment import VERSION, Environment, Unmakeable
+from ..module_utils._ynl_mirror.install.machine import Machine, MachineError, PrivateFile
 
 FILE = {
     "name": {"type": "str", "required": True},

@@ -167,7 +167,7 @@ authority_sha256:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.preflight import check
+from ..module_utils._ynl_mirror.preflight.check import check
 
 OPTIONS = {
     "agent": {"type": "dict"},

@@ -272,12 +272,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import service_module
-from ..module_utils.config_file import read_names
-from ..module_utils.fields import ConfigError
-from ..module_utils.kernel import KernelError
-from ..module_utils.listener_config import ListenerConfig
-from ..module_utils.looks import Look
+from ..module_utils._ynl_mirror.config.fields import ConfigError
+from ..module_utils._ynl_mirror.config.files import read_names
+from ..module_utils._ynl_mirror.config.listener import ListenerConfig
+from ..module_utils._ynl_mirror.install import service_module
+from ..module_utils._ynl_mirror.netlink.sockets import KernelError
+from ..module_utils._ynl_mirror.vrf.looks import Look
 
 FILTERS = {
     "protocols": {"type": "list", "elements": "raw"},

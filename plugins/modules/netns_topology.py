@@ -104,9 +104,13 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_arguments import TOPOLOGY
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_netns import Lab, LabFailure
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import LabError, VrfKind, parse_topology
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.arguments import TOPOLOGY
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.netns import Lab, LabFailure
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import (
+    LabError,
+    VrfKind,
+    parse_topology,
+)
 
 ARGUMENTS = {
     "name": {"type": "str", "required": True},

@@ -141,7 +141,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.traceroute_output import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.traceroute import (
     Hop,
     Trace,
     TracerouteError,

@@ -241,10 +241,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.config_file import read_names
-from ..module_utils.fields import ConfigError, Fields, as_link
-from ..module_utils.vrf_facts import SUBSETS, Question, gather
-from ..module_utils.vrf_target import TaskError
+from ..module_utils._ynl_mirror.config.fields import ConfigError, Fields, as_link
+from ..module_utils._ynl_mirror.config.files import read_names
+from ..module_utils._ynl_mirror.vrf.facts import SUBSETS, Question, gather
+from ..module_utils._ynl_mirror.vrf.target import TaskError
 
 
 def question_from(params: dict[str, Any]) -> Question:

@@ -404,9 +404,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.route_items import OPTIONS, TYPES
-from ..module_utils.vrf_routes import Task, run
-from ..module_utils.vrf_target import TaskError
+from ..module_utils._ynl_mirror.vrf.apply import Task, run
+from ..module_utils._ynl_mirror.vrf.items import OPTIONS, TYPES
+from ..module_utils._ynl_mirror.vrf.target import TaskError
 
 STATES = ["merged", "replaced", "overridden", "deleted", "gathered", "rendered"]
 HOP = {
@@ -427,7 +427,7 @@ ROUTE = {
     "tos": {"type": "int"},
     "nexthops": {"type": "list", "elements": "dict", "options": HOP},
 }
-# The suboptions of `routes` are checked by module_utils/route_items.py, which names the item.
+# The suboptions of `routes` are checked by module_utils/_ynl_mirror/vrf/items.py, which names the item.
 ARGUMENTS = {
     **ROUTE,
     "vrf": {"type": "str"},

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.client import ControlClient
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import ControlClient
 from ansible_collections.ekho.ynl_mirror.tests.faults.stage import Row, Stage, told
 from ansible_collections.ekho.ynl_mirror.tests.faults.wrong_peers import (
     broken_configuration,

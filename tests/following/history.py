@@ -18,8 +18,8 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support import veths
 from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, batches
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace

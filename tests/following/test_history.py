@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.tests.following.history import History, replay
 
 #: Without making failures small, which takes minutes: run.py does.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import struct
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frame, frames
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import frame, frames
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     RTN_BLACKHOLE,
@@ -20,11 +19,15 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import encode_route, with_route_flags
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
+    encode_route,
+    with_route_flags,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support import fpm_peer
 
 GATEWAY, GATEWAY6 = Address.parse("192.168.101.1"), Address.parse("fd00:101::1")
-_CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_REPLACE
+_CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
 
 PATHS = (
     Path(AF_INET, protocol=4, nexthops=(NextHop(GATEWAY, 2),)),
@@ -49,34 +52,36 @@ def route_messages() -> list[bytes]:
     for path in PATHS:
         for text in _PREFIXES[path.family]:
             route = Route(Prefix.parse(text, path.family), path)
-            made.append(encode_route(route, wire.RTM_NEWROUTE, _CREATE))
-        made.append(encode_route(route, wire.RTM_DELROUTE, wire.NLM_F_REQUEST))
+            made.append(encode_route(route, rtnetlink.RTM_NEWROUTE, _CREATE))
+        made.append(encode_route(route, rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST))
     for text in ("192.168.11.0/24", "fd00:11::/64"):
         made += [fpm_peer.route(text, "fd00::9" if ":" in text else "192.168.101.1"), fpm_peer.route(text, kind=25)]
     return made
 
 
 def _message(kind: int, body: bytes, *attributes: tuple[int, bytes]) -> bytes:
-    return wire.request(kind, 0, body + b"".join(wire.attribute(number, value) for number, value in attributes))
+    return rtnetlink.request(
+        kind, 0, body + b"".join(rtnetlink.attribute(number, value) for number, value in attributes)
+    )
 
 
 def link_messages() -> list[bytes]:
     """Links (a VRF among them), addresses, policy rules and nexthop objects."""
     u32 = struct.Struct("=I").pack
-    vrf = wire.attribute(1, b"vrf\0") + wire.attribute(2, wire.attribute(1, u32(10)))
+    vrf = rtnetlink.attribute(1, b"vrf\0") + rtnetlink.attribute(2, rtnetlink.attribute(1, u32(10)))
     link = struct.pack("=BBHiII", 0, 0, 1, 7, 0x10043, 0)
     rule = struct.pack("=BBBBBBBBI", AF_INET, 0, 24, 0, 10, 0, 0, 1, 0)
     return [
-        _message(wire.RTM_NEWLINK, link, (3, b"eth1\0"), (10, u32(9)), (16, b"\6")),
-        _message(wire.RTM_NEWLINK, link, (3, b"a\0"), (18, vrf)),
-        _message(wire.RTM_DELLINK, link, (3, b"eth1\0")),
+        _message(rtnetlink.RTM_NEWLINK, link, (3, b"eth1\0"), (10, u32(9)), (16, b"\6")),
+        _message(rtnetlink.RTM_NEWLINK, link, (3, b"a\0"), (18, vrf)),
+        _message(rtnetlink.RTM_DELLINK, link, (3, b"eth1\0")),
         _message(
-            wire.RTM_NEWADDR, struct.pack("=BBBBI", AF_INET, 24, 0, 0, 7), (1, GATEWAY.packed), (2, GATEWAY.packed)
+            rtnetlink.RTM_NEWADDR, struct.pack("=BBBBI", AF_INET, 24, 0, 0, 7), (1, GATEWAY.packed), (2, GATEWAY.packed)
         ),
-        _message(wire.RTM_DELADDR, struct.pack("=BBBBI", AF_INET6, 64, 0, 0, 7), (1, GATEWAY6.packed)),
-        _message(wire.RTM_NEWRULE, rule, (2, GATEWAY.packed), (3, b"eth1\0"), (6, u32(1000)), (15, u32(100000))),
-        _message(wire.RTM_DELRULE, rule, (19, b"\1")),
-        _message(wire.RTM_DELNEXTHOP, bytes(8), (1, u32(7))),
+        _message(rtnetlink.RTM_DELADDR, struct.pack("=BBBBI", AF_INET6, 64, 0, 0, 7), (1, GATEWAY6.packed)),
+        _message(rtnetlink.RTM_NEWRULE, rule, (2, GATEWAY.packed), (3, b"eth1\0"), (6, u32(1000)), (15, u32(100000))),
+        _message(rtnetlink.RTM_DELRULE, rule, (19, b"\1")),
+        _message(rtnetlink.RTM_DELNEXTHOP, bytes(8), (1, u32(7))),
     ]
 
 
@@ -84,10 +89,10 @@ def answer_messages() -> list[bytes]:
     """What an agent answers: flagged routes, and why one was refused."""
     made = []
     for message in route_messages()[:12]:
-        made.append(with_route_flags(message, wire.RTM_F_OFFLOAD))
-        refused = with_route_flags(message, wire.RTM_F_OFFLOAD_FAILED)
+        made.append(with_route_flags(message, rtnetlink.RTM_F_OFFLOAD))
+        refused = with_route_flags(message, rtnetlink.RTM_F_OFFLOAD_FAILED)
         made.append(
-            refused + wire.encode_error(message, 95, "unmapped: gateway 192.168.101.9 is no address of the DPU")
+            refused + rtnetlink.encode_error(message, 95, "unmapped: gateway 192.168.101.9 is no address of the DPU")
         )
     return made
 
@@ -96,9 +101,9 @@ def streams() -> list[bytes]:
     """Whole connections: many messages in a frame, a message a frame, with and without the end of a replay."""
     messages = route_messages()
     return [
-        b"".join(frames(messages)) + frame(wire.encode_done()),
+        b"".join(frames(messages)) + frame(rtnetlink.encode_done()),
         b"".join(map(frame, messages[:8])),
-        frame(b"") + frame(wire.request(wire.NLMSG_NOOP, 0)) + frame(messages[0] + messages[1]),
+        frame(b"") + frame(rtnetlink.request(rtnetlink.NLMSG_NOOP, 0)) + frame(messages[0] + messages[1]),
         *(frame(message) for message in messages),
     ]
 

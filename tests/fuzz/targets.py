@@ -18,25 +18,18 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links, wire, wire_links
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import Api
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import Deframer, FpmError, frame
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import Filters, PeerAddress
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lpm import Lpm
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.route_items import (
-    ItemErrors,
-    ItemReader,
-    LinkNames,
-    expressible,
-    to_item,
-)
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import Filters, PeerAddress
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import Api
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.ynl import from_ynl
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import Deframer, FpmError, frame
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import Session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.lpm import Lpm
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     Address,
@@ -45,15 +38,30 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.selection import Selection
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.session import Session
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, decode_route, encode_route
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.ynl import from_ynl
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import (
+    link_codec,
+    plain_links,
+    rtnetlink,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
+    RouteReader,
+    decode_route,
+    encode_route,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.filters import Selection
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.items import (
+    ItemErrors,
+    ItemReader,
+    LinkNames,
+    expressible,
+    to_item,
+)
 from ansible_collections.ekho.ynl_mirror.tests.fuzz import seeds
 from ansible_collections.ekho.ynl_mirror.tests.support.daemon import Agent
 
-_CREATE = wire.NLM_F_REQUEST | wire.NLM_F_CREATE
+_CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE
 #: Variants of one message are tried up to this size: enough for every attribute, not a second for a single input.
 _LONGEST = 256
 
@@ -105,7 +113,7 @@ def _whole_payloads(stream: bytes) -> tuple[list[bytes], str | None]:
 def _slow(buffer: bytes, start: int, end: int) -> tuple[int, Path] | None:
     try:
         prefix, path = decode_route(buffer, start, end)
-    except wire.WireError:
+    except rtnetlink.WireError:
         return None
     return prefix.key, path
 
@@ -117,14 +125,17 @@ def _fast(reader: RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
         for _kind, _flags, _start, _end, key, path in reader.scan(buffer):
             if path is not None:
                 found.append((key, path))
-    except wire.WireError:
+    except rtnetlink.WireError:
         found.append(None)
     return found
 
 
 def _sized(message: bytes) -> bytes:
     """The same message with a header that tells its size."""
-    return wire.NLMSGHDR.pack(len(message), *wire.NLMSGHDR.unpack_from(message)[1:]) + message[wire.NLMSGHDR.size :]
+    return (
+        rtnetlink.NLMSGHDR.pack(len(message), *rtnetlink.NLMSGHDR.unpack_from(message)[1:])
+        + message[rtnetlink.NLMSGHDR.size :]
+    )
 
 
 def _variants(message: bytes) -> Iterator[bytes]:
@@ -141,9 +152,9 @@ def _variants(message: bytes) -> Iterator[bytes]:
 def _single(data: bytes) -> bytes | None:
     """The data as one whole route message, padded."""
     data = data[:_LONGEST]
-    if len(data) < wire.NLMSGHDR.size:
+    if len(data) < rtnetlink.NLMSGHDR.size:
         return None
-    kind = wire.RTM_NEWROUTE if data[4] & 1 else wire.RTM_DELROUTE
+    kind = rtnetlink.RTM_NEWROUTE if data[4] & 1 else rtnetlink.RTM_DELROUTE
     return _sized(data[:4] + bytes((kind, 0)) + data[6:] + bytes(-len(data) % 4))
 
 
@@ -159,7 +170,7 @@ def route(data: bytes) -> None:
         expected = _slow(buffer, 0, len(variant))
         try:
             read: tuple[int, Path] | None = reader.read(buffer, 0, len(variant))
-        except wire.WireError:
+        except rtnetlink.WireError:
             read = None
         assert read == expected, (variant.hex(), read, expected)
         assert _fast(reader, variant) == [expected], (variant.hex(), expected)
@@ -178,7 +189,7 @@ def _expressed(path: Path) -> bool:
 
 def _there_and_back(key: int, path: Path) -> None:
     prefix = Prefix.from_key(path.family, key)
-    for kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
+    for kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
         written = encode_route(Route(prefix, path), kind, _CREATE)
         back = decode_route(written, 0, len(written))
         if _expressed(path):
@@ -189,8 +200,8 @@ def _there_and_back(key: int, path: Path) -> None:
 def link(data: bytes) -> None:
     """Links, addresses and rules: both decoders refuse with WireError, or give a value."""
     for decode in ("decode_link", "decode_address", "decode_rule"):
-        for module in (wire_links, plain_links):
-            with contextlib.suppress(wire.WireError):
+        for module in (link_codec, plain_links):
+            with contextlib.suppress(rtnetlink.WireError):
                 hash(getattr(module, decode)(data))
 
 
@@ -202,15 +213,15 @@ def buffer(data: bytes) -> None:
     expected: list[tuple[int, Path] | None] = []
     acknowledgements = []
     try:
-        for kind, _flags, start, end in wire.messages(data):
-            if kind in (wire.RTM_NEWROUTE, wire.RTM_DELROUTE):
+        for kind, _flags, start, end in rtnetlink.messages(data):
+            if kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
                 found = _slow(data, start, end)
                 expected.append(found)
                 if found is None:
                     break
-            elif kind == wire.NLMSG_ERROR:
+            elif kind == rtnetlink.NLMSG_ERROR:
                 acknowledgements.append((start, end))
-    except wire.WireError:
+    except rtnetlink.WireError:
         expected.append(None)
     reader = RouteReader()
     for _round in range(2):
@@ -221,12 +232,12 @@ def buffer(data: bytes) -> None:
 
 def _acknowledgement(data: bytes, start: int, end: int) -> None:
     try:
-        found = wire.parse_acknowledgement(data, start, end)
-    except wire.WireError:
+        found = rtnetlink.parse_acknowledgement(data, start, end)
+    except rtnetlink.WireError:
         return
     assert len(found.request) <= end - start
-    message = wire.encode_error(wire.request(24, 0, found.request), 95, found.text)
-    assert wire.parse_acknowledgement(message, 0, len(message)).errno == 95
+    message = rtnetlink.encode_error(rtnetlink.request(24, 0, found.request), 95, found.text)
+    assert rtnetlink.parse_acknowledgement(message, 0, len(message)).errno == 95
 
 
 def notifications(data: bytes) -> None:
@@ -237,13 +248,13 @@ def notifications(data: bytes) -> None:
     for datagram in _datagrams(data):
         try:
             replica.apply(datagram)
-        except wire.WireError:
+        except rtnetlink.WireError:
             continue
     for datagram in _datagrams(data):
         reading = rib.reading(Reread(AF_INET, 254, 2 if len(datagram) % 2 else None))
         try:
             reading.feed(datagram)
-        except wire.WireError:
+        except rtnetlink.WireError:
             continue
         reading.finish()
     rib.take_rereads()
@@ -294,7 +305,7 @@ def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
     for start in range(0, len(stream), step):
         try:
             answers = session._take(deframer.feed(stream[start : start + step]))
-        except (FpmError, wire.WireError) as error:
+        except (FpmError, rtnetlink.WireError) as error:
             failed = str(error)
             break
         for answer in answers:
@@ -312,8 +323,8 @@ def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
 
 def _check_answer(answer: bytes) -> None:
     for payload in Deframer().feed(answer):
-        for kind, _flags, start, end in wire.messages(payload):
-            assert kind in (wire.RTM_NEWROUTE, wire.NLMSG_ERROR)
+        for kind, _flags, start, end in rtnetlink.messages(payload):
+            assert kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.NLMSG_ERROR)
             assert end - start >= 28
 
 
@@ -340,7 +351,7 @@ def answers(data: bytes) -> None:
     try:
         for payload in deframer.feed(data):
             session._answers(payload)
-    except (FpmError, wire.WireError):
+    except (FpmError, rtnetlink.WireError):
         pass
     for scope, refused in session.refused.items():
         assert refused.keys() <= rib.tables.get(scope, {}).keys(), "what was never sent cannot be refused"
@@ -358,7 +369,7 @@ class _Posted(Agent):
     def manual_add(self, route: dict[str, Any]) -> None:
         """Encode it."""
         value = from_ynl(route)
-        written = encode_route(value, wire.RTM_NEWROUTE, _CREATE)
+        written = encode_route(value, rtnetlink.RTM_NEWROUTE, _CREATE)
         assert decode_route(written, 0, len(written))[0] == value.prefix
         super().manual_add(route)
 
@@ -426,7 +437,7 @@ def items(data: bytes) -> None:
         assert error.errors
     else:
         for route in found:
-            encode_route(replace(route, path=replace(route.path, table=20)), wire.RTM_NEWROUTE, _CREATE)
+            encode_route(replace(route, path=replace(route.path, table=20)), rtnetlink.RTM_NEWROUTE, _CREATE)
             if expressible(route.path):
                 assert ItemReader(links).routes([to_item(route, links)]) == [route]
     try:

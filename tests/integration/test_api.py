@@ -19,10 +19,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import serve
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.client import ControlClient, NotReachable, Refused
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import HttpConfig
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.http_server import SocketInUse
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import (
+    ControlClient,
+    NotReachable,
+    Refused,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import HttpConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import serve
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.http import SocketInUse
 from ansible_collections.ekho.ynl_mirror.tests.support.daemon import MIRRORED, UNMAPPED, Agent, Listener, Served
 
 POSTED = {"rta-dst": "10.0.0.0", "rtm-dst-len": 8, "rtm-table": 10, "rta-oif": 3}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.audit import AUDIT
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import AUDIT
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.deafen import deafen
 from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
     DONE,

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import cli
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
 from ansible_collections.ekho.ynl_mirror.tests.support.daemon import MIRRORED, UNMAPPED, Agent, Listener, Served
 
-RUN = "import sys; from ansible_collections.ekho.ynl_mirror.plugins.module_utils import cli; sys.exit(cli.main())"
+LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
+RUN = f"import sys; from {LIBRARY}.cli import main; sys.exit(main.main())"
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 
 
 def _run(tmp_path: Path, *arguments: str) -> int:
-    return cli.main(arguments, runtime_dir=str(tmp_path))
+    return main.main(arguments, runtime_dir=str(tmp_path))
 
 
 def test_status_is_a_line_a_field(tmp_path: Path, listener: Listener, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.agent_config import AgentConfig
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import ListenerConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.agent import AgentConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import ListenerConfig
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, run_tool
 
 pytestmark = pytest.mark.controller

@@ -21,7 +21,8 @@ PREFIXES = [f"10.1.{number}.0/24" for number in range(150)]
 
 #: The same program, which waits a second where it would wait a minute.
 IMPATIENT = """
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import agent, cli
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent import agent
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
 agent.PATIENCE, agent._RETRY = 1.0, 0.5
 raise SystemExit(cli.main())
 """

@@ -15,16 +15,22 @@ import socket
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frames
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession, serve
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Address, NextHop, Path, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession, serve
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import frames
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
+    AF_INET,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Requests
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
 MAIN = 254
@@ -60,13 +66,13 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
         requests = Requests()
     mirror = Mirror(requests, Mapper(View(), Policy(), set()), (MAIN,), Rib(()))
     mirror.host[AF_INET, MAIN] = {BEFORE: PATH}
-    messages = RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_CREATE).batch([(NAMED, PATH)])
+    messages = RouteWriter(rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE).batch([(NAMED, PATH)])
 
     async def play() -> HostSession:
         reader, writer = await asyncio.open_connection(sock=ours)
         session = HostSession("host", mirror, (MAIN,), 30.0, asyncio.Lock())
         task = asyncio.ensure_future(serve(session, reader, writer))
-        theirs.sendall(b"".join(frames(messages + [wire.encode_done()] * complete)))
+        theirs.sendall(b"".join(frames(messages + [rtnetlink.encode_done()] * complete)))
         assert await asyncio.get_running_loop().run_in_executor(None, theirs.recv, 1)
         host.ip("link set eth1 down")
         await asyncio.wait_for(task, 30)

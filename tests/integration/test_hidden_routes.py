@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import winner
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import winner
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined

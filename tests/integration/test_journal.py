@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import journal
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.journal import JournalHandler, about
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon import logs
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.logs import JournalHandler, about
 
 
 class Journal:
@@ -134,11 +134,11 @@ def test_without_a_journal_it_goes_to_standard_error(
 def test_only_the_stream_that_systemd_made_leads_to_the_journal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(journal, "SOCKET", str(tmp_path))
+    monkeypatch.setattr(logs, "SOCKET", str(tmp_path))
     monkeypatch.setattr("sys.stderr", open(tmp_path / "log", "w"))  # noqa: SIM115
     found = os.stat(tmp_path / "log")
-    assert not journal.leads_to_journal()
+    assert not logs.leads_to_journal()
     monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
-    assert journal.leads_to_journal()
+    assert logs.leads_to_journal()
     monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")  # somebody has redirected it
-    assert not journal.leads_to_journal()
+    assert not logs.leads_to_journal()

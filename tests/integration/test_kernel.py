@@ -12,9 +12,7 @@ import time
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import kernel, wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import KernelError, Monitor, Overrun, Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     Address,
@@ -23,11 +21,22 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     Route,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, RouteWriter, encode_route
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink, sockets
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
+    RouteReader,
+    RouteWriter,
+    encode_route,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
+    KernelError,
+    Monitor,
+    Overrun,
+    Requests,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
 
-ADD = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
+ADD = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
 FAR = Address.parse("203.0.113.9")
 
 
@@ -37,7 +46,7 @@ def machine(namespaces: NamespaceFactory) -> Namespace:
 
 
 def adds(count: int, path: Path, first: int = 10) -> list[bytes]:
-    writer = RouteWriter(wire.RTM_NEWROUTE, ADD)
+    writer = RouteWriter(rtnetlink.RTM_NEWROUTE, ADD)
     return writer.batch([(Prefix(AF_INET, (first << 24) + (n << 8), 24).key, path) for n in range(count)])
 
 
@@ -63,7 +72,7 @@ def heard(monitor: Monitor, seconds: float = 1.0) -> list[tuple[int, str]]:
 def test_every_message_of_many_batches_is_carried_out(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
         assert requests.write(adds(5000, link_path(machine))) == []
-        assert sum(1 for _route in kernel.read_routes(requests, AF_INET, 10)) == 5000
+        assert sum(1 for _route in sockets.read_routes(requests, AF_INET, 10)) == 5000
 
 
 def test_refused_messages_are_told_by_index_and_the_others_are_done(machine: Namespace) -> None:
@@ -79,7 +88,7 @@ def test_refused_messages_are_told_by_index_and_the_others_are_done(machine: Nam
         texts = {failure.index: (failure.errno, failure.text) for failure in failures}
         assert texts[700] == (errno.ENETUNREACH, "Nexthop has invalid gateway")
         assert texts[1500] == (errno.EEXIST, "")  # the kernel has no words for it
-        assert sum(1 for _route in kernel.read_routes(requests, AF_INET, 10)) == 3000 - len(places) - 1
+        assert sum(1 for _route in sockets.read_routes(requests, AF_INET, 10)) == 3000 - len(places) - 1
 
 
 def test_a_batch_in_which_all_fail(machine: Namespace) -> None:
@@ -89,7 +98,7 @@ def test_a_batch_in_which_all_fail(machine: Namespace) -> None:
         assert requests.write(adds(1, link_path(machine))) == []  # the socket is still in step
 
 
-def _write_as_nobody(count: int) -> list[kernel.Failure]:
+def _write_as_nobody(count: int) -> list[sockets.Failure]:
     os.setgroups([])
     os.setuid(65534)
     with Requests() as requests:
@@ -125,7 +134,7 @@ def test_dumps_are_filtered_by_the_kernel(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
 
         def destinations(*arguments: int | None) -> list[str]:
-            return [str(route.prefix) for route in kernel.read_routes(requests, AF_INET, *arguments)]
+            return [str(route.prefix) for route in sockets.read_routes(requests, AF_INET, *arguments)]
 
         assert destinations(10) == ["10.0.0.0/8", "11.0.0.0/8"]
         assert destinations(10, 121) == ["10.0.0.0/8"]
@@ -133,7 +142,7 @@ def test_dumps_are_filtered_by_the_kernel(machine: Namespace) -> None:
         assert destinations(10, 0, index) == ["11.0.0.0/8"]
         assert destinations(4711) == []  # ENOENT means empty
         assert destinations(10, 0, 4711) == []  # and so does ENODEV
-        assert list(kernel.read_routes(requests, AF_INET6, 10)) == []
+        assert list(sockets.read_routes(requests, AF_INET6, 10)) == []
 
 
 def test_what_is_written_is_read_back(machine: Namespace) -> None:
@@ -148,10 +157,10 @@ def test_what_is_written_is_read_back(machine: Namespace) -> None:
     ]
     routes = [Route(Prefix(AF_INET, (10 + n) << 24, 8), path) for n, path in enumerate(paths)]
     with machine.entered(), Requests() as requests:
-        assert requests.write([encode_route(route, wire.RTM_NEWROUTE, ADD) for route in routes]) == []
-        assert set(kernel.read_routes(requests, AF_INET, protocol=121)) == set(routes)
-        assert requests.write([encode_route(route, wire.RTM_DELROUTE, 1) for route in routes]) == []
-        assert list(kernel.read_routes(requests, AF_INET, protocol=121)) == []
+        assert requests.write([encode_route(route, rtnetlink.RTM_NEWROUTE, ADD) for route in routes]) == []
+        assert set(sockets.read_routes(requests, AF_INET, protocol=121)) == set(routes)
+        assert requests.write([encode_route(route, rtnetlink.RTM_DELROUTE, 1) for route in routes]) == []
+        assert list(sockets.read_routes(requests, AF_INET, protocol=121)) == []
 
 
 @pytest.mark.parametrize(
@@ -168,9 +177,9 @@ def test_the_first_dump_of_a_socket_shows_a_route_of_500_next_hops_and_those_beh
     with machine.entered(), Requests() as requests:
         narrow = Path(family, table=10, protocol=121, nexthops=(NextHop(None, index),))
         for route in (Route(Prefix.parse(dst), wide), Route(behind, narrow)):
-            requests.call(encode_route(route, wire.RTM_NEWROUTE, ADD))
+            requests.call(encode_route(route, rtnetlink.RTM_NEWROUTE, ADD))
     with machine.entered(), Requests() as requests:
-        found = list(kernel.read_routes(requests, family, 10))
+        found = list(sockets.read_routes(requests, family, 10))
     assert [(str(route.prefix), len(route.path.nexthops)) for route in found] == [(dst, 500), (str(behind), 1)]
 
 
@@ -179,9 +188,9 @@ def test_links_addresses_and_rules(machine: Namespace) -> None:
     machine.ip("rule add iif eth1 lookup 10 priority 1000")
     machine.ip("-6 rule add from fd00:1::/64 lookup 4711 priority 1001")
     with machine.entered(), Requests() as requests:
-        links = {link.name: link for link in kernel.read_links(requests)}
-        addresses = kernel.read_addresses(requests)
-        rules = kernel.read_rules(requests)
+        links = {link.name: link for link in sockets.read_links(requests)}
+        addresses = sockets.read_addresses(requests)
+        rules = sockets.read_rules(requests)
     assert list(links) == ["lo", *(name for name in links if name != "lo")]
     assert (links["eth1"].up, links["eth1"].carrier, links["eth1"].kind) == (True, True, "veth")
     assert (links["eth2"].up, links["eth2"].carrier) == (False, False)
@@ -196,11 +205,15 @@ def test_links_addresses_and_rules(machine: Namespace) -> None:
 
 
 def test_a_refused_dump_raises(machine: Namespace) -> None:
-    bad = wire.request(wire.RTM_GETROUTE, wire.NLM_F_REQUEST | wire.NLM_F_DUMP, wire.RTMSG.pack(AF_INET, 1, *[0] * 7))
+    bad = rtnetlink.request(
+        rtnetlink.RTM_GETROUTE,
+        rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_DUMP,
+        rtnetlink.RTMSG.pack(AF_INET, 1, *[0] * 7),
+    )
     with machine.entered(), Requests() as requests:
         with pytest.raises(KernelError, match="Invalid values in header"):
             list(requests.dump(bad))
-        assert len(kernel.read_links(requests)) == 5  # the socket is still in step
+        assert len(sockets.read_links(requests)) == 5  # the socket is still in step
 
 
 # -- notifications
@@ -208,32 +221,32 @@ def test_a_refused_dump_raises(machine: Namespace) -> None:
 
 def test_a_monitor_hears_others_but_not_the_port_it_is_deaf_to(machine: Namespace) -> None:
     with machine.entered(), Requests() as mine, Requests() as other:
-        monitor = Monitor(1 << 20, deaf_to=mine.port, groups=(kernel.RTNLGRP_IPV4_ROUTE,))
+        monitor = Monitor(1 << 20, deaf_to=mine.port, groups=(sockets.RTNLGRP_IPV4_ROUTE,))
         path = link_path(machine)
         mine.write(adds(1, path))
         other.write(adds(1, path, first=20))
         machine.ip("route del 10.0.0.0/24 table 10")  # what I wrote, deleted by somebody else
         found = heard(monitor)
         monitor.close()
-    assert found == [(wire.RTM_NEWROUTE, "20.0.0.0/24"), (wire.RTM_DELROUTE, "10.0.0.0/24")]
+    assert found == [(rtnetlink.RTM_NEWROUTE, "20.0.0.0/24"), (rtnetlink.RTM_DELROUTE, "10.0.0.0/24")]
 
 
 def test_an_overrun_is_told_once_and_then_the_monitor_goes_on(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
-        monitor = Monitor(4096, groups=(kernel.RTNLGRP_IPV4_ROUTE,))
+        monitor = Monitor(4096, groups=(sockets.RTNLGRP_IPV4_ROUTE,))
         requests.write(adds(3000, link_path(machine)))
         with pytest.raises(Overrun):
             monitor.receive(10)
         assert 0 < monitor.drain() < 3000
         assert monitor.receive(10) == []
         requests.write(adds(1, link_path(machine), first=20))
-        assert heard(monitor) == [(wire.RTM_NEWROUTE, "20.0.0.0/24")]
+        assert heard(monitor) == [(rtnetlink.RTM_NEWROUTE, "20.0.0.0/24")]
         monitor.close()
 
 
 def test_a_large_buffer_is_granted_and_holds_a_burst(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
-        monitor = Monitor(64 << 20, groups=(kernel.RTNLGRP_IPV4_ROUTE,))
+        monitor = Monitor(64 << 20, groups=(sockets.RTNLGRP_IPV4_ROUTE,))
         assert monitor.granted >= 64 << 20
         requests.write(adds(20000, link_path(machine)))
         time.sleep(0.1)

@@ -14,9 +14,7 @@ import struct
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import kernel, wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import KernelError, LostAnswers, Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     Address,
@@ -24,11 +22,17 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink, sockets
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
+    KernelError,
+    LostAnswers,
+    Requests,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
 
-ADD = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_EXCL
+ADD = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
 FAR = Address.parse("203.0.113.9")
 COUNT = 5000
 
@@ -40,7 +44,7 @@ def machine(namespaces: NamespaceFactory) -> Namespace:
 
 def adds(count: int, *hops: NextHop) -> list[bytes]:
     path = Path(AF_INET, table=10, protocol=121, scope=0 if hops[0].gateway else 253, nexthops=hops)
-    writer = RouteWriter(wire.RTM_NEWROUTE, ADD)
+    writer = RouteWriter(rtnetlink.RTM_NEWROUTE, ADD)
     return writer.batch([(Prefix(AF_INET, (10 << 24) + (n << 8), 24).key, path) for n in range(count)])
 
 
@@ -49,7 +53,7 @@ def link(machine: Namespace) -> NextHop:
 
 
 def count(requests: Requests, table: int = 10) -> int:
-    return sum(1 for _route in kernel.read_routes(requests, AF_INET, table))
+    return sum(1 for _route in sockets.read_routes(requests, AF_INET, table))
 
 
 def narrow(requests: Requests) -> None:
@@ -76,7 +80,7 @@ def test_a_small_buffer_takes_the_answers_of_smaller_batches(
     machine: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a daemon in a container gets, that may write routes and may not have more than net.core.rmem_max."""
-    monkeypatch.setattr(kernel, "_ANSWER_BUFFER", 212_992)
+    monkeypatch.setattr(sockets, "_ANSWER_BUFFER", 212_992)
     with machine.entered(), Requests() as requests:
         failures = requests.write(adds(COUNT, NextHop(FAR)))
         assert [failure.index for failure in failures] == list(range(COUNT))
@@ -85,7 +89,7 @@ def test_a_small_buffer_takes_the_answers_of_smaller_batches(
 def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(
     machine: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "_ANSWER_TIME", 1)
+    monkeypatch.setattr(sockets, "_ANSWER_TIME", 1)
     [good] = adds(1, link(machine))
     with machine.entered(), Requests() as requests:
         # The kernel throws the rest of a datagram away, the end marker with it, at a length that cannot be.
@@ -99,24 +103,24 @@ def test_a_dump_that_was_left_in_the_middle_is_not_taken_for_the_next(machine: N
     with machine.entered(), Requests() as requests:
         assert requests.write(adds(COUNT, link(machine))) == []
         other = Path(AF_INET, table=11, protocol=121, scope=253, nexthops=(link(machine),))
-        message = RouteWriter(wire.RTM_NEWROUTE, ADD).batch([(Prefix(AF_INET, 20 << 24, 8).key, other)])
+        message = RouteWriter(rtnetlink.RTM_NEWROUTE, ADD).batch([(Prefix(AF_INET, 20 << 24, 8).key, other)])
         for next_one in (lambda: count(requests, 11), lambda: len(requests.write(message)), lambda: count(requests)):
-            dump = requests.dump(wire.route_dump_request(AF_INET, 10))
+            dump = requests.dump(rtnetlink.route_dump_request(AF_INET, 10))
             next(dump)
             before = next_one()
             dump.close()
             assert before in (0, COUNT)
         assert count(requests, 11) == 1
-        assert len(kernel.read_links(requests)) == len(machine.ip_json("link show"))
+        assert len(sockets.read_links(requests)) == len(machine.ip_json("link show"))
 
 
 def test_a_dump_that_another_question_broke_off_is_no_whole_one(
     machine: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "_ANSWER_TIME", 1)
+    monkeypatch.setattr(sockets, "_ANSWER_TIME", 1)
     with machine.entered(), Requests() as requests:
         requests.write(adds(COUNT, link(machine)))
-        dump = requests.dump(wire.route_dump_request(AF_INET, 10))
+        dump = requests.dump(rtnetlink.route_dump_request(AF_INET, 10))
         next(dump)
         assert count(requests, 11) == 0
         with pytest.raises(LostAnswers):
@@ -128,7 +132,7 @@ def test_a_late_acknowledgement_does_not_end_a_dump(machine: Namespace) -> None:
     """It was taken for the end, and the table for an empty one."""
     with machine.entered(), Requests() as requests:
         requests.write(adds(100, link(machine)))
-        late = wire.request(wire.NLMSG_NOOP, wire.NLM_F_REQUEST | wire.NLM_F_ACK, seq=4711)
+        late = rtnetlink.request(rtnetlink.NLMSG_NOOP, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_ACK, seq=4711)
         requests._sock.send(late)
         assert count(requests) == 100
         requests._sock.send(late)
@@ -139,12 +143,14 @@ def test_the_end_of_a_dump_is_seen_behind_routes_whatever_flags_it_carries() -> 
     """With NLM_F_ACK_TLVS, an end that brings words of the kernel along, it was not, and the next one waited for."""
     family = AF_INET6
     path = Path(family, table=10, protocol=121, nexthops=(NextHop(None, 1),))
-    [route] = RouteWriter(wire.RTM_NEWROUTE, 2).batch([(Prefix(family, 0xFD << 120, 8).key, path)])
-    words = wire.attribute(1, b"Interrupted\0")
+    [route] = RouteWriter(rtnetlink.RTM_NEWROUTE, 2).batch([(Prefix(family, 0xFD << 120, 8).key, path)])
+    words = rtnetlink.attribute(1, b"Interrupted\0")
     for flags in (0, 0x10, 0x20, 0x30):
-        for more in (0, wire.NLM_F_ACK_TLVS):
-            done = wire.request(wire.NLMSG_DONE, 2 | flags | more, struct.pack("=i", 0) + (words if more else b""))
-            assert kernel._end_of_dump(route + done) == len(route)
-    failed = wire.request(wire.NLMSG_DONE, 0x202, struct.pack("=i", -errno.EBUSY) + words)
+        for more in (0, rtnetlink.NLM_F_ACK_TLVS):
+            done = rtnetlink.request(
+                rtnetlink.NLMSG_DONE, 2 | flags | more, struct.pack("=i", 0) + (words if more else b"")
+            )
+            assert sockets._end_of_dump(route + done) == len(route)
+    failed = rtnetlink.request(rtnetlink.NLMSG_DONE, 0x202, struct.pack("=i", -errno.EBUSY) + words)
     with pytest.raises(KernelError, match="Interrupted"):
-        kernel._end_of_dump(route + failed)
+        sockets._end_of_dump(route + failed)

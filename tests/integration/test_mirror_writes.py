@@ -13,15 +13,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fpm import frames
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.host_session import HostSession
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests, read_addresses, read_links
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Policy
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mirror import Mirror
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import frames
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     Address,
@@ -29,8 +27,17 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View, address_owners
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader, RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
+    RouteReader,
+    RouteWriter,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
+    Requests,
+    read_addresses,
+    read_links,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab, until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
@@ -95,7 +102,7 @@ class Dpu:
         """Read back; (family, table) of what was believed to be otherwise."""
         found: dict[tuple[int, int], dict[int, Path]] = {}
         for family in (AF_INET, AF_INET6):
-            for chunk in self.requests.dump(wire.route_dump_request(family, protocol=121)):
+            for chunk in self.requests.dump(rtnetlink.route_dump_request(family, protocol=121)):
                 for message in RouteReader().routes(chunk):
                     found.setdefault((family, message.path.table), {})[message.key] = message.path
         scopes = {*found, *mirror.installed}
@@ -218,14 +225,14 @@ def test_a_replay_forgets_what_it_does_not_name_installed_or_not(dpu: Dpu) -> No
 
 async def replay(mirror: Mirror, prefixes: list[str]) -> None:
     """One connection of a host that names these prefixes, says that this is all, and leaves."""
-    writer = RouteWriter(wire.RTM_NEWROUTE, wire.NLM_F_CREATE | wire.NLM_F_REPLACE)
+    writer = RouteWriter(rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE)
     messages = writer.batch([(Prefix.parse(text).key, HOST[AF_INET]) for text in prefixes])
     ours, theirs = socket.socketpair()
     reader, out = await asyncio.open_connection(sock=ours)
     far_reader, far = await asyncio.open_connection(sock=theirs)
     session = HostSession("host", mirror, (MAIN,), 5.0, asyncio.Lock())
     task = asyncio.ensure_future(session.run(reader, out))
-    far.writelines(frames([*messages, wire.encode_done()]))
+    far.writelines(frames([*messages, rtnetlink.encode_done()]))
     far.write_eof()
     answers = await far_reader.read(1)
     await asyncio.wait_for(task, 5)

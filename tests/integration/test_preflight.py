@@ -15,18 +15,18 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire_links
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.cli import PACKAGES
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.main import PACKAGES
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import link_codec
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
     Requests,
     read_addresses,
     read_links,
     read_rules,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight import check
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_facts import PYTHON_PACKAGES
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look import what_networkd_removes
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look_network import kernel_vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.check import check
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.facts import PYTHON_PACKAGES
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.look import what_networkd_removes
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.look_network import kernel_vrf
 from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
@@ -226,9 +226,9 @@ def test_pyroute2_and_we_read_the_same_of_a_real_kernel(dpu: Namespace) -> None:
     dpu.ip("link add bridge type bridge")
     dpu.ip("link set peer2 master bridge")
     with dpu.entered(), Requests() as requests:
-        assert read_links(requests) == read_links(requests, wire_links.decode_link)
-        assert read_addresses(requests) == read_addresses(requests, wire_links.decode_address)
-        assert read_rules(requests) == read_rules(requests, wire_links.decode_rule)
+        assert read_links(requests) == read_links(requests, link_codec.decode_link)
+        assert read_addresses(requests) == read_addresses(requests, link_codec.decode_address)
+        assert read_rules(requests) == read_rules(requests, link_codec.decode_rule)
 
 
 # -- the way to the agent ---------------------------------------------------------------------------------------------

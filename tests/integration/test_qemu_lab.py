@@ -26,10 +26,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils import qemu_requirements
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_lab import LabFailure
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import KERNEL_ARGUMENTS, Machine
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_process import MachineError, monitor
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import LabFailure
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import KERNEL_ARGUMENTS, Machine
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.process import MachineError, monitor
 from ansible_collections.ekho.ynl_mirror.tests.support.qemu_lab import HOSTS, LINKS, SOLO, QemuLab, command_lines
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import COLLECTIONS
 
@@ -43,8 +43,8 @@ ANSIBLE = Path(sys.executable).with_name("ansible")
 def _qemu() -> None:
     """Without QEMU these tests are skipped - never in CI, where that would hide them."""
     try:
-        qemu_requirements.check(build=True)
-    except qemu_requirements.Lacking as lacking:
+        requirements.check(build=True)
+    except requirements.Lacking as lacking:
         if os.environ.get("CI"):
             pytest.fail(str(lacking))
         pytest.skip(str(lacking))

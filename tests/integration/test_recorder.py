@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import pcapng
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.changes import events
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import JournalConfig
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.fields import ConfigError
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.recorder import Journal, recorded
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replay import Replay, header
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture import pcapng
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture.recorder import Journal, recorded
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture.replay import Replay, header
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import JournalConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.fields import ConfigError
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Monitor, Requests
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.describe import events
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import PROGRAM, MirrorLab, until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import NETWORK, joined

@@ -13,11 +13,11 @@ from contextlib import closing
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import AF_INET, AF_INET6
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Monitor, Requests
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, QUIET, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined

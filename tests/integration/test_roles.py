@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.wheelhouse import Wheelhouse
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.packages.wheelhouse import Wheelhouse
 from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, Systemd, booted
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import CACHE
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import ROUTE_TYPE_NAMES, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
+    ROUTE_TYPE_NAMES,
+    Path,
+    Prefix,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined

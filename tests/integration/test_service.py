@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.supervise import start_time
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
@@ -165,7 +165,7 @@ def test_a_changed_configuration_restarts_it_and_shows_the_difference(machine: M
 
 def test_changed_code_is_deployed_and_restarts_it(machine: Machine) -> None:
     first = machine.agent()
-    current = Path(machine.directories["lib_dir"], "current", "ynl_mirror", "agent.py")
+    current = Path(machine.directories["lib_dir"], "current", "ynl_mirror", "agent", "agent.py")
     current.write_text(current.read_text() + "\n# somebody was here\n")
     second = machine.agent()
     assert [action.split(" ")[0] for action in second["actions"]] == ["deploy", "start"]

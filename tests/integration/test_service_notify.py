@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import service_notify
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon import notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -20,15 +20,15 @@ def test_states_arrive_in_one_datagram(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(name.replace("@", "\0"))
-        assert service_notify.notify(service_notify.READY, service_notify.status("two\nlines"))
+        assert notify.notify(notify.READY, notify.status("two\nlines"))
         assert manager.recv(1024) == b"READY=1\nSTATUS=two lines"
 
 
 def test_without_a_service_manager_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert not service_notify.notify(service_notify.READY)
+    assert not notify.notify(notify.READY)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    assert not service_notify.notify(service_notify.READY)
+    assert not notify.notify(notify.READY)
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
     else:
         monkeypatch.setenv("WATCHDOG_PID", pid.replace("own", str(os.getpid())))
-    assert service_notify.watchdog_seconds() == seconds
+    assert notify.watchdog_seconds() == seconds

@@ -17,10 +17,11 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.supervise import running_pid, start_time
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import running_pid, start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT
 
-RUN = "import sys; from ansible_collections.ekho.ynl_mirror.plugins.module_utils import cli; sys.exit(cli.main())"
+LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
+RUN = f"import sys; from {LIBRARY}.cli import main; sys.exit(main.main())"
 # A daemon that says who it is, and stops as daemons do.
 LIVE = "import os, time; open('pids', 'a').write(f'{os.getpid()}\\n'); time.sleep(60)"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica import follower
 from ansible_collections.ekho.ynl_mirror.tests.support.following import follow, routes_of
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined

@@ -16,14 +16,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import follower, kernel, wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Monitor, Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET6, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import AF_INET6, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink, sockets
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteReader
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Monitor, Requests
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica import follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import until
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
@@ -63,7 +64,7 @@ def churn(machine: Namespace) -> Iterator[None]:
 
 def dumped(requests: Requests) -> set[str]:
     reader = RouteReader()
-    chunks = requests.dump(wire.route_dump_request(*SCOPE))
+    chunks = requests.dump(rtnetlink.route_dump_request(*SCOPE))
     return {str(Prefix.from_key(AF_INET6, found.key)) for chunk in chunks for found in reader.routes(chunk)}
 
 
@@ -150,7 +151,7 @@ def test_notifications_that_are_lost_during_a_dump_are_seen_to(machine: Namespac
         assert made.overruns > 0
         following.cancel()
 
-    with machine.entered(), kernel.Requests() as kernel_side:
+    with machine.entered(), sockets.Requests() as kernel_side:
         asyncio.run(play())
         assert followed(replica.rib) == dumped(kernel_side)
     monitor.close()

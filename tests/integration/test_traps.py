@@ -13,10 +13,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, Path, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteReader
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import AF_INET, Path, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteReader
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
@@ -331,7 +331,7 @@ def test_trap_16_a_strict_dump_has_one_table_and_an_absent_one_is_empty(seen: Fo
     reader = RouteReader()
 
     def dumped(table: int) -> set[str]:
-        chunks = seen.requests.dump(wire.route_dump_request(AF_INET, table))
+        chunks = seen.requests.dump(rtnetlink.route_dump_request(AF_INET, table))
         found = (message for chunk in chunks for message in reader.routes(chunk))
         return {str(Prefix.from_key(AF_INET, message.key)) for message in found}
 

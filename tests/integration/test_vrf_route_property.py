@@ -11,16 +11,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import Requests
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.route_items import ItemReader, LinkNames
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import encode_route
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import encode_route
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Requests
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.items import ItemReader, LinkNames
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import TABLE, Router
 
 GATEWAYS = {4: ("192.0.2.2", "198.51.100.2"), 6: ("fd00:1::2", "fd00:2::2")}
 DESTINATIONS = {4: ("10.0.0.0/8", "10.0.0.0/16", "default"), 6: ("fd09::/16", "fd09:1::/32")}
-APPEND = wire.NLM_F_REQUEST | wire.NLM_F_CREATE | wire.NLM_F_APPEND
+APPEND = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_APPEND
 
 
 @st.composite
@@ -75,7 +75,7 @@ def install(router: Router, ours: list[dict[str, Any]], theirs: list[dict[str, A
         names = LinkNames(router.indexes)
         for protocol, group in ((121, ours), (4, theirs)):
             for route in ItemReader(names, TABLE, protocol).routes(group, unique=False):
-                requests.write([encode_route(route, wire.RTM_NEWROUTE, APPEND)])
+                requests.write([encode_route(route, rtnetlink.RTM_NEWROUTE, APPEND)])
 
 
 @pytest.mark.timeout(400)  # a failure takes its time to be made small

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.version import VERSION
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.version import VERSION
 from ansible_collections.ekho.ynl_mirror.tests.support.mirrored_lab import (
     DPU,
     HOST,
@@ -193,7 +193,7 @@ def test_a_restart_is_not_noticed(lab: MirroredLab, machine: str) -> None:
 def test_an_upgrade_is_not_noticed(lab: MirroredLab, tmp_path: Path) -> None:
     upgraded = tmp_path / "ansible_collections" / "ekho" / "ynl_mirror"
     copy_checkout(upgraded)
-    for name in ("galaxy.yml", "plugins/module_utils/version.py"):
+    for name in ("galaxy.yml", "plugins/module_utils/_ynl_mirror/model/version.py"):
         text = (upgraded / name).read_text()
         assert text.count(VERSION) == 1
         (upgraded / name).write_text(text.replace(VERSION, NEXT_VERSION))

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.api import ApiError, serve
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.config import HttpConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import HttpConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import ApiError, serve
 
 MIRRORED: dict[str, Any] = {
     "prefix": "192.168.11.0/24",

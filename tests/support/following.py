@@ -19,19 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of, winner
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
-    Monitor,
-    Requests,
-    read_addresses,
-    read_links,
-    read_rules,
-)
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     FAMILY_NAMES,
@@ -39,6 +27,18 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Prefix,
     table_name,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
+    Monitor,
+    Requests,
+    read_addresses,
+    read_links,
+    read_rules,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
 MAIN, OTHER = 254, 100
@@ -54,10 +54,10 @@ _FAMILIES = (AF_INET, AF_INET6)
 #: Table and prefixes of routes that come and go so that the follower's progress shows: after all that came before.
 _MARKS = 4000000000
 _KINDS = {
-    wire.RTM_GETLINK: "links",
-    wire.RTM_GETADDR: "addresses",
-    wire.RTM_GETRULE: "rules",
-    wire.RTM_GETNEXTHOP: "nexthop objects",
+    rtnetlink.RTM_GETLINK: "links",
+    rtnetlink.RTM_GETADDR: "addresses",
+    rtnetlink.RTM_GETRULE: "rules",
+    rtnetlink.RTM_GETNEXTHOP: "nexthop objects",
 }
 State = dict[str, object]
 
@@ -88,19 +88,19 @@ class Observed(Requests):
 def words(message: bytes) -> str:
     """``ipv4 routes of table main by link 3``: what a request asks for."""
     (kind,) = struct.unpack_from("=H", message, 4)
-    if kind == wire.RTM_GETLINK and not struct.unpack_from("=H", message, 6)[0] & wire.NLM_F_DUMP:
+    if kind == rtnetlink.RTM_GETLINK and not struct.unpack_from("=H", message, 6)[0] & rtnetlink.NLM_F_DUMP:
         return ""  # the follower only waits
-    if kind == wire.RTM_GETNEXTHOP and not struct.unpack_from("=H", message, 6)[0] & wire.NLM_F_DUMP:
+    if kind == rtnetlink.RTM_GETNEXTHOP and not struct.unpack_from("=H", message, 6)[0] & rtnetlink.NLM_F_DUMP:
         return f"nexthop object {struct.unpack_from('=I', message, 28)[0]}"
-    if kind != wire.RTM_GETROUTE:
+    if kind != rtnetlink.RTM_GETROUTE:
         return _KINDS.get(kind, str(kind))
-    found = dict(wire.attributes(message, 28, len(message)))
+    found = dict(rtnetlink.attributes(message, 28, len(message)))
     text = f"{FAMILY_NAMES[message[16]]} routes of "
-    if wire.RTA_TABLE not in found:
+    if rtnetlink.RTA_TABLE not in found:
         return text + "every table"
-    text += f"table {table_name(struct.unpack('=I', found[wire.RTA_TABLE])[0])}"
-    if wire.RTA_OIF in found:
-        text += f" by link {struct.unpack('=I', found[wire.RTA_OIF])[0]}"
+    text += f"table {table_name(struct.unpack('=I', found[rtnetlink.RTA_TABLE])[0])}"
+    if rtnetlink.RTA_OIF in found:
+        text += f" by link {struct.unpack('=I', found[rtnetlink.RTA_OIF])[0]}"
     return text
 
 
@@ -148,7 +148,7 @@ class Eyes:
 
     def _read(self, rib: Rib, scope: Reread) -> None:
         reading = rib.reading(scope)
-        for chunk in self.requests.dump(wire.route_dump_request(scope.family, scope.table)):
+        for chunk in self.requests.dump(rtnetlink.route_dump_request(scope.family, scope.table)):
             reading.feed(chunk)
         reading.finish()
 

@@ -22,10 +22,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import parse_topology
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils import qemu_image, qemu_requirements
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_lab import Lab, Place
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import Accelerator, Software
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import parse_topology
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image as qemu_image
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import Accelerator, Software
 from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, checkout_files
 
 NAME = "tests"
@@ -75,10 +76,10 @@ class Guest:
         return ["ssh", "-F", self._lab.place.ssh_config, f"ekho-{NAME}", f"cd /root/checkout && {script}"]
 
     async def _image(self, _made_with: Accelerator | None) -> qemu_image.Image:
-        qemu_requirements.check(build=True)
+        requirements.check(build=True)
         cache = qemu_image.cache_folder()
         disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), self.told.append)
-        accelerator, _reason = qemu_requirements.choose_accelerator("auto", kernel)
+        accelerator, _reason = requirements.choose_accelerator("auto", kernel)
         image = qemu_image.Image(disk, Software(accelerator, MEMORY, kernel, initrd))
         return await qemu_image.booted(cache, image, self.told.append)
 

@@ -8,10 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Link, LinkAddress, Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.mapping import Mapper, Outcome, Policy
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import Address, NextHop, Path, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import (
+    Mapper,
+    Outcome,
+    Policy,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+)
 
 A, B, C = 10, 20, 30  # the VRFs' tables
 ETH = {f"eth{number}": number for number in range(1, 7)}

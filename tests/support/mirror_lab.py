@@ -27,12 +27,12 @@ from pathlib import Path
 from signal import SIGHUP, SIGTERM
 from typing import Any, Callable, TypeVar
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.client import ControlClient, NotReachable
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import ControlClient, NotReachable
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 
 T = TypeVar("T")
 
-PROGRAM = (sys.executable, "-m", "ansible_collections.ekho.ynl_mirror.plugins.module_utils.cli")
+PROGRAM = (sys.executable, "-m", "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.main")
 MIRROR, MANUAL = 121, 122
 TABLES = {"a": 10, "b": 20}
 #: What `make kernel` deploys on ekho-host.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight import check
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.check import check
 
 if TYPE_CHECKING:
     from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace

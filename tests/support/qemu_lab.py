@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.lab_plan import parse_topology
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils import qemu_image
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_lab import Lab, Place
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_machine import Accelerator, Software
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils.qemu_requirements import choose_accelerator
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import parse_topology
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image as qemu_image
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import Accelerator, Software
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.requirements import choose_accelerator
 
 SECONDS = 180.0
 MEMORY = 384  # what the lab's machines have, so that all start from one saved state

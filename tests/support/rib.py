@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
     Address,
@@ -18,14 +16,16 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import (
     Path,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.rtnetlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     RTM_DELROUTE,
     RTM_NEWROUTE,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.wire_routes import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
 
 MAIN = 254
 PREFIX = {AF_INET: Prefix.parse("10.1.0.0/16"), AF_INET6: Prefix.parse("fd10::/32")}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.vrf_routes import Task, run
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.vrf_target import TaskError
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.apply import Task, run
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.target import TaskError
 
 if TYPE_CHECKING:
     from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace

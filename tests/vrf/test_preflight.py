@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.listener_config import PeerAddress
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.preflight_look_network import kernel_vrf, reach
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import PeerAddress
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.look_network import (
+    kernel_vrf,
+    reach,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.preflight import LAST, Findings, look, only
 

@@ -17,21 +17,21 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils import plain_links, wire
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.follower import Follower
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.kernel import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import discover_vrfs
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import AF_INET, AF_INET6, Prefix
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import plain_links, rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
     Monitor,
     Requests,
     read_addresses,
     read_links,
     read_rules,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.links import Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.replica import Replica
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.routes import AF_INET, AF_INET6, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils.view import discover_vrfs
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.vrf_lab import ends, vrf
 
@@ -85,7 +85,7 @@ class Follow:
         for family in (AF_INET, AF_INET6):
             for table in tables:
                 reading = found.rib.reading(Reread(family, table))
-                for chunk in self.truth.dump(wire.route_dump_request(family, table)):
+                for chunk in self.truth.dump(rtnetlink.route_dump_request(family, table)):
                     reading.feed(chunk)
                 reading.finish()
         return shown(found, vrfs)

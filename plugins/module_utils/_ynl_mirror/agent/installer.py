@@ -1,0 +1,346 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's heart: what the host wants, what is installed, and the few kernel writes between the two.
+
+Four states of a route, each with its reason: pending (a batch is under way), installed, failed (the kernel said no, or
+the host may not, see admission) and unmapped (the mapping found no exit). The mirror changes nothing but routes of its
+own protocol number: new ones go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known to
+be ours; deletes name the protocol, so that the kernel passes over everybody else's.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from ..daemon.logs import about
+from ..mapping.inference import Mapper, Outcome, PathMapper
+from ..model.path_cache import HostMemory
+from ..model.refusal import Refusal
+from ..model.routes import AF_INET, AF_INET6, Path, Prefix
+from ..netlink import rtnetlink, sockets
+from ..netlink.route_codec import RouteWriter
+from ..replica.entry import paths_of
+from ..replica.rib import Rib, TableKey
+from .admission import Admission, Denial
+
+_LOG = logging.getLogger("ynl_mirror.mirror")
+
+_CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
+# CREATE as well: ours may have been taken away a moment ago.
+_REPLACE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
+Item = tuple[int, Path]  # (prefix key, path)
+
+
+class _Change:
+    """What is to be done in one table of the DPU."""
+
+    def __init__(self, table: int, installed: dict[int, Path]) -> None:
+        self.table = table
+        self.installed = installed
+        self.adds: list[Item] = []
+        self.replacements: list[Item] = []
+        self.replaced: dict[int, Path] = {}  # what the replacements take the place of
+        self.removals: list[Item] = []
+
+
+class Mirror:
+    """Host routes by (family, host table), installed routes by (family, DPU table), and what keeps them equal."""
+
+    def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
+        self.mapper = mapper
+        self.admission: Admission | None = None  # None lets in whatever the host names
+        self.memory: HostMemory | None = None  # how much of it is remembered; None: all
+        self._others = others  # the DPU's routes that are not the mirror's
+        self.host: dict[TableKey, dict[int, Path]] = {}
+        self.installed: dict[TableKey, dict[int, Path]] = {}
+        self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
+        self.noted: set[int] | None = None  # while somebody wants to know: prefixes whose installed routes are touched
+        self.in_doubt = False  # the kernel contradicted what is believed to be installed
+        # Told of every prefix whose state moved, while somebody watches.
+        self.watched: Callable[[], bool] = bool
+        self.on_change: Callable[[int, list[int]], None] = lambda _family, _keys: None
+        self.added = self.replaced = self.deleted = self.failures = 0
+        self._host_tables = host_tables
+        self._requests = requests
+        self._add = RouteWriter(rtnetlink.RTM_NEWROUTE, _CREATE)
+        self._replace = RouteWriter(rtnetlink.RTM_NEWROUTE, _REPLACE)
+        self._delete = RouteWriter(rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST)
+
+    # -- what the host wants
+
+    def wanted(self, family: int, key: int) -> Path | None:
+        """The host's route to a prefix: of the first of its tables that has one."""
+        for table in self._host_tables:
+            path = self.host.get((family, table), {}).get(key)
+            if path is not None:
+                return path
+        return None
+
+    def host_keys(self, family: int) -> list[int]:
+        """Every prefix of the host."""
+        tables = [self.host.get((family, table), {}) for table in self._host_tables]
+        if len(tables) == 1:
+            return list(tables[0])
+        return list(dict.fromkeys(key for table in tables for key in table))
+
+    def stale_keys(self, family: int) -> list[int]:
+        """Prefixes that are installed although the host has no route to them."""
+        found: dict[int, None] = {}
+        for (of, _table), installed in self.installed.items():
+            if of == family:
+                found.update((key, None) for key in installed if self.wanted(family, key) is None)
+        return list(found)
+
+    # -- making it so
+
+    def sync(self, family: int, keys: Iterable[int]) -> None:
+        """Bring the DPU's tables up to date: additions and replacements first, then removals. Name each prefix once."""
+        if not self.watched():
+            self._sync(family, keys)
+            return
+        keys = list(keys)
+        before = [self._shown(family, key) for key in keys]
+        self._sync(family, keys)
+        self.on_change(family, [key for key, old in zip(keys, before) if self._shown(family, key) != old])
+
+    def _shown(self, family: int, key: int) -> tuple[Refusal | None, list[Path]]:
+        """What a watcher sees of a prefix."""
+        return self.refused[family].get(key), list(self.where(family, key))
+
+    def _sync(self, family: int, keys: Iterable[int]) -> None:
+        for vrf in self.mapper.view.vrfs:
+            self.installed.setdefault((family, vrf.table), {})
+        tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
+        single = self.host.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
+        refused = self.refused[family]
+        admission = self.admission if self.admission is not None and self.admission.needed else None
+        if admission is not None:
+            admission.open(self.mapper.view.vrfs, self.installed)
+        last: Path | None = None
+        rule: PathMapper | None = None
+        refusal: Refusal | None = None
+        make: Callable[[str], Refusal] = _unmapped
+        for key in keys:
+            path = single.get(key) if single is not None else self.wanted(family, key)
+            if path is None:
+                targets, reason = _NOTHING, None
+            else:
+                if path is not last or rule is None:  # routes come in runs with one path
+                    last, rule = path, self.mapper.rule(path)
+                targets, reason = rule.outcome(key)
+            if admission is not None:
+                targets, reason, make = _ask(admission, family, key, path, Outcome(targets, reason))
+            if reason is not None:
+                if refusal is None or reason is not refusal.reason:  # one object for a million routes
+                    refusal = make(reason)
+                refused[key] = refusal
+            elif refused:
+                refused.pop(key, None)
+            for change in tables:
+                want = targets.get(change.table)
+                have = change.installed.get(key)
+                if want is have:
+                    continue
+                if have is None and want is not None:
+                    change.adds.append((key, want))
+                elif have != want:
+                    self._plan_change(change, key, have, want)
+        self._write(family, tables)
+
+    def _plan_change(self, change: _Change, key: int, have: Path | None, want: Path | None) -> None:
+        if have is None:
+            return
+        if want is not None and self._may_replace(key, want, have):
+            change.replacements.append((key, want))
+            change.replaced[key] = have
+            return
+        change.removals.append((key, have))
+        if want is not None:
+            change.adds.append((key, want))
+
+    def _may_replace(self, key: int, want: Path, have: Path) -> bool:
+        """Whether NLM_F_REPLACE hits our route only: it takes the first of its prefix and metric, whoever owns it."""
+        if want.metric != have.metric:
+            return False
+        there = paths_of(self._others.tables.get((have.family, have.table), {}).get(key))
+        return not any(path.metric == have.metric and path.tos == have.tos for path in there)
+
+    def _write(self, family: int, changes: list[_Change]) -> None:
+        messages: list[bytes] = []
+        sent: list[tuple[_Change, str, list[Item]]] = []
+        # Additions, then replacements, of all tables before any removal: traffic always has somewhere to go.
+        for kind, writer in (("adds", self._add), ("replacements", self._replace), ("removals", self._delete)):
+            for change in changes:
+                items: list[Item] = getattr(change, kind)
+                if items:
+                    messages += writer.batch(items)
+                    sent.append((change, kind, items))
+        if not messages:
+            return
+        refusals = self._carry_out(messages)
+        if self.noted is not None:
+            self.noted.update(key for _change, _kind, items in sent for key, _path in items)
+        for change, kind, items in reversed(sent):
+            if kind == "removals":
+                for key, _path in items:
+                    del change.installed[key]
+            else:
+                change.installed.update(items)
+        self._count(sent)
+        left: list[tuple[_Change, int]] = []
+        for refusal in refusals:
+            index = refusal.index
+            for change, kind, items in sent:
+                if index < len(items):
+                    self._refusal(family, change, kind, items[index], refusal)
+                    if kind == "replacements":
+                        left.append((change, items[index][0]))
+                    break
+                index -= len(items)
+        if left:
+            self._withdraw(family, left)
+
+    def _carry_out(self, messages: list[bytes]) -> list[sockets.Failure]:
+        try:
+            return self._requests.write(messages)
+        except sockets.LostAnswers as error:
+            _LOG.warning("%s; what is installed will be read back", error)
+            self.in_doubt = True
+            return error.failures
+
+    def _withdraw(self, family: int, left: list[tuple[_Change, int]]) -> None:
+        """Remove the routes whose replacement was refused: they lead where the host routes nothing any more."""
+        old = [(change, (key, change.replaced[key])) for change, key in left]
+        refusals = self._carry_out(self._delete.batch(item for _change, item in old))
+        self.deleted += len(old)
+        for refusal in refusals:
+            change, item = old[refusal.index]
+            self._refusal(family, change, "removals", item, refusal)
+
+    def _count(self, sent: list[tuple[_Change, str, list[Item]]]) -> None:
+        for _change, kind, items in sent:
+            if kind == "adds":
+                self.added += len(items)
+            elif kind == "replacements":
+                self.replaced += len(items)
+            else:
+                self.deleted += len(items)
+
+    def _refusal(self, family: int, change: _Change, kind: str, item: Item, refusal: sockets.Failure) -> None:
+        key, path = item
+        if kind == "removals":
+            if refusal.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
+                change.installed[key] = path
+                self.in_doubt = True
+                prefix = Prefix.from_key(family, key)
+                told = about(prefix=prefix, reason=refusal.text)
+                _LOG.warning("%s: cannot be removed: %s", prefix, refusal.text, extra=told)
+            return
+        change.installed.pop(key, None)
+        self.failures += 1
+        words = refusal.text or _words(refusal.errno)
+        vrf = self.vrf_name(path.table)
+        if refusal.errno == errno.EEXIST:
+            words = "another route with this prefix and metric is there, which the mirror did not install"
+        if refusal.errno in (errno.EEXIST, errno.ENOENT):
+            self.in_doubt = True
+        self.refused[family][key] = Refusal("failed", f"vrf {vrf}: {words}")
+        if _LOG.isEnabledFor(logging.DEBUG):
+            prefix = Prefix.from_key(family, key)
+            _LOG.debug("%s: vrf %s: %s", prefix, vrf, words, extra=about(prefix=prefix, vrf=vrf, reason=words))
+
+    # -- what is there
+
+    def found(self, family: int, table: int, routes: dict[int, Path]) -> set[int]:
+        """Take in what a dump of the mirror's own routes showed; the prefixes that were believed to be otherwise."""
+        believed = self.installed.get((family, table), {})
+        differing = {key for key in believed if key not in routes}
+        for key, path in routes.items():
+            if believed.get(key) != path:
+                differing.add(key)
+            else:
+                routes[key] = believed[key]  # the shared object, so that ``is`` finds them equal
+        self.installed[family, table] = routes
+        return differing
+
+    def remove_surplus(self, surplus: list[Item]) -> None:
+        """Remove routes of the mirror's own beside others of the same prefix, which stay and carry the traffic."""
+        refusals = {refusal.index: refusal for refusal in self._requests.write(self._delete.batch(surplus))}
+        self.deleted += len(surplus) - len(refusals)
+        for index, (key, path) in enumerate(surplus):
+            prefix = Prefix.from_key(path.family, key)
+            if index in refusals:
+                reason = refusals[index].text or _words(refusals[index].errno)
+                told = about(prefix=prefix, reason=reason)
+                _LOG.warning(
+                    "%s table %d: its second route cannot be removed: %s", *(prefix, path.table, reason), extra=told
+                )
+            else:
+                told = about(prefix=prefix)
+                _LOG.info("%s table %d: a second route of the mirror's own is removed", prefix, path.table, extra=told)
+
+    def lost(self, scope: TableKey, key: int, path: Path) -> None:
+        """Somebody else removed a route of the mirror's protocol number."""
+        self._note(key)
+        installed = self.installed.get(scope, {})
+        if installed.get(key) == path:
+            del installed[key]
+        elif key in installed:
+            self.in_doubt = True  # one beside it, or what was left of it
+
+    def appeared(self, scope: TableKey, key: int, path: Path) -> None:
+        """Somebody else wrote a route under the mirror's protocol number."""
+        self._note(key)
+        if self.installed.setdefault(scope, {}).setdefault(key, path) != path:
+            self.in_doubt = True  # in the place of ours or beside it: the message does not say
+
+    def _note(self, key: int) -> None:
+        if self.noted is not None:
+            self.noted.add(key)
+
+    # -- words
+
+    def vrf_name(self, table: int) -> str:
+        """The VRF that a table belongs to, or else the table's number."""
+        return next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == table), str(table))
+
+    def state(self, family: int, key: int) -> tuple[str, str | None]:
+        """(state, reason) of a host route."""
+        refusal = self.refused[family].get(key)
+        if refusal is not None:
+            return refusal
+        return ("installed", None) if any(self.where(family, key)) else ("pending", "not written yet")
+
+    def where(self, family: int, key: int) -> Iterator[Path]:
+        """The installed routes to a prefix, one per VRF."""
+        for (of, _table), routes in self.installed.items():
+            if of == family and key in routes:
+                yield routes[key]
+
+
+_NOTHING: Mapping[int, Path] = {}
+
+
+def _ask(
+    admission: Admission, family: int, key: int, path: Path | None, outcome: Outcome
+) -> tuple[Mapping[int, Path], str | None, Callable[[str], Refusal]]:
+    """What is left of a route's outcome by the host's policy, with the reason why it is not all, and its kind."""
+    if path is not None and outcome.targets:
+        return (*admission.admit(family, key, path, outcome.targets), _denied)
+    admission.leave(family, key)
+    return (*outcome, _unmapped)
+
+
+def _unmapped(reason: str) -> Refusal:
+    return Refusal("unmapped", reason)
+
+
+def _denied(reason: str) -> Refusal:
+    return Denial("failed", reason)
+
+
+def _words(number: int) -> str:
+    return sockets.KernelError(number).text

@@ -1,0 +1,77 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent makes of its configuration: the mapper's policy, and what a host may fill."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ..config.agent import AgentConfig, StaticRule
+from ..config.host_policy import EVERY_VRF
+from ..daemon.logs import about
+from ..mapping.inference import MappingRule, Policy
+from ..model.path_cache import HostMemory
+from ..model.routes import AF_INET, AF_INET6, Address, Prefix
+from .admission import Admission
+from .installer import Mirror
+
+_LOG = logging.getLogger("ynl_mirror.agent")
+
+
+def mapping_policy(config: AgentConfig) -> Policy:
+    """What the user decides about the mapping."""
+    return Policy(
+        inference=config.inference,
+        static=tuple(_rule(rule) for rule in config.static),
+        imports=config.imports,
+        host_links=config.host_links,
+        protocol=config.protocol,
+        metric=config.metric,
+    )
+
+
+def _rule(rule: StaticRule) -> MappingRule:
+    return MappingRule(
+        vrf=rule.vrf,
+        dev=rule.dev,
+        prefix=None if rule.prefix is None else Prefix.parse(str(rule.prefix)),
+        gateway=None if rule.gateway is None else Address.parse(str(rule.gateway)),
+        via=None if rule.via is None else Address.parse(str(rule.via)),
+    )
+
+
+def lease_term(host: str | None, config: AgentConfig) -> float:
+    """Seconds that a host may be away before its routes are withdrawn; 0 is for ever.
+
+    None: nobody knows whose routes an agent finds when it starts. They have the longest lease that a host has here.
+    """
+    if host is not None:
+        return config.policy_of(host).withdraw_after
+    terms = [config.policy_of(name).withdraw_after for name in config.hosts] or [config.host_defaults.withdraw_after]
+    return 0.0 if 0.0 in terms else max(terms)
+
+
+def warn_of_unknown_vrfs(config: AgentConfig, known: Iterable[str]) -> None:
+    """Say which VRFs of the policies are not there (yet): a name that is misspelt limits nothing."""
+    policies = (config.host_defaults, *config.host_policies.values())
+    named = {*config.vrf_limits, *(name for policy in policies for name in policy.vrfs)} - {EVERY_VRF, *known}
+    if named:
+        text = f"no VRF {', '.join(sorted(named))} here: what hosts and vrf_limits say of it applies once there is one"
+        _LOG.warning("%s", text, extra=about(reason=text))
+
+
+def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
+    """Let the mirror ask what HOST may fill from now on. What it decided before stays, if it was by the same policy."""
+    policy = config.policy_of(host)
+    if mirror.admission is not None and mirror.admission.fits(host, policy, config.vrf_limits):
+        return
+    admission = Admission(host, policy, config.vrf_limits)
+    # The limit may be lower than it was.
+    admission.counts = admission.counts or sum(map(len, mirror.host.values())) > policy.routes
+    for family in (AF_INET, AF_INET6):
+        tables = [routes for (of, _table), routes in mirror.installed.items() if of == family]
+        admission.reserve(family, dict.fromkeys(key for routes in tables for key in routes))
+    mirror.admission = admission
+    mirror.memory = HostMemory(admission.memory, mirror.host)

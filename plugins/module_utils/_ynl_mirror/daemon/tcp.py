@@ -1,0 +1,135 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Accept connections as asyncio's streams do, but tell of every one whose TLS handshake fails: who, and why.
+
+asyncio.start_server() drops these without a word, and whoever set up the certificates would look in vain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Iterator
+from typing import Callable
+
+from .logs import about
+
+_LOG = logging.getLogger("ynl_mirror.acceptor")
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
+
+#: Seconds that a peer has for its TLS handshake.
+_HANDSHAKE = 10.0
+#: Connections in their handshake at a time. Beyond, the oldest one of the address that holds most of them has to go.
+_HANDSHAKES = 64
+#: Seconds to wait when the machine cannot take a connection (out of descriptors, out of memory).
+_PAUSE = 1.0
+_LIMIT = 1 << 18
+
+
+def listening_socket(address: str, port: int, ipv4_too: bool) -> socket.socket:
+    """A TCP socket that listens; *ipv4_too*: the address is ``::`` and means those of IPv4 as well. OSError."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.create_server((address, port), family=family, backlog=100, dualstack_ipv6=ipv4_too)
+    sock.setblocking(False)
+    return sock
+
+
+async def accept(sock: socket.socket, context: Callable[[], ssl.SSLContext | None], connected: Connected) -> None:
+    """Call *connected* for each connection, until cancelled; socket and connections end with this.
+
+    *context* is asked for each connection: the certificates may be others by then.
+    """
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Future[None]] = set()
+    waiting = _Waiting()
+    try:
+        while True:
+            try:
+                connection, address = await loop.sock_accept(sock)
+            except OSError as error:
+                _LOG.warning("a connection cannot be accepted: %s", error)
+                await asyncio.sleep(_PAUSE)
+                continue
+            # An IPv4 peer of an IPv6 socket has an address like ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
+            peer = address[0][7:] if address[0].startswith("::ffff:") else address[0]
+            task: asyncio.Future[None] = asyncio.ensure_future(_serve(connection, peer, context(), connected, waiting))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    finally:
+        sock.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Evicted(Exception):
+    """The connection had to make room; that was told."""
+
+
+class _Waiting:
+    """Who is in its handshake: bounded, and such that a flood from one address leaves those from others alone."""
+
+    def __init__(self) -> None:
+        self._connections: dict[socket.socket, str] = {}  # oldest first; the peer of each
+        self._told = 0.0
+
+    @contextlib.contextmanager
+    def handshake(self, connection: socket.socket, peer: str) -> Iterator[None]:
+        """Count a connection in for as long as the block lasts; another may have to go."""
+        self._connections[connection] = peer
+        if len(self._connections) > _HANDSHAKES:
+            self._evict()
+        try:
+            yield
+        except OSError as error:
+            if connection not in self._connections:
+                raise _Evicted from error
+            raise
+        finally:
+            self._connections.pop(connection, None)
+
+    def _evict(self) -> None:
+        peers = list(self._connections.values())
+        busiest = max(peers, key=peers.count)
+        oldest = next(connection for connection, peer in self._connections.items() if peer == busiest)
+        del self._connections[oldest]
+        with contextlib.suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)  # its handshake ends as if the peer had left
+        if time.monotonic() - self._told > _HANDSHAKE:
+            self._told = time.monotonic()
+            text = f"over {_HANDSHAKES} connections that have not finished their TLS handshake"
+            _LOG.warning("%s: %s; the oldest are closed", busiest, text, extra=about(peer=busiest, reason=text))
+
+
+async def _serve(
+    connection: socket.socket, peer: str, context: ssl.SSLContext | None, connected: Connected, waiting: _Waiting
+) -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_LIMIT)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    try:
+        with waiting.handshake(connection, peer):
+            transport, _protocol = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=context, ssl_handshake_timeout=_HANDSHAKE if context else None
+            )
+    except _Evicted:
+        connection.close()
+        return
+    except OSError as error:  # ssl.SSLError is one
+        connection.close()
+        text = str(error) or "the peer left during the handshake"
+        _LOG.warning("%s: refused: no TLS connection: %s", peer, text, extra=about(peer=peer, reason=text))
+        return
+    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+    try:
+        await connected(reader, writer, peer)
+    except OSError as error:
+        _LOG.warning("%s: connection lost: %s", peer, error, extra=about(peer=peer, reason=error))
+    finally:
+        transport.abort()

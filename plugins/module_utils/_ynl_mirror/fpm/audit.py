@@ -1,0 +1,247 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The slow audit's values: a table in buckets, the digest of a bucket, and the messages that two daemons compare by.
+
+A bucket is the prefixes whose key leaves the same remainder. The remainder is by a prime, so that routes which
+follow some pattern (each 256th, all even) spread out as well. Two sides that hold the same routes work out the same
+digest, whatever their Python, its hash seed or their byte order. Pure: no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Callable, NamedTuple
+
+from ..model.path_cache import ByPath
+from ..model.routes import AF_INET, WIDTH, Path, Prefix
+from ..netlink import rtnetlink
+from ..replica.rib import TableKey
+
+#: The netlink message type of the audit. Those of the kernel end far below (linux/rtnetlink.h: 123 at the time).
+AUDIT = 0x7901
+#: A table in so many buckets, by its number of routes: (at most so many routes, buckets).
+_SIZES = ((256, 1), (16384, 17), (1 << 64, 257))
+MOST_BUCKETS = _SIZES[-1][1]
+#: How a digest is made; one side's is not compared with another version's.
+_VERSION = 1
+#: Version, what, family, nothing, table, number of buckets, bucket, digest; in network order.
+_BODY = struct.Struct(">BBBxIII16s")
+#: Keys put into buckets before others get a turn (about 2 ms).
+_SLICE = 32768
+#: So many keys that changed since the keys were put into buckets: do it again.
+_STALE = 65536
+#: Prefixes that are told by name.
+_TOLD = 8
+
+OPEN = 1  # both ways: a table is to be compared, in so many buckets
+CHECK = 2  # to the listener: the digest of a bucket, please
+DIGEST = 3  # to the agent: of all that was sent before this message
+FETCH = 4  # to the listener: the bucket's routes, please
+BEGIN = 5  # to the agent: what follows up to END is all that the bucket holds
+END = 6
+
+
+class Message(NamedTuple):
+    """One message of the audit. *buckets* is how many the table is cut into, *bucket* which one is meant."""
+
+    what: int
+    scope: TableKey
+    buckets: int
+    bucket: int = 0
+    digest: bytes = bytes(16)
+
+    def encode(self) -> bytes:
+        """The netlink message."""
+        family, table = self.scope
+        body = _BODY.pack(_VERSION, self.what, family, table, self.buckets, self.bucket, self.digest)
+        return rtnetlink.request(AUDIT, 0, body)
+
+    def about(self, what: int, digest: bytes = bytes(16)) -> Message:
+        """Another message about the same bucket."""
+        return self._replace(what=what, digest=digest)
+
+
+def decode(buffer: bytes, start: int, end: int) -> Message | None:
+    """Read a message; None when it is of another version, or asks for what cannot be."""
+    at = start + rtnetlink.NLMSGHDR.size
+    if end - at != _BODY.size:
+        return None
+    version, what, family, table, buckets, bucket, digest = _BODY.unpack_from(buffer, at)
+    if version != _VERSION or not OPEN <= what <= END or family not in WIDTH:
+        return None
+    if not bucket < buckets <= MOST_BUCKETS:
+        return None
+    return Message(what, (family, table), buckets, bucket, digest)
+
+
+def buckets_for(routes: int) -> int:
+    """How many buckets a table of so many routes is cut into: a bucket is compared in a few milliseconds."""
+    return next(buckets for most, buckets in _SIZES if routes <= most)
+
+
+# -- digests
+
+
+def _mark(path: Path) -> bytes:
+    """What stands for a path in a digest: the same for equal ones, on every machine."""
+    hops = [
+        (None if hop.gateway is None else (hop.gateway.family, hop.gateway.value), hop.oif, hop.weight, hop.onlink)
+        for hop in path.nexthops
+    ]
+    numbers = (path.type, path.protocol, path.scope, path.tos, path.metric, path.mtu)
+    source = None if path.src is None else (path.src.family, path.src.value)
+    return blake2b(repr((numbers, source, hops)).encode(), digest_size=8).digest()
+
+
+class Digester:
+    """Works out digests, and remembers what stands for each path."""
+
+    def __init__(self) -> None:
+        self._marks: ByPath[bytes] = ByPath()
+
+    def of(self, family: int, routes: Iterable[tuple[int, Path]]) -> bytes:
+        """The digest of (prefix key, path) pairs of one table, in whatever order; each prefix once."""
+        size = 5 if family == AF_INET else 17  # bytes of a key: the address and the length
+        marks = self._marks
+        last: Path | None = None
+        mark = b""
+        parts: list[bytes] = []
+        for key, path in routes:
+            if path is not last:  # routes come in runs with one path
+                last, found = path, marks.get(path)
+                if found is None:
+                    found = marks.keep(path, _mark(path))
+                mark = found
+            parts.append(key.to_bytes(size, "big") + mark)
+        parts.sort()
+        return blake2b(b"".join(parts), digest_size=16).digest()
+
+
+# -- buckets
+
+
+class Buckets:
+    """The keys of one table, by bucket, for as long as one is compared after the other.
+
+    What is in a bucket *now* is asked of the table itself: the keys here are those it had at first, and those that
+    were touched since. So a route that comes or goes meanwhile is no difference.
+    """
+
+    def __init__(self, scope: TableKey, buckets: int) -> None:
+        self.scope = scope
+        self.number = buckets
+        self._keys: list[list[int]] = []
+        self._touched: set[int] = set()
+        self._most = 2 * _STALE
+
+    def fill(self, keys: list[int]) -> Iterator[None]:
+        """Put the table's keys into buckets; yields where others may get a turn. Touches count from the first on."""
+        self._touched = set()
+        self._keys = [[] for _bucket in range(self.number)]
+        number, homes = self.number, self._keys
+        for start in range(0, len(keys), _SLICE):
+            for key in keys[start : start + _SLICE]:
+                homes[key % number].append(key)
+            yield
+
+    def touch(self, keys: Iterable[int]) -> None:
+        """These keys changed, or may have."""
+        self._touched.update(keys)
+
+    def forget_gone(self, table: Mapping[int, Path]) -> None:
+        """Keys that the table does not have need not be known: whoever brings one back touches it again."""
+        if len(self._touched) > self._most:
+            self._touched = {key for key in self._touched if key in table}
+            self._most = 2 * max(_STALE, len(self._touched))
+
+    @property
+    def stale(self) -> bool:
+        """Whether so much was touched that the keys should be put into buckets again."""
+        return len(self._touched) > _STALE
+
+    def keys(self, bucket: int) -> list[int]:
+        """All keys that the table may have in a bucket, each once."""
+        number = self.number
+        known = self._keys[bucket]
+        if not self._touched:
+            return known
+        return list(dict.fromkeys((*known, *(key for key in self._touched if key % number == bucket))))
+
+    def routes(self, bucket: int, table: Mapping[int, Path]) -> list[tuple[int, Path]]:
+        """What *table* has in a bucket."""
+        get: Callable[[int], Path | None] = table.get
+        return [(key, path) for key in self.keys(bucket) for path in (get(key),) if path is not None]
+
+
+# -- drift
+
+#: What is compared: the replica with the own kernel, the two sides of the wire, the mirrored routes with the kernel.
+REPLICA, WIRE, MIRRORED = "replica", "wire", "mirrored"
+
+
+@dataclass
+class Tally:
+    """What the audits of one daemon did so far; *rounds* and *drift* (routes found wrong) by what was compared."""
+
+    rounds: dict[str, int] = field(default_factory=dict)
+    drift: dict[str, int] = field(default_factory=dict)
+    compared: int = 0  # buckets
+    transferred: int = 0
+    last: str | None = None  # the last drift, in words
+
+    def watch(self, *kinds: str) -> Tally:
+        """Count these kinds of audit from 0."""
+        for kind in kinds:
+            self.rounds[kind] = self.drift[kind] = 0
+        return self
+
+    def found(self, kind: str, number: int, text: str) -> None:
+        """So many routes were wrong."""
+        self.drift[kind] += number
+        self.last = text
+
+    def status(self) -> dict[str, Any]:
+        """For /status."""
+        told: dict[str, Any] = {"rounds": dict(self.rounds), "drift": dict(self.drift)}
+        if WIRE in self.rounds:
+            told.update(buckets_compared=self.compared, buckets_transferred=self.transferred)
+        return {**told, "last_drift": self.last}
+
+    def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
+        """For /metrics."""
+        for kind, count in self.rounds.items():
+            yield "ynl_mirror_audit_rounds", "Audits that came to their end", "counter", {"of": kind}, count
+        for kind, count in self.drift.items():
+            yield "ynl_mirror_audit_drift", "Routes that an audit found wrong", "counter", {"of": kind}, count
+        if WIRE in self.rounds:
+            for what, count in (("compared", self.compared), ("transferred", self.transferred)):
+                yield (
+                    "ynl_mirror_audit_buckets",
+                    "Buckets of routes by what an audit did",
+                    "counter",
+                    {"done": what},
+                    count,
+                )
+
+
+def differing(before: Mapping[int, Path], after: Mapping[int, Path]) -> dict[int, str]:
+    """The keys whose path was another than it is to be, each with what was wrong: missing, stale or different."""
+    found = {key: "stale" for key in before if key not in after}
+    for key, path in after.items():
+        known = before.get(key)
+        if known is None:
+            found[key] = "missing"
+        elif known is not path and known != path:
+            found[key] = "different"
+    return found
+
+
+def words(family: int, found: Mapping[int, str]) -> str:
+    """Some of the prefixes by name, and what was wrong with each: ``10.0.0.0/8 missing, ... and 12 more``."""
+    names = [f"{Prefix.from_key(family, key)} {wrong}" for key, wrong in list(found.items())[:_TOLD]]
+    more = len(found) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")

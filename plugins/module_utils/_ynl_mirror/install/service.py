@@ -1,0 +1,331 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings a daemon, as a service of this machine, into the state asked for: program, configuration, process.
+
+What is there is compared first, so a second call changes nothing, and a check changes nothing at all. The daemon is
+started again exactly when it does not run, or was started with another program or configuration than the one wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pwd
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..cli.client import ControlClient, NotReachable, Refused
+from ..cli.main import PACKAGES
+from ..model.routes import PROTO_MANUAL, PROTO_MIRROR
+from . import deploy
+from .footprint import Footprint
+from .managers import VERBS, Manager, Service, ServiceError, digest_of_process
+
+POLL_SECONDS = 0.05
+# Looks for the packages without importing them, which takes a slow machine seconds.
+MISSING = f"import importlib.util as u; print('lacks', *[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
+NAMES = f"""\
+# Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
+{PROTO_MIRROR} ynl_mirror
+{PROTO_MANUAL} ynl_manual
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The service, its program, and its configuration (the daemon's JSON object)."""
+
+    service: Service
+    program: deploy.Program
+    config: Mapping[str, Any]
+
+    @property
+    def config_text(self) -> str:
+        """The configuration file."""
+        return _config_text(self.config)
+
+    @property
+    def crl(self) -> str | None:
+        """The digest of the revocation list, as the daemon tells of the one that it uses; None without one."""
+        if self.service.crl is None:
+            return None
+        try:
+            with open(self.service.crl, "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()[:12]
+        except FileNotFoundError:  # not there yet, when a first run is only checked
+            return None
+
+    @property
+    def digest(self) -> str:
+        """Twelve digits that change with anything that asks for a restart."""
+        settled = _config_text(_without_crl(self.config))
+        parts = (self.program.digest, self.program.launcher, settled, str(self.service.user))
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for path in self.service.certificates:
+            # not there yet, when a first run is only checked
+            with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+                digest.update(hashlib.sha256(file.read()).digest())
+        return digest.hexdigest()[:12]
+
+
+@dataclass
+class Outcome:
+    """What was done, or in a check would be."""
+
+    actions: list[str] = field(default_factory=list)
+    diff: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was to do."""
+        return bool(self.actions)
+
+    def note_file(self, path: str, text: str | None) -> bool:
+        """Compare a file with its wanted text (None: it is to go), note a difference, and say whether there is one."""
+        before = _read(path)
+        if before == text:
+            return False
+        self.actions.append(f"{'remove' if text is None else 'write'} {path}")
+        self.diff.append(
+            {"before_header": path, "after_header": path, "before": before or "", "after": text or ""},
+        )
+        return True
+
+
+def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bool) -> Outcome:
+    """Program and configuration in place, and the daemon started with them; does not wait for it to be ready."""
+    outcome = Outcome()
+    service = wanted.service
+    if service.user is not None and not check:  # a play that is only checked has not made it
+        _check_user(service.user)
+    missing = [path for path in _directories(service, manager) if not os.path.isdir(path)]
+    outcome.actions.extend(f"make {path}" for path in missing)
+    if not deploy.is_deployed(wanted.program, service.lib_dir, service.bin_dir):
+        outcome.actions.append(f"deploy {service.lib_dir} ({wanted.program.digest})")
+    settled = _settled(_read(service.config_file)) == _settled(wanted.config_text)
+    rewritten = outcome.note_file(service.config_file, wanted.config_text)
+    definition = manager.definition(wanted.digest)
+    if definition is not None:
+        outcome.note_file(*definition)
+    # After a deployment in any case: what it found may be what the daemon was started with.
+    more = len(outcome.actions) > (1 if rewritten and settled else 0)
+    start = restart or more or digest_of_process(manager.pid()) != wanted.digest
+    reload = not start and (rewritten or _used_crl(service) != wanted.crl)
+    if start or reload:
+        outcome.actions.append(f"{'start' if start else 'reload'} the {service.name}")
+    if service.names_file:
+        outcome.note_file(service.names_file, NAMES)
+    if outcome.changed and not check:
+        _check_interpreter(service)
+        _make_directories(service, manager)
+        if service.names_file:
+            deploy.write_file(service.names_file, NAMES, 0o644)
+        deploy.deploy(wanted.program, service.lib_dir, service.bin_dir)
+        deploy.write_file(service.config_file, wanted.config_text, 0o644)
+        if start:
+            manager.start(wanted.digest)
+        elif reload:
+            manager.reload()
+    return outcome
+
+
+def ensure_stopped(service: Service, manager: Manager, *, check: bool) -> Outcome:
+    """The daemon ended; program and configuration stay."""
+    outcome = Outcome()
+    if manager.active():
+        outcome.actions.append(f"stop the {service.name}")
+        if not check:
+            manager.stop()
+    return outcome
+
+
+def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome:
+    """The daemon ended and all its files gone; the program stays for as long as the other daemon needs it."""
+    outcome = ensure_stopped(service, manager, check=check)
+    outcome.note_file(service.config_file, None)
+    if service.names_file:
+        outcome.note_file(service.names_file, None)
+    files = [path for path in [*manager.leftovers(), service.control_socket] if os.path.lexists(path)]
+    outcome.actions.extend(f"remove {path}" for path in files)
+    alone = not any(os.path.exists(os.path.join(service.config_dir, f"{name}.json")) for name in _others(service))
+    if alone and deploy.is_present(service.lib_dir, service.bin_dir):
+        outcome.actions.append(f"remove {service.lib_dir} and {_launcher(service)}")
+    if check or not outcome.changed:
+        return outcome
+    manager.stop()
+    for path in [service.config_file, *files, *([service.names_file] if service.names_file else [])]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    manager.forget()
+    if alone:
+        deploy.remove(service.lib_dir, service.bin_dir)
+    for directory in (service.config_dir, service.state_dir, service.runtime_dir, service.log_dir):
+        deploy.remove_empty(directory)
+    if alone:
+        Footprint(service.lib_dir).remove()
+    return outcome
+
+
+def wait_ready(service: Service, manager: Manager, seconds: float) -> None:
+    """Return once the daemon says that it is ready; ServiceError with the end of its log when it does not in time."""
+    deadline = time.monotonic() + seconds
+    client = ControlClient(service.control_socket, seconds=5.0)
+    health: dict[str, Any] | None = None
+    while time.monotonic() < deadline:
+        health = client.health()
+        if health is not None and health.get("ready"):
+            return
+        if manager.has_failed():
+            raise ServiceError(f"the {service.name} ended at its start. {_log_end(manager)}")
+        time.sleep(POLL_SECONDS)
+    said = "does not answer" if health is None else "answers that it is not ready"
+    raise ServiceError(
+        f"the {service.name} {said} after {seconds:g} s (option timeout). It goes on trying. {_log_end(manager)}"
+    )
+
+
+def wait_reloaded(wanted: Wanted, manager: Manager, seconds: float) -> None:
+    """Return once the daemon, which is ready, uses the revocation list; ServiceError when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while _used_crl(wanted.service) != wanted.crl:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"the {wanted.service.name} does not use the revocation list {wanted.service.crl or '(none)'} after "
+                f"{seconds:g} s (option timeout), and goes on with what it had. {_log_end(manager)}"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def describe(service: Service, manager: Manager) -> dict[str, Any]:
+    """What the module returns about the service now; `status` is None when the daemon does not answer."""
+    status: dict[str, Any] | None = None
+    pid = manager.pid()
+    if pid is not None:
+        with contextlib.suppress(NotReachable, Refused):
+            status = ControlClient(service.control_socket, seconds=5.0).get("/status")
+    return {
+        "status": status,
+        "service": {
+            "name": service.name,
+            "manager": manager.name,
+            "running": pid is not None,
+            "pid": pid,
+            "digest": digest_of_process(pid),
+            "config_file": service.config_file,
+            "control_socket": service.control_socket,
+            "command": _launcher(service),
+            "log_file": getattr(manager, "log_file", None),
+        },
+    }
+
+
+def _used_crl(service: Service) -> str | None:
+    """The digest of the revocation list that the daemon uses; "" when it does not say."""
+    try:
+        status = ControlClient(service.control_socket, seconds=5.0).get("/status")
+    except (NotReachable, Refused):
+        return ""
+    return None if status.get("crl") is None else str(status["crl"])
+
+
+def _config_text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2) + "\n"
+
+
+def _without_crl(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration less what a running daemon is told by SIGHUP."""
+    tls = config.get("tls")
+    if not tls:
+        return config
+    return {**config, "tls": {name: path for name, path in tls.items() if name != "crl"}}
+
+
+def _settled(text: str | None) -> Mapping[str, Any] | None:
+    """The configuration of a file's text, likewise; None when it is none."""
+    try:
+        return _without_crl(json.loads(text or ""))
+    except (ValueError, AttributeError):
+        return None
+
+
+def _directories(service: Service, manager: Manager) -> list[str]:
+    made = [service.config_dir, service.runtime_dir, service.lib_dir, service.bin_dir]
+    if service.names_dir:
+        made.append(service.names_dir)
+    return [*made, service.state_dir, service.log_dir] if manager.name == "supervised" else made
+
+
+def _make_directories(service: Service, manager: Manager) -> None:
+    """All directories; the sockets' one belongs to the daemon's user, who has to write there."""
+    Footprint(service.lib_dir).make(*_directories(service, manager))
+    if service.user is not None:
+        account = pwd.getpwnam(service.user)
+        os.chown(service.runtime_dir, account.pw_uid, account.pw_gid)
+
+
+def _check_user(name: str) -> None:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        raise ServiceError(f"user: there is no {name!r} here; create it, or leave the option out") from None
+
+
+def _check_interpreter(service: Service) -> None:
+    """Refuse a Python that lacks the packages, or that the daemon's user cannot run (one in a home, say)."""
+    way_out = "give another one (option interpreter, or ansible_python_interpreter), or leave the option user out"
+    account: dict[str, Any] = {}
+    if service.user is not None:
+        found = pwd.getpwnam(service.user)
+        # Like the daemon, without root's way around permissions.
+        account = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+    try:
+        done = subprocess.run(
+            [service.interpreter, "-c", MISSING], cwd="/", capture_output=True, text=True, check=False, **account
+        )
+    except OSError as error:
+        raise ServiceError(
+            f"user: {_who(service)} cannot run {service.interpreter}: {error.strerror}; {way_out}"
+        ) from None
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise ServiceError(f"user: {_who(service)} cannot use {service.interpreter}: {said}; {way_out}")
+    word, *modules = done.stdout.split() or [""]
+    if word != "lacks":
+        raise ServiceError(f"interpreter: {service.interpreter} is no Python; {way_out}")
+    missing = [PACKAGES[module] for module in modules]
+    if missing:
+        raise ServiceError(
+            f"{service.interpreter} lacks the Python packages {', '.join(missing)}; run `{service.interpreter} -m pip "
+            f"install {' '.join(missing)}`, or choose a Python that has them (option interpreter)"
+        )
+
+
+def _who(service: Service) -> str:
+    return service.user or "root"
+
+
+def _log_end(manager: Manager) -> str:
+    log = manager.log()
+    return f"The end of its log:\n{log}" if log else "It has logged nothing."
+
+
+def _launcher(service: Service) -> str:
+    return os.path.join(service.bin_dir, deploy.COMMAND)
+
+
+def _others(service: Service) -> list[str]:
+    return [name for name in VERBS if name != service.name]
+
+
+def _read(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None

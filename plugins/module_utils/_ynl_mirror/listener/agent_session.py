@@ -1,0 +1,414 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One agent as the listener sees it: connect, replay everything, then send what changes; note every answer.
+
+Changes are coalesced per prefix: a session remembers *which* prefixes it still has to send, never what they were, and
+looks the route up when the connection has room. So a slow agent costs no memory, and gets the latest state only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+from time import monotonic as now
+from typing import TYPE_CHECKING, Any
+
+from ..config.common import TlsConfig
+from ..config.listener import PeerAddress
+from ..daemon.logs import about
+from ..fpm import audit
+from ..fpm.framing import Deframer, FpmError, TlsError, client_context, frames
+from ..model.refusal import Refusal
+from ..model.routes import Path, Prefix
+from ..netlink import rtnetlink
+from ..netlink.route_codec import RouteWriter
+from ..replica.entry import Entry, winner
+from ..replica.rib import TableKey
+from .wire_audit import Routes, SessionAudit
+
+if TYPE_CHECKING:
+    from .listener import Listener
+
+_LOG = logging.getLogger("ynl_mirror.session")
+
+#: Seconds between attempts to connect: doubled from the first to the second, each shortened by up to a half.
+_BACKOFF = (0.1, 15.0)
+#: Seconds to wait for connection and TLS handshake.
+_CONNECT_TIMEOUT = 10.0
+#: Routes looked up and sent in one go.
+_BATCH = 2048
+#: A replay goes out in this many strides, see spread().
+_STRIDES = 1024
+_READ = 1 << 18
+#: Characters of a reason that are kept; an agent may send 64 KiB for every route.
+_LONGEST_REASON = 1000
+_OFFLOADED = struct.pack("=I", rtnetlink.RTM_F_OFFLOAD)
+
+
+class Session:
+    """Keeps one agent fed. *refused* holds every route that the agent did not install."""
+
+    def __init__(self, listener: Listener, agent: PeerAddress, tls: TlsConfig | None) -> None:
+        self._listener = listener
+        self._agent = agent
+        self._tls = tls
+        self._context: ssl.SSLContext | None = None
+        self.name = agent.server_name or f"{agent.address}:{agent.port}"
+        self.connected = False
+        self.replays = 0
+        self.sent = 0
+        self._error: str | None = None
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._put = RouteWriter(
+            rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
+        )
+        self._drop = RouteWriter(rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST)
+        self._audit = SessionAudit(self._prefixes, self._going_out, self._put_again, self._wake.set)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pending: dict[TableKey, set[int]] = {}
+        self._replaying: dict[TableKey, int] = {}
+        self._unanswered: dict[TableKey, dict[int, Path]] = {}
+        self._excluded: dict[TableKey, set[int]] = {}
+        self.refused: dict[TableKey, dict[int, Refusal]] = {}
+        self.answers = False
+        self._asked = False  # for all routes once more
+        self._audit.forget()
+
+    # -- the listener's side
+
+    def mark(self, changed: dict[TableKey, set[int]]) -> None:
+        """These prefixes have to be sent again. Nothing is noted while no agent is there: it gets a replay."""
+        if self.connected:
+            for scope, keys in changed.items():
+                self._pending.setdefault(scope, set()).update(keys)
+            self._audit.touch(changed)
+            self._wake.set()
+
+    def restart(self, tls: TlsConfig | None) -> None:
+        """Connect anew, with these TLS files."""
+        self._tls = tls
+        if self._task is not None:
+            self._task.cancel()
+
+    def state_of(self, scope: TableKey, key: int) -> tuple[str, str | None]:
+        """(state, reason) of a route that the filters let pass."""
+        if not self.connected:
+            return "pending", f"not connected to {self.name}" + (f": {self._error}" if self._error else "")
+        if scope in self._replaying:
+            return "pending", "the replay is under way"
+        if key in self._pending.get(scope, ()):
+            return "pending", "not sent yet"
+        if key in self._unanswered.get(scope, ()):
+            return "pending", "no answer yet" if self.answers else "sent; the consumer sends no answers"
+        return self.refused.get(scope, {}).get(key, ("offloaded", None))
+
+    def status(self) -> dict[str, Any]:
+        """Connection and counts of routes by state."""
+        total = sum(len(table) for table in self._listener.rib.tables.values())
+        refused = [refusal.state for routes in self.refused.values() for refusal in routes.values()]
+        unanswered = sum(map(len, self._unanswered.values()))
+        excluded = sum(map(len, self._excluded.values()))
+        waiting = sum(map(len, self._pending.values())) + sum(self._replaying.values())
+        pending = min(total - excluded, unanswered + waiting) if self.connected else total
+        return {
+            "agent": self.name,
+            "address": self._agent.address,
+            "port": self._agent.port,
+            "connected": self.connected,
+            "error": self._error,
+            "replays": self.replays,
+            "sent": self.sent,
+            "pending": pending,
+            "failed": refused.count("failed"),
+            "unmapped": refused.count("unmapped"),
+            "excluded": excluded,
+            "offloaded": max(0, total - excluded - pending - len(refused)) if self.connected else 0,
+        }
+
+    # -- the agent's side
+
+    async def run(self) -> None:
+        """Connect again and again until cancelled."""
+        delay = _BACKOFF[0]
+        while True:
+            self.answers = False
+            started = now()
+            self._task = asyncio.ensure_future(self._connect_once())
+            try:
+                await asyncio.shield(self._task)
+            except asyncio.CancelledError:
+                if not self._task.cancelled():  # the session itself is to end, not just this connection
+                    self._task.cancel()
+                    await asyncio.gather(self._task, return_exceptions=True)
+                    raise
+                self._error = None
+                continue
+            # An agent that lets us in only to close at once, such as for our certificate, is not to be hammered.
+            lasted = self.answers or now() - started > _CONNECT_TIMEOUT
+            delay = _BACKOFF[0] if lasted else min(_BACKOFF[1], delay * 2)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+
+    async def _connect_once(self) -> None:
+        try:
+            reader, writer = await asyncio.wait_for(self._connect(), _CONNECT_TIMEOUT)
+        except (OSError, TlsError, asyncio.TimeoutError) as error:
+            self._fail(str(error) or "no answer within the time limit")
+            return
+        self._forget()
+        self.connected = True
+        self._error = None
+        told = about(agent=self.name)
+        _LOG.info("connected to %s (%s port %d)", self.name, self._agent.address, self._agent.port, extra=told)
+        tasks = [asyncio.ensure_future(self._send(writer)), asyncio.ensure_future(self._receive(reader))]
+        tasks.append(asyncio.ensure_future(self._audit.run()))
+        try:
+            await asyncio.gather(*tasks)
+        except (OSError, FpmError, rtnetlink.WireError, EOFError) as error:
+            # TLS 1.3 tells a client that its certificate is refused only after it has been let in, if at all.
+            hint = "" if self.answers else " before it answered; its log says why if it refused this listener"
+            self._fail((str(error) or type(error).__name__) + hint)
+        finally:
+            self.connected = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            writer.transport.abort()
+            with contextlib.suppress(Exception):
+                await writer.wait_closed()
+
+    def _fail(self, text: str) -> None:
+        if text != self._error:
+            address, port = self._agent.address, self._agent.port
+            told = about(agent=self.name, reason=text)
+            _LOG.warning("%s (%s port %d): %s; trying again", self.name, address, port, text, extra=told)
+        self._error = text
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        context = self._tls_context()
+        name = (self._agent.server_name or self._agent.address) if context else None
+        reader, writer = await asyncio.open_connection(
+            self._agent.address, self._agent.port, ssl=context, server_hostname=name, limit=_READ
+        )
+        keep_alive(writer)
+        return reader, writer
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        """The TLS files as they are now; while they cannot be used, as they were for the connection before."""
+        if self._tls is None:
+            return None
+        try:
+            self._context = client_context(self._tls, check_hostname=True)
+        except TlsError as error:
+            if self._context is None:
+                raise
+            _LOG.warning("%s: %s; going on with what was read before", self.name, error, extra=about(reason=error))
+        return self._context
+
+    async def _replay(self, writer: asyncio.StreamWriter) -> None:
+        """Send all routes, and the end of them."""
+        tables = self._listener.rib.tables
+        self._replaying = {scope: len(table) for scope, table in tables.items()}
+        for scope in list(tables):
+            for keys in spread(list(tables[scope])):
+                await self._write(writer, self._messages(scope, keys, replay=True))
+                self._replaying[scope] -= len(keys)
+            del self._replaying[scope]
+        await self._write(writer, [rtnetlink.encode_done()])
+        self.replays += 1
+        _LOG.info("%s: replay complete, %d routes", self.name, self.sent, extra=about(agent=self.name))
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        await self._replay(writer)
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                scope, waiting = next(iter(self._pending.items()))
+                if len(waiting) <= _BATCH:
+                    keys = list(self._pending.pop(scope))
+                else:
+                    keys = [waiting.pop() for _count in range(_BATCH)]
+                await self._write(writer, self._messages(scope, keys))
+            if self._audit.due is not None:
+                await self._answer_audit(writer)
+            if self._asked:
+                self._asked = False
+                await self._listener.read_again()
+                await self._replay(writer)
+
+    async def _answer_audit(self, writer: asyncio.StreamWriter) -> None:
+        """Tell the agent what it must hold at this place of the stream."""
+        self._listener.settle()  # the replica may have moved since it last said so
+        if self._pending:
+            self._wake.set()
+            return
+        for messages in self._audit.answer():
+            await self._write(writer, messages)
+
+    def _prefixes(self, scope: TableKey) -> list[int]:
+        return list(self._listener.rib.tables.get(scope, {}))
+
+    def _going_out(self, scope: TableKey, keys: list[int]) -> Routes:
+        return self._sort_out(scope, keys)[0]
+
+    def _put_again(self, scope: TableKey, routes: Routes) -> list[bytes]:
+        self._note(scope, routes, [], [])
+        return self._put.batch(routes)
+
+    async def _write(self, writer: asyncio.StreamWriter, messages: list[bytes]) -> None:
+        writer.writelines(frames(messages))
+        await writer.drain()
+        # drain() does not yield while the buffer has room; answers and notifications want their turn.
+        await asyncio.sleep(0)
+
+    def _messages(self, scope: TableKey, keys: list[int], replay: bool = False) -> list[bytes]:
+        """The messages that bring the agent up to date about these prefixes; a replay names what there is only."""
+        puts, drops, excluded = self._sort_out(scope, keys)
+        self._note(scope, puts, drops, excluded)
+        return self._put.batch(puts) + ([] if replay else self._drop.batch(drops))
+
+    def _sort_out(self, scope: TableKey, keys: list[int]) -> tuple[Routes, Routes, list[int]]:
+        """What goes out of these prefixes, what does not, and which of the latter there is a route to all the same."""
+        family, table = scope
+        entries = self._listener.rib.tables.get(scope, {})
+        selection = self._listener.selection
+        puts: Routes = []
+        drops: Routes = []
+        excluded: list[int] = []
+        nothing = Path(family, table, type=0)
+        last: Entry | None = None
+        last_out: Path | None = None
+        for key in keys:
+            entry = entries.get(key)
+            if entry is not last or last_out is None:  # routes come in runs with one path
+                last = entry
+                best = winner(entry)
+                last_out = None if best is None else selection.path(best)
+                if last_out is None:
+                    drops.append((key, nothing))
+                    if best is not None:
+                        excluded.append(key)
+                    continue
+            if selection.by_prefix and not selection.has_prefix(family, key):
+                drops.append((key, nothing))
+                excluded.append(key)
+            else:
+                puts.append((key, last_out))
+        return puts, drops, excluded
+
+    def _note(self, scope: TableKey, puts: Routes, drops: Routes, excluded: list[int]) -> None:
+        unanswered = self._unanswered.setdefault(scope, {})
+        unanswered.update(puts)
+        refused = self.refused.setdefault(scope, {})
+        for key, _path in drops:
+            unanswered.pop(key, None)
+            if refused:
+                refused.pop(key, None)
+        kept = self._excluded.setdefault(scope, set())
+        if kept:
+            kept.difference_update(key for key, _path in (*puts, *drops))
+        kept.update(excluded)
+        self.sent += len(puts)
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        deframer = Deframer()
+        while True:
+            data = await reader.read(_READ)
+            if not data:
+                raise EOFError("the agent closed the connection")
+            for payload in deframer.feed(data):
+                self._answers(payload)
+
+    def _answers(self, payload: bytes) -> None:
+        reader = self._listener.rib.reader
+        last: Path | None = None
+        unanswered: dict[int, Path] = {}
+        refused: dict[int, Refusal] = {}
+        watched = bool(self._listener.watchers)
+        for kind, flags, start, end, key, path in reader.scan(payload):
+            if kind == rtnetlink.RTM_NEWROUTE and path is not None:
+                if path is not last:  # answers come in runs with one path
+                    last, scope = path, (path.family, path.table)
+                    unanswered = self._unanswered.get(scope, {})  # an agent may name tables that it was told nothing of
+                    refused = self.refused.get(scope, {})
+                sent = unanswered.get(key)
+                if sent is path and not refused and not watched and payload[start + 24 : start + 28] == _OFFLOADED:
+                    del unanswered[key]
+                elif sent is path or sent == path:
+                    del unanswered[key]
+                    self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
+                elif sent is None and self._is_current(key, path):  # something happened on the DPU
+                    self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
+                # Otherwise it is about an older version of the route; the answer to the latest is on its way.
+                self.answers = True
+            elif kind == rtnetlink.NLMSG_ERROR:
+                self._reason(rtnetlink.parse_acknowledgement(payload, start, end))
+            elif kind == rtnetlink.RTM_GETROUTE and flags & rtnetlink.NLM_F_DUMP == rtnetlink.NLM_F_DUMP:
+                _LOG.info("%s asks for all routes once more", self.name, extra=about(agent=self.name))
+                self._asked = True
+                self._wake.set()
+            elif kind == audit.AUDIT:
+                asked = audit.decode(payload, start, end)
+                if asked is not None:
+                    self._audit.ask(asked)
+
+    def _is_current(self, key: int, path: Path) -> bool:
+        best = winner(self._listener.rib.tables.get((path.family, path.table), {}).get(key))
+        return best is not None and self._listener.selection.path(best) == path
+
+    def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:
+        refused = self.refused.setdefault(scope, {})
+        if rtflags & rtnetlink.RTM_F_OFFLOAD_FAILED:
+            refused[key] = Refusal("failed", "the agent gave no reason")
+        else:
+            refused.pop(key, None)
+            self._tell(scope, key)
+
+    def _reason(self, error: rtnetlink.Acknowledgement) -> None:
+        """Why the route of the answer before was refused."""
+        key, path = self._listener.rib.reader.read(error.request, 0, len(error.request))
+        scope = (path.family, path.table)
+        if key in self.refused.get(scope, {}):
+            self.refused[scope][key] = Refusal.parse((error.text or f"error {error.errno}")[:_LONGEST_REASON])
+            self._tell(scope, key)
+
+    def _tell(self, scope: TableKey, key: int) -> None:
+        if self._listener.watchers:
+            state, reason = self.state_of(scope, key)
+            told = {"event": state, "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}
+            self._listener.watchers.publish({**told, "reason": reason})
+
+
+def spread(keys: list[int]) -> Iterator[list[int]]:
+    """The keys in strides, far ones first: 0, 1/2, 1/4, 3/4, 1/8 ... of the way through.
+
+    A dump is in ascending order, in which the kernel's trie rebalances over and over when the routes go into another
+    table; in this order it takes them about half as long again as fast, and choosing it costs nothing.
+    """
+    bits = _STRIDES.bit_length() - 1
+    for number in range(_STRIDES):
+        start = int(format(number, f"0{bits}b")[::-1], 2)
+        part = keys[start::_STRIDES]
+        if part:
+            yield part
+
+
+def keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Let the kernel find out within half a minute that the peer is gone without a word (tcp(7))."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,442 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping: (a host's route, the DPU's view) -> the routes to install on the DPU, or why there are none. Pure.
+
+A host route says "packets for P go to gateway G". On the DPU, G is one of its own addresses; the link that owns it is
+in VRF S, and what S's table knows about P is the exit that the packet takes once the host has sent it back down. So
+every *other* VRF may send it there at once. Three inferences find exit and source VRF, in the order the user sets:
+
+``nexthop``
+    As above: longest match in S's table among routes the mirror did not install.
+``prefix``
+    The proof of concept's rule: a DPU route to the very same prefix gives exit and source VRF.
+``static``
+    The user's own rules.
+
+No exit: a link that leads back to the producing host (its packets would loop), a host route without a gateway. More
+than one answer, an unknown gateway or a link that is down leave the route unmapped: it keeps climbing to the host,
+which is slower and always right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..model.links import Vrf
+from ..model.path_cache import ByPath
+from ..model.routes import (
+    AF_INET,
+    AF_INET6,
+    IPV6_DEFAULT_METRIC,
+    PROTO_MIRROR,
+    ROUTE_TYPE_NAMES,
+    RT_SCOPE_LINK,
+    RT_SCOPE_UNIVERSE,
+    RTN_ANYCAST,
+    RTN_BROADCAST,
+    RTN_LOCAL,
+    RTN_MULTICAST,
+    RTN_UNICAST,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+    protocol_name,
+)
+from .lpm import Lpm
+from .view import View
+
+INFERENCES = ("nexthop", "prefix", "static")
+#: Outcomes remembered at most, for all paths, and gateways: a host may make ever-new ones.
+_MAX_OUTCOMES = 1 << 19
+_MAX_GATEWAYS = 65536
+_RESERVED_TABLES = frozenset((0, 253, 254, 255))
+#: What the kernel takes for a next hop's weight at most (rtnh_hops is a byte, and one less).
+_MAX_WEIGHT = 256
+#: The table of a VRF device holds these for its links' addresses; they are no routes to anywhere else.
+_OWN_ADDRESS_TYPES = frozenset((RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST))
+
+
+class MappingRule(NamedTuple):
+    """A user's rule: host routes within *prefix*, or through *gateway*, leave by *dev* (and *via*) in VRF *vrf*."""
+
+    vrf: str
+    dev: str
+    prefix: Prefix | None = None
+    gateway: Address | None = None
+    via: Address | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the user decides: order of inferences, own rules, import policy, links to the host, owner and metric.
+
+    *imports* names for a VRF the source VRFs it takes routes from; a VRF it does not name takes all others'.
+    """
+
+    inference: tuple[str, ...] = INFERENCES
+    static: tuple[MappingRule, ...] = ()
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    host_links: tuple[str, ...] = ()
+    protocol: int = PROTO_MIRROR
+    metric: int | None = None
+
+    def metric_for(self, family: int) -> int:
+        """The metric of mirrored routes, as the kernel will report it."""
+        if self.metric:
+            return self.metric
+        return IPV6_DEFAULT_METRIC if family == AF_INET6 else 0
+
+
+class Exit(NamedTuple):
+    """One way out of the DPU, and the VRF whose table knows it."""
+
+    vrf: Vrf
+    hops: tuple[NextHop, ...]
+
+
+class Outcome(NamedTuple):
+    """What becomes of a host route: DPU paths by table, or none and the *reason*."""
+
+    targets: Mapping[int, Path]
+    reason: str | None = None
+
+
+class _NoExit(Exception):
+    """An inference found nothing; the text says why."""
+
+
+Note = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+class PathMapper:
+    """What becomes of the host routes with one path. Routes that also share their match share the outcome.
+
+    The inferences other than ``nexthop`` go by the prefix itself, so their outcomes - and there being none - are shared
+    only among prefixes that nothing on the DPU names.
+    """
+
+    def __init__(self, mapper: Mapper, path: Path, lpm: Lpm | None) -> None:
+        self._mapper = mapper
+        self._path = path
+        self._lpm = lpm  # the source VRF's routes, where `nexthop` comes first
+        self._by_nexthop: dict[int, Outcome] = {}
+        self._otherwise: dict[int, Outcome] = {}
+
+    def forget(self) -> None:
+        """What was found may be wrong, as a link to the host was learnt, or is too much."""
+        self._by_nexthop.clear()
+        self._otherwise.clear()
+
+    def outcome(self, key: int) -> Outcome:
+        """For one prefix."""
+        match = None if self._lpm is None else self._lpm.plain_match(key)
+        if match is None:
+            return self._mapper.trace(key, self._path)
+        outcome = self._by_nexthop.get(match)
+        if outcome is not None:
+            return outcome
+        shared = not self._mapper.is_named(self._path.family, key)
+        outcome = self._otherwise.get(match) if shared else None
+        if outcome is None:
+            outcome = self._mapper.trace(key, self._path)
+            self._mapper.count_outcome()
+            if outcome.targets and self._mapper.found_by_nexthop(key, self._path):
+                self._by_nexthop[match] = outcome
+            elif shared:
+                self._otherwise[match] = outcome
+        return outcome
+
+
+class Mapper:
+    """Maps host routes against one state of the view. Make a new one when the view changes.
+
+    *host_links* are the links that lead back to the host: those the user named, and those that own an address the
+    host uses as gateway. They are learnt as paths are seen, so :attr:`learnt` is set when one is new: what was mapped
+    before may be wrong then and has to be mapped again, with the same mapper.
+    """
+
+    def __init__(self, view: View, policy: Policy, gateways: set[Address] | None = None) -> None:
+        self.view = view
+        self.policy = policy
+        self.gateways: set[Address] = set() if gateways is None else gateways
+        self.learnt = False
+        self.host_links = {index for index, link in view.links.items() if link.name in policy.host_links}
+        for gateway in self.gateways:
+            self.host_links.update(view.owners.get(gateway, ()))
+        self._prefix_rules = [rule.prefix for rule in policy.static if rule.prefix is not None]
+        self._rules: ByPath[PathMapper] = ByPath()
+        self._paths: ByPath[Path] = ByPath()
+        self._outcomes = 0
+
+    def map(self, key: int, path: Path) -> Outcome:
+        """What becomes of the host route with this prefix key and path. Equal paths come back as one object."""
+        return self.rule(path).outcome(key)
+
+    def rule(self, path: Path) -> PathMapper:
+        """What becomes of the host routes with this path; good for as long as the mapper is."""
+        rule = self._rules.get(path)
+        if rule is None:
+            rule = self._rules.keep(path, PathMapper(self, path, self._prepare(path)))
+        return rule
+
+    def count_outcome(self) -> None:
+        """One more is to be remembered; when there are too many, all others are forgotten."""
+        self._outcomes += 1
+        if self._outcomes > _MAX_OUTCOMES:
+            self._outcomes = 0
+            for rule in self._rules.values():
+                rule.forget()
+            self._rules.clear()
+
+    def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
+        """The same without short cuts, telling each step to *note*."""
+        self._learn(path)
+        try:
+            exits = [self._exit(key, path, hop, note) for hop in self._host_hops(path)]
+            return Outcome(self._targets(path.family, exits, path.nexthops, note))
+        except _NoExit as reason:
+            note(f"not mirrored: {reason}")
+            return Outcome({}, str(reason))
+
+    def found_by_nexthop(self, key: int, path: Path) -> bool:
+        """Whether ``nexthop`` finds an exit for a route with one next hop."""
+        try:
+            self._check(self._by_nexthop(key, path, path.nexthops[0], _silent))
+        except _NoExit:
+            return False
+        return True
+
+    def is_named(self, family: int, key: int) -> bool:
+        """Whether a DPU route to this very prefix, or a user's rule for it, may decide what becomes of it."""
+        if any(self.view.lpm(family, vrf.table).exact(key) is not None for vrf in self.view.vrfs):
+            return True
+        if not self._prefix_rules:
+            return False
+        prefix = Prefix.from_key(family, key)
+        return any(rule.covers(prefix) for rule in self._prefix_rules)
+
+    # -- the host's side
+
+    def _learn(self, path: Path) -> None:
+        for hop in path.nexthops:
+            if hop.gateway is not None and hop.gateway not in self.gateways:
+                if len(self.gateways) >= max(_MAX_GATEWAYS, 2 * len(self.view.owners)):
+                    # Those that a route still has are learnt again when the DPU gets such an address.
+                    self.gateways.intersection_update(self.view.owners)
+                self.gateways.add(hop.gateway)
+                new = set(self.view.owners.get(hop.gateway, ())) - self.host_links
+                if new:
+                    self.host_links |= new
+                    for rule in self._rules.values():
+                        rule.forget()
+                    self.learnt = True
+
+    def _prepare(self, path: Path) -> Lpm | None:
+        """The source VRF's routes when ``nexthop`` comes first, None when the long way must be taken."""
+        self._learn(path)
+        if self.policy.inference[:1] != ("nexthop",) or len(path.nexthops) != 1:
+            return None
+        try:
+            vrf = self._source_vrf(next(iter(self._host_hops(path))), _silent)
+        except _NoExit:
+            return _everything(path)  # whatever the prefix is, nothing is looked up for it
+        return self.view.lpm(path.family, vrf.table)
+
+    def _host_hops(self, path: Path) -> tuple[NextHop, ...]:
+        if path.type != RTN_UNICAST:
+            raise _NoExit(f"type {ROUTE_TYPE_NAMES.get(path.type, path.type)} has no exit")
+        if path.extras:
+            raise _NoExit(f"the DPU cannot express {', '.join(path.extras)}")
+        if path.tos:
+            raise _NoExit(f"for tos {path.tos:#x} only, which is not mirrored")
+        if not path.nexthops:
+            raise _NoExit(f"nexthop object {path.nh_id} came without its next hops" if path.nh_id else "no next hop")
+        if any(hop.gateway is None for hop in path.nexthops):
+            raise _NoExit("connected on the host: no gateway")
+        return path.nexthops
+
+    # -- the exit
+
+    def _exit(self, key: int, path: Path, hop: NextHop, note: Note) -> Exit:
+        reasons = []
+        for name in self.policy.inference:
+            try:
+                exit_ = _INFER[name](self, key, path, hop, note)
+                self._check(exit_)
+            except _NoExit as reason:
+                note(f"{name}: {reason}")
+                reasons.append(f"{name}: {reason}")
+                continue
+            note(f"{name}: exit {self._show(exit_.hops)}, known in vrf {exit_.vrf.name}")
+            return exit_
+        raise _NoExit("; ".join(reasons))
+
+    def _source_vrf(self, hop: NextHop, note: Note) -> Vrf:
+        if hop.gateway is None:
+            raise _NoExit("the route has no gateway")
+        owners = self.view.owners.get(hop.gateway, ())
+        if not owners:
+            raise _NoExit(f"gateway {hop.gateway} is no address of the DPU")
+        if len(owners) > 1:
+            names = ", ".join(self.view.link_name(index) for index in owners)
+            raise _NoExit(f"gateway {hop.gateway} is an address of several links: {names}")
+        vrf = self.view.vrf_of_link(owners[0])
+        name = self.view.link_name(owners[0])
+        if vrf is None:
+            raise _NoExit(f"gateway {hop.gateway} is on {name}, which is in no VRF")
+        note(f"nexthop: gateway {hop.gateway} is on {name} in vrf {vrf.name} (table {vrf.table})")
+        return vrf
+
+    def _by_nexthop(self, key: int, path: Path, hop: NextHop, note: Note) -> Exit:
+        vrf = self._source_vrf(hop, note)
+        lpm = self.view.lpm(path.family, vrf.table)
+        match = lpm.covering(key)
+        prefix = Prefix.from_key(path.family, key)
+        if match is None:
+            raise _NoExit(f"vrf {vrf.name} has no route to {prefix}")
+        found = Prefix.from_key(path.family, match[0])
+        note(f"nexthop: vrf {vrf.name} reaches {prefix} by {self._describe(found, match[1])}")
+        for other, inner in lpm.inside(key):
+            if inner.type not in _OWN_ADDRESS_TYPES and _way(inner) != _way(match[1]):
+                part = Prefix.from_key(path.family, other)
+                raise _NoExit(f"ambiguous: vrf {vrf.name} sends a part, {part}, another way than {found}")
+        return Exit(vrf, self._usable(found, match[1], vrf))
+
+    def _by_prefix(self, key: int, path: Path, _hop: NextHop, note: Note) -> Exit:
+        prefix = Prefix.from_key(path.family, key)
+        found = []
+        for vrf in self.view.vrfs:
+            own = self.view.lpm(path.family, vrf.table).exact(key)
+            if own is not None and own.type == RTN_UNICAST:
+                note(f"prefix: vrf {vrf.name} has {self._describe(prefix, own)}")
+                found.append((vrf, own))
+        if not found:
+            raise _NoExit("no VRF has a route of its own to this prefix")
+        if len(found) > 1:
+            raise _NoExit(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _own in found)}")
+        return Exit(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
+
+    def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Exit:
+        prefix = Prefix.from_key(path.family, key)
+        for rule in self.policy.static:
+            if (rule.prefix is not None and rule.prefix.covers(prefix)) or rule.gateway == hop.gateway:
+                vrf = self.view.vrf_named(rule.vrf)
+                if vrf is None:
+                    raise _NoExit(f"the rule names vrf {rule.vrf}, which does not exist")
+                index = next((i for i, link in self.view.links.items() if link.name == rule.dev), None)
+                if index is None:
+                    raise _NoExit(f"the rule names link {rule.dev}, which does not exist")
+                return Exit(vrf, (NextHop(rule.via, index),))
+        raise _NoExit("no rule matches")
+
+    def _usable(self, prefix: Prefix, own: Path, vrf: Vrf) -> tuple[NextHop, ...]:
+        if own.type != RTN_UNICAST:
+            raise _NoExit(f"vrf {vrf.name} says {ROUTE_TYPE_NAMES.get(own.type, own.type)} for {prefix}")
+        if own.extras or not own.nexthops:
+            raise _NoExit(f"the route of vrf {vrf.name} to {prefix} has no plain next hop")
+        return own.nexthops
+
+    def _check(self, exit_: Exit) -> None:
+        for hop in exit_.hops:
+            link = self.view.links.get(hop.oif) if hop.oif is not None else None
+            if link is None:
+                raise _NoExit("its exit link does not exist")
+            if not link.up or not link.carrier:
+                raise _NoExit(f"the exit link {link.name} is down")
+            if link.index in self.host_links:
+                raise _NoExit(f"the exit {link.name} leads back to the host")
+
+    # -- the DPU's side
+
+    def _targets(
+        self, family: int, exits: list[Exit], host_hops: tuple[NextHop, ...], note: Note
+    ) -> Mapping[int, Path]:
+        sources = {exit_.vrf.name for exit_ in exits}
+        hops = _shares(exits, host_hops)
+        # A VRF's device as exit sends a packet to that VRF's table: from that table it would come round for ever.
+        entered = {self.view.links[hop.oif].vrf_table for hop in hops if hop.oif is not None}
+        importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources) and vrf.table not in entered]
+        if not importers:
+            known = ", ".join(sorted(sources))
+            leads = f"the exit {self._show(hops)} leads into a VRF, and " if entered != {None} else ""
+            raise _NoExit(f"{leads}no other VRF imports from vrf {known}")
+        note(f"goes into vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
+        single = len(hops) == 1
+        nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())
+        return {vrf.table: self._intern(self._dpu_path(family, vrf.table, nexthops)) for vrf in importers}
+
+    def _imports(self, vrf: Vrf, sources: set[str]) -> bool:
+        if vrf.name in sources or vrf.table in _RESERVED_TABLES:
+            return False
+        return sources <= set(self.policy.imports.get(vrf.name, sources))
+
+    def _dpu_path(self, family: int, table: int, nexthops: tuple[NextHop, ...]) -> Path:
+        connected = family == AF_INET and all(hop.gateway is None for hop in nexthops)
+        return Path(
+            family=family,
+            table=table,
+            protocol=self.policy.protocol,
+            scope=RT_SCOPE_LINK if connected else RT_SCOPE_UNIVERSE,
+            metric=self.policy.metric_for(family),
+            nexthops=nexthops,
+        )
+
+    def _intern(self, path: Path) -> Path:
+        found = self._paths.get(path)
+        return self._paths.keep(path, path) if found is None else found
+
+    # -- words
+
+    def _show(self, hops: Iterable[NextHop]) -> str:
+        return ", ".join(
+            (f"via {hop.gateway} " if hop.gateway else "") + f"dev {self.view.link_name(hop.oif)}" for hop in hops
+        )
+
+    def _describe(self, prefix: Prefix, path: Path) -> str:
+        kind = "" if path.type == RTN_UNICAST else f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} "
+        return f"{kind}{prefix} {self._show(path.nexthops)} proto {protocol_name(path.protocol)}"
+
+
+def _everything(path: Path) -> Lpm:
+    """A table in which every prefix has the same match."""
+    lpm = Lpm(path.family)
+    lpm.set(Prefix(path.family, 0, 0).key, path)
+    return lpm
+
+
+def _shares(exits: list[Exit], host_hops: tuple[NextHop, ...]) -> dict[NextHop, int]:
+    """Every way out with its weight: what a host hop carries is divided among the hops of its exit."""
+    totals = [sum(hop.weight for hop in exit_.hops) for exit_ in exits]
+    common = math.lcm(*totals)
+    shares: dict[NextHop, int] = {}
+    for exit_, host_hop, total in zip(exits, host_hops, totals):
+        for hop in exit_.hops:
+            # A gateway of another VRF is resolved by its link alone, which needs onlink (fib_check_nh_v4_gw).
+            way = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
+            shares[way] = shares.get(way, 0) + host_hop.weight * hop.weight * common // total
+    divisor = math.gcd(*shares.values())
+    largest = max(shares.values()) // divisor
+    if largest <= _MAX_WEIGHT:
+        return {way: share // divisor for way, share in shares.items()}
+    return {way: max(1, round(share / divisor * _MAX_WEIGHT / largest)) for way, share in shares.items()}
+
+
+def _way(path: Path) -> tuple[int, tuple[NextHop, ...]]:
+    """What becomes of a packet: to discard it is a way too."""
+    return path.type, path.nexthops
+
+
+_INFER: dict[str, Callable[[Mapper, int, Path, NextHop, Note], Exit]] = {
+    "nexthop": Mapper._by_nexthop,
+    "prefix": Mapper._by_prefix,
+    "static": Mapper._by_static,
+}

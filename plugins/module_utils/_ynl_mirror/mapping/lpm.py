@@ -1,0 +1,100 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Longest-prefix match over a set of routes of one family. Pure; one dictionary per prefix length."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from ..model.routes import WIDTH, Path, Prefix
+
+
+class Lpm:
+    """Prefix -> path, with look-ups by covering prefix and by what lies inside one. Prefixes go by their keys."""
+
+    def __init__(self, family: int) -> None:
+        self.family = family
+        self._width = WIDTH[family]
+        self._mask = (1 << self._width) - 1
+        self._levels: dict[int, dict[int, Path]] = {}  # length -> network bits -> path
+        self._lengths: list[int] = []  # longest first
+        self._sorted: list[tuple[int, int]] | None = None  # (value, length), made when somebody asks what is inside
+
+    def __len__(self) -> int:
+        return sum(len(level) for level in self._levels.values())
+
+    def set(self, key: int, path: Path) -> None:
+        """Put or replace one route."""
+        length = key >> self._width
+        level = self._levels.get(length)
+        if level is None:
+            level = self._levels[length] = {}
+            self._lengths = sorted(self._levels, reverse=True)
+        level[key & self._mask] = path
+        self._sorted = None
+
+    def remove(self, key: int) -> None:
+        """Take one route out; nothing happens when it is not there."""
+        length = key >> self._width
+        level = self._levels.get(length)
+        if level is None:
+            return
+        level.pop(key & self._mask, None)
+        if not level:
+            del self._levels[length]
+            self._lengths.remove(length)
+        self._sorted = None
+
+    def exact(self, key: int) -> Path | None:
+        """The route to exactly this prefix."""
+        level = self._levels.get(key >> self._width)
+        return None if level is None else level.get(key & self._mask)
+
+    def covering(self, key: int) -> tuple[int, Path] | None:
+        """The longest route that covers the whole prefix: (its key, its path)."""
+        length, network = key >> self._width, key & self._mask
+        for candidate in self._lengths:
+            if candidate <= length:
+                path = self._levels[candidate].get(network >> (length - candidate))
+                if path is not None:
+                    return candidate << self._width | network >> (length - candidate), path
+        return None
+
+    def plain_match(self, key: int) -> int | None:
+        """The key of the covering route when no other lies inside the prefix; None when the answer is not as plain."""
+        length, network = key >> self._width, key & self._mask
+        for candidate in self._lengths:
+            if candidate <= length:
+                part = network >> (length - candidate)
+                if part in self._levels[candidate]:
+                    if self._lengths[0] > length and self.inside(key):
+                        return None
+                    return candidate << self._width | part
+        return None
+
+    def inside(self, key: int) -> list[tuple[int, Path]]:
+        """The routes to a part of the prefix: longer than it, and within it."""
+        length = key >> self._width
+        if not self._lengths or self._lengths[0] <= length:
+            return []
+        if self._sorted is None:
+            self._sorted = sorted((prefix.value, prefix.length) for prefix in self.prefixes())
+        first = (key & self._mask) << (self._width - length)
+        stop = first + (1 << (self._width - length))
+        found = []
+        for value, longer in self._sorted[bisect_left(self._sorted, (first, length + 1)) :]:
+            if value >= stop:
+                break
+            if longer > length:
+                other = longer << self._width | value >> (self._width - longer)
+                found.append((other, self._levels[longer][other & self._mask]))
+        return found
+
+    def prefixes(self) -> list[Prefix]:
+        """All prefixes, in no particular order."""
+        return [
+            Prefix.from_key(self.family, length << self._width | network)
+            for length, level in self._levels.items()
+            for network in level
+        ]

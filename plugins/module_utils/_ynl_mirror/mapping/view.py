@@ -1,0 +1,89 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the DPU knows about itself: its VRFs, links, addresses, and the routes of its own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..model.links import Link, LinkAddress, Rule, Vrf
+from ..model.routes import AF_INET, AF_INET6, Address
+from ..replica.entry import winner
+from ..replica.rib import Rib, TableKey
+from .lpm import Lpm
+
+
+@dataclass
+class View:
+    """What the DPU knows about itself: VRFs, links, addresses, and its own routes by VRF table."""
+
+    vrfs: tuple[Vrf, ...] = ()
+    links: Mapping[int, Link] = field(default_factory=dict)
+    owners: Mapping[Address, tuple[int, ...]] = field(default_factory=dict)
+    tables: dict[TableKey, Lpm] = field(default_factory=dict)
+
+    def vrf_of_link(self, index: int) -> Vrf | None:
+        """The VRF that a link is in; a VRF's own device, which may have addresses, is in that VRF."""
+        link = self.links.get(index)
+        own = link.vrf_table if link else None
+        return next((vrf for vrf in self.vrfs if index in vrf.links or vrf.table == own), None)
+
+    def vrf_named(self, name: str) -> Vrf | None:
+        """The VRF of that name."""
+        return next((vrf for vrf in self.vrfs if vrf.name == name), None)
+
+    def link_name(self, index: int | None) -> str:
+        """The name of a link, or ``if7`` when there is no such link."""
+        link = self.links.get(index) if index is not None else None
+        return link.name if link else f"if{index}"
+
+    def lpm(self, family: int, table: int) -> Lpm:
+        """The VRF's own routes of one family."""
+        found = self.tables.get((family, table))
+        if found is None:
+            found = self.tables[family, table] = Lpm(family)
+        return found
+
+
+def discover_vrfs(
+    links: Mapping[int, Link], rules: Iterable[Rule], named: Mapping[str, tuple[int, tuple[str, ...]]]
+) -> tuple[Vrf, ...]:
+    """The VRFs of this machine: those the user *named* (name -> (table, link names)), otherwise the VRF devices.
+
+    Where a named VRF lists no links, they are those that a policy rule ``iif LINK lookup TABLE`` binds to its table.
+    """
+    if not named:
+        return tuple(
+            Vrf(link.name, link.vrf_table, frozenset(i for i, other in links.items() if other.master == link.index))
+            for link in sorted(links.values(), key=lambda link: link.index)
+            if link.vrf_table is not None
+        )
+    by_name = {link.name: index for index, link in links.items()}
+    found = []
+    for name, (table, wanted) in named.items():
+        members = wanted or {rule.iif for rule in rules if rule.iif and rule.table == table}
+        found.append(Vrf(name, table, frozenset(by_name[link] for link in members if link in by_name)))
+    return tuple(found)
+
+
+def address_owners(addresses: Iterable[LinkAddress]) -> dict[Address, tuple[int, ...]]:
+    """Which links own each address (a link-local one may be on several)."""
+    owners: dict[Address, tuple[int, ...]] = {}
+    for item in addresses:
+        owners[item.address] = (*owners.get(item.address, ()), item.index)
+    return owners
+
+
+def own_routes(rib: Rib, vrfs: Iterable[Vrf]) -> dict[TableKey, Lpm]:
+    """The look-up tables of the VRFs, from a replica that holds no mirrored route."""
+    tables: dict[TableKey, Lpm] = {}
+    for vrf in vrfs:
+        for family in (AF_INET, AF_INET6):
+            lpm = tables[family, vrf.table] = Lpm(family)
+            for key, entry in rib.tables.get((family, vrf.table), {}).items():
+                path = winner(entry)
+                if path is not None:
+                    lpm.set(key, path)
+    return tables

@@ -1,0 +1,479 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sockets: follow the kernel's notifications, read its tables, write routes in batches with a result for each.
+
+All calls are synchronous and short; a daemon calls them from its event loop. Protocol: netlink(7), rtnetlink(7),
+``net/netlink/af_netlink.c``. The sockets belong to the network namespace the process is in when they are opened.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Callable, Protocol
+
+from ..model.links import Link, LinkAddress, Rule
+from ..model.routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
+from . import link_codec, plain_links, rtnetlink
+from .route_codec import RouteReader
+
+_LOG = logging.getLogger("ynl_mirror.kernel")
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_NETLINK_EXT_ACK = 11
+_NETLINK_GET_STRICT_CHK = 12
+_SO_RCVBUFFORCE = 33
+_SO_ATTACH_FILTER = 26
+
+RTNLGRP_LINK = 1
+RTNLGRP_IPV4_IFADDR = 5
+RTNLGRP_IPV4_ROUTE = 7
+RTNLGRP_IPV4_RULE = 8
+RTNLGRP_IPV6_IFADDR = 9
+RTNLGRP_IPV6_ROUTE = 11
+RTNLGRP_IPV6_RULE = 19
+RTNLGRP_NEXTHOP = 32
+#: Everything that can change what a route means: see docs/architecture.md.
+ALL_GROUPS = (
+    *(RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEXTHOP),
+    *(RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE),
+)
+
+_DUMP_CHUNK = 1 << 20
+_DATAGRAM = 1 << 16
+_BATCH = 1 << 16
+#: Room for the errors of one whole batch: the kernel queues them before send() returns.
+_ANSWER_BUFFER = 16 << 20
+#: Where less is granted, a batch is this part of it: of a short message the kernel books up to 20 times the length.
+_BATCH_SHARE = 16
+#: Seconds to wait for an answer, which is there when send() returns: beyond them it is lost, and does not come.
+_ANSWER_TIME = 5
+_DUMP_TRIES = 8
+#: nlmsg_type and nlmsg_flags of an NLMSG_DONE: NLM_F_MULTI, with or without DUMP_INTR, DUMP_FILTERED and ACK_TLVS.
+_DONE_FLAGS = (0x2 | filtered | words for filtered in (0, 0x10, 0x20, 0x30) for words in (0, rtnetlink.NLM_F_ACK_TLVS))
+_DONE_MARKS = tuple(struct.pack("=HH", rtnetlink.NLMSG_DONE, flags) for flags in _DONE_FLAGS)
+#: Header, error code and the longest extended-ack text (NETLINK_MAX_FMTMSG_LEN and some).
+_LONGEST_DONE = 256
+
+
+class KernelError(Exception):
+    """The kernel refused a request: errno, and its own words (extended ack) where it gave any."""
+
+    def __init__(self, number: int, text: str = "") -> None:
+        self.errno = number
+        self.text = text or os.strerror(number)
+        super().__init__(f"{self.text} ({errno.errorcode.get(number, number)})")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One message of a batch that the kernel refused: its index, the errno and the kernel's words."""
+
+    index: int
+    errno: int
+    text: str
+
+
+class LostAnswers(KernelError):
+    """The kernel's answer did not come, or not all of it. What it did is done: read back what that was.
+
+    *failures*: what is known of a batch all the same. The socket is in step again.
+    """
+
+    def __init__(self, number: int, failures: Sequence[Failure] = ()) -> None:
+        super().__init__(number, f"an answer of the kernel was lost: {os.strerror(number)}")
+        self.failures = list(failures)
+
+
+class Overrun(Exception):
+    """Notifications were lost (ENOBUFS): what is still queued is older than the next dump. Drain, then re-read."""
+
+
+class Notifications(Protocol):
+    """What a follower needs of a :class:`Monitor`."""
+
+    def fileno(self) -> int:
+        """The descriptor, to wait on."""
+
+    def receive(self, limit: int) -> list[bytes]:
+        """Up to *limit* queued notifications; Overrun when some were lost."""
+
+    def drain(self) -> int:
+        """Throw away all that is queued, and count it."""
+
+
+class WholeDumps(Protocol):
+    """What the whole reads below need of :class:`Requests`."""
+
+    def dump_whole(self, message: bytes) -> list[bytes]:
+        """The answer to a dump request, not interrupted."""
+
+
+class Dumps(WholeDumps, Protocol):
+    """What a follower needs of them."""
+
+    def dump(self, message: bytes) -> Iterator[bytes]:
+        """The answer to a dump request, in chunks as they come."""
+
+    def torn(self) -> None:
+        """The dump before may have missed something: a word for who records them."""
+
+    def caught_up(self) -> None:
+        """All that was told during the dumps before is taken in: another one."""
+
+
+def _open() -> socket.socket:
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    except (AttributeError, OSError) as error:
+        raise KernelError(getattr(error, "errno", errno.EAFNOSUPPORT), f"no netlink socket: {error}") from None
+    sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+    try:
+        sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+    except OSError as error:
+        sock.close()
+        raise KernelError(error.errno or 0, "no strict dumps: Linux 5.0 or later is needed") from None
+    sock.bind((0, 0))
+    return sock
+
+
+def _receive_buffer(sock: socket.socket, size: int) -> int:
+    """Ask for *size* bytes of receive buffer; what was granted (the kernel books twice the number for overhead)."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)  # clamped to net.core.rmem_max
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+
+
+class Requests:
+    """A socket for requests: dumps and writes. *port* is its netlink address, by which its echoes are known."""
+
+    def __init__(self) -> None:
+        self._sock = _open()
+        granted = _receive_buffer(self._sock, _ANSWER_BUFFER)
+        self._batch = min(_BATCH, max(4096, granted // _BATCH_SHARE))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _ANSWER_TIME, 0))
+        self.port: int = self._sock.getsockname()[0]
+        self._seq = 0
+        self._dumping = False  # a dump was begun and not read to its end
+        # The kernel makes a dump's parts as large as the largest recv() before, 32 KiB at most, and a page at first.
+        # Where a route of many next hops does not fit, the dump ends there, and without an error. So read something.
+        self._write_batch((), 0)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def __enter__(self) -> Requests:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    # -- reading
+
+    def dump(self, message: bytes) -> Iterator[bytes]:
+        """Send a dump request and yield the answer in chunks of whole messages, without the closing NLMSG_DONE.
+
+        An absent table or link is an empty answer. A dump that the kernel flags as interrupted (NLM_F_DUMP_INTR) is
+        *not* repeated here, since its parts are out already: use :meth:`dump_whole` where consistency matters.
+        KernelError when the kernel refuses; LostAnswers when the end did not come.
+        """
+        for chunk, _interrupted in self._dump(message):
+            if chunk:
+                yield chunk
+
+    def torn(self) -> None:
+        """Nothing: nobody records this one."""
+
+    def caught_up(self) -> None:
+        """Nothing, for the same reason."""
+
+    def dump_whole(self, message: bytes) -> list[bytes]:
+        """All chunks of a dump, repeated until it came whole and the kernel did not flag it as interrupted."""
+        for last in (*[False] * (_DUMP_TRIES - 1), True):
+            chunks, torn = [], False
+            try:
+                for chunk, interrupted in self._dump(message):
+                    chunks.append(chunk)
+                    torn = torn or interrupted
+            except LostAnswers:
+                if last:
+                    raise
+                continue
+            if not torn:
+                break
+        return list(filter(None, chunks))
+
+    def _dump(self, message: bytes) -> Iterator[tuple[bytes, bool]]:
+        """The chunks and whether each is flagged; the last one may be empty."""
+        self._in_step()
+        self._seq += 1
+        seq = self._seq
+        kind, flags = struct.unpack_from("=HH", message, 4)
+        self._dumping = True
+        self._sock.send(rtnetlink.request(kind, flags, message[rtnetlink.NLMSGHDR.size :], seq))
+        while True:
+            chunk = self._answer(_DUMP_CHUNK)
+            chunk_flags, chunk_seq = struct.unpack_from("=HI", chunk, 6)
+            if chunk_seq != seq:
+                continue  # the rest of what was asked before
+            try:
+                end = _end_of_dump(chunk)
+            except KernelError:
+                self._dumping = False
+                raise
+            if end is not None:
+                self._dumping = False
+            yield chunk[:end], bool(chunk_flags & rtnetlink.NLM_F_DUMP_INTR)
+            if end is not None:
+                return
+
+    def _answer(self, size: int, flags: int = 0) -> bytes:
+        """What the kernel has answered; LostAnswers when there is nothing, or something was dropped (ENOBUFS)."""
+        try:
+            return self._sock.recv(size, flags)
+        except BlockingIOError:
+            raise LostAnswers(errno.ETIMEDOUT) from None
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            raise LostAnswers(errno.ENOBUFS) from None
+
+    def _in_step(self) -> None:
+        """Throw away what is left of a dump that nobody read to its end: the kernel goes on with it as it is read."""
+        while self._dumping:
+            try:
+                self._answer(_DATAGRAM, socket.MSG_DONTWAIT)
+            except LostAnswers as error:
+                self._dumping = error.errno == errno.ENOBUFS  # of which the rest is still queued
+
+    # -- writing
+
+    def write(self, messages: Sequence[bytes]) -> list[Failure]:
+        """Send *messages* in order, in batches; the refused ones, by index. An empty list: all were done.
+
+        Success costs no answer: only errors come back, and a no-op with NLM_F_ACK marks the end of each batch. The
+        kernel works a batch off inside send(), so the answers are there when it returns. LostAnswers, once all batches
+        are out, when they were not.
+        """
+        failures: list[Failure] = []
+        lost: LostAnswers | None = None
+        for start, stop in rtnetlink.chunks(messages, self._batch):
+            try:
+                failures += self._write_batch(messages[start:stop], start)
+            except LostAnswers as error:
+                failures += error.failures
+                lost = error
+        if lost is not None:
+            raise LostAnswers(lost.errno, failures)
+        return failures
+
+    def _write_batch(self, batch: Sequence[bytes], offset: int) -> list[Failure]:
+        self._in_step()
+        self._seq += 1
+        barrier = rtnetlink.request(rtnetlink.NLMSG_NOOP, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_ACK, seq=self._seq)
+        self._sock.send(b"".join(batch) + barrier)
+        failures: list[Failure] = []
+        indexes: dict[bytes, int] | None = None
+        lost: LostAnswers | None = None
+        while True:
+            try:
+                answer = self._answer(_DATAGRAM, socket.MSG_DONTWAIT if lost else 0)
+            except LostAnswers as error:
+                if lost or error.errno != errno.ENOBUFS:
+                    raise LostAnswers((lost or error).errno, failures) from None
+                lost = error  # told before what is still queued
+                continue
+            for kind, _flags, start, end in rtnetlink.messages(answer):
+                if kind != rtnetlink.NLMSG_ERROR:
+                    continue
+                ack = rtnetlink.parse_acknowledgement(answer, start, end)
+                if ack.errno == 0 and ack.request == barrier[: rtnetlink.NLMSGHDR.size]:
+                    if lost:
+                        raise LostAnswers(lost.errno, failures)
+                    return failures
+                if ack.errno:
+                    # The kernel echoes the whole request, which says which one it was without a sequence per message.
+                    indexes = indexes or {message: index for index, message in enumerate(batch)}
+                    index = indexes.get(ack.request)
+                    if index is not None:  # else it is late, and about a batch before
+                        failures.append(Failure(offset + index, ack.errno, ack.text))
+
+    def call(self, message: bytes) -> None:
+        """Send one request; KernelError when it is refused."""
+        for failure in self.write([message]):
+            raise KernelError(failure.errno, failure.text)
+
+
+async def repeated(read: Callable[[], Awaitable[None]]) -> None:
+    """Read what dumps show once more when an answer was lost, a few times at most; then LostAnswers."""
+    for _try in range(_DUMP_TRIES - 1):
+        try:
+            return await read()
+        except LostAnswers as error:
+            _LOG.warning("%s; it is asked again", error)
+    return await read()
+
+
+def _end_of_dump(chunk: bytes) -> int | None:
+    """Where NLMSG_DONE starts in *chunk*, None when more is to come. KernelError when the dump failed."""
+    # DONE is the last message of its datagram and short: look there before walking all of it.
+    kind = struct.unpack_from("=H", chunk, 4)[0]
+    if kind not in (rtnetlink.NLMSG_DONE, rtnetlink.NLMSG_ERROR) and not _ends_in_done(chunk):
+        return None
+    for kind, _flags, start, end in rtnetlink.messages(chunk):
+        if kind == rtnetlink.NLMSG_DONE:
+            number, text = -struct.unpack_from("=i", chunk, start + 16)[0], ""
+            if end - start > 20:
+                text = next(
+                    (
+                        v.split(b"\0")[0].decode(errors="replace")
+                        for k, v in rtnetlink.attributes(chunk, start + 20, end)
+                        if k == 1
+                    ),
+                    "",
+                )
+        elif kind == rtnetlink.NLMSG_ERROR:
+            number, text, _offset = rtnetlink.parse_acknowledgement(chunk, start, end)
+        else:
+            continue
+        if number in (errno.ENOENT, errno.ENODEV):  # no such table, no such link: nothing to list
+            return start
+        if number:
+            raise KernelError(number, text)
+        return start
+    return None
+
+
+def _ends_in_done(chunk: bytes) -> bool:
+    """Whether the header of an NLMSG_DONE may stand in the last bytes; a false alarm costs one walk."""
+    behind = len(chunk) - _LONGEST_DONE
+    return any(chunk.find(mark, max(behind, 0)) >= 0 for mark in _DONE_MARKS)
+
+
+class Monitor:
+    """A socket that hears the kernel's notifications.
+
+    *granted* is the receive buffer in bytes; compare it with what was asked for and warn. *deaf_to* is the port of a
+    :class:`Requests` whose own route changes are not to be heard: a filter in the kernel drops their echo, while the
+    same change by anybody else still arrives.
+    """
+
+    def __init__(self, receive_buffer: int, deaf_to: int | None = None, groups: Iterable[int] = ALL_GROUPS) -> None:
+        self._sock = _open()
+        self.granted = _receive_buffer(self._sock, receive_buffer)
+        if deaf_to is not None:
+            self._attach_filter(deaf_to)
+        self._sock.setblocking(False)
+        for group in groups:
+            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def _attach_filter(self, port: int) -> None:
+        # Classic BPF: load nlmsg_pid (offset 12, read as big-endian), drop when it is the port, else take all.
+        wanted = int.from_bytes(struct.pack("=I", port), "big")
+        program = b"".join(
+            struct.pack("=HBBI", *instruction)
+            for instruction in ((0x20, 0, 0, 12), (0x15, 0, 1, wanted), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+        )
+        code = ctypes.create_string_buffer(program)
+        self._sock.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+        )
+
+    def fileno(self) -> int:
+        """The descriptor, to wait on."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def receive(self, limit: int) -> list[bytes]:
+        """Up to *limit* queued notifications, an empty list when there is none. Overrun when some were lost."""
+        out: list[bytes] = []
+        recv, add = self._sock.recv, out.append
+        try:
+            for _count in range(limit):
+                add(recv(_DATAGRAM))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            raise Overrun from None
+        return out
+
+    def drain(self) -> int:
+        """Throw away all that is queued, and count it."""
+        count = 0
+        while True:
+            try:
+                found = self.receive(4096)
+            except Overrun:
+                continue
+            if not found:
+                return count
+            count += len(found)
+
+
+# -- whole reads, for modules and start-up ----------------------------------------------------------------------------
+
+
+def read_links(requests: WholeDumps, decode: Callable[[bytes], Link] = plain_links.decode_link) -> list[Link]:
+    """All links, by ifindex. *decode*: the default does without pyroute2, which a module may lack; likewise below."""
+    chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)))
+    return sorted((decode(m) for m in _each(chunks, rtnetlink.RTM_NEWLINK)), key=lambda link: link.index)
+
+
+def read_addresses(
+    requests: WholeDumps, decode: Callable[[bytes], LinkAddress] = plain_links.decode_address
+) -> list[LinkAddress]:
+    """All IP addresses of this machine, in the kernel's order."""
+    chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
+    # A dump of all families names those of MCTP and others as well.
+    found = (message for message in _each(chunks, rtnetlink.RTM_NEWADDR) if link_codec.family_of(message) in WIDTH)
+    return [decode(message) for message in found]
+
+
+def read_rules(requests: WholeDumps, decode: Callable[[bytes], Rule] = plain_links.decode_rule) -> list[Rule]:
+    """All policy rules of both families, in the order of their priority."""
+    rules: list[Rule] = []
+    for family in (AF_INET, AF_INET6):
+        chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETRULE, rtnetlink.RTMSG.pack(family, *[0] * 8)))
+        rules += [decode(m) for m in _each(chunks, rtnetlink.RTM_NEWRULE)]
+    return rules
+
+
+def read_routes(
+    requests: Requests,
+    family: int,
+    table: int | None = None,
+    protocol: int = 0,
+    oif: int | None = None,
+    dead_hops: bool = False,
+) -> Iterator[Route]:
+    """The routes of one family, filtered by the kernel. In the kernel's order. *dead_hops*: see decode_route."""
+    reader = RouteReader(dead_hops)
+    for chunk in requests.dump(rtnetlink.route_dump_request(family, table, protocol, oif)):
+        for message in reader.routes(chunk):
+            yield Route(Prefix.from_key(family, message.key), message.path)
+
+
+def _general_dump(kind: int, payload: bytes) -> bytes:
+    return rtnetlink.request(kind, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_DUMP, payload)
+
+
+def _each(chunks: Iterable[bytes], wanted: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for kind, _flags, start, end in rtnetlink.messages(chunk):
+            if kind == wanted:
+                yield chunk[start:end]

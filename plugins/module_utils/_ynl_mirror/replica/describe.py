@@ -1,0 +1,42 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What changed in a replica, as JSON objects for people: `ynl-mirror watch` shows them, and `replay` again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..model.links import Link
+from ..model.routes import Path, Prefix, protocol_name, table_name
+from .entry import winner
+from .rib import Rib, TableKey
+
+
+def events(rib: Rib, changed: Mapping[TableKey, set[int]], links: Mapping[int, Link]) -> Iterator[dict[str, Any]]:
+    """A change for each prefix whose winner is another now: what it is, or that it is gone."""
+    names = {index: link.name for index, link in links.items()}
+    for (family, table), keys in changed.items():
+        for key in keys:
+            best = winner(rib.tables.get((family, table), {}).get(key))
+            event = {"event": "delete" if best is None else "update", "prefix": str(Prefix.from_key(family, key))}
+            event["table"] = table_name(table)
+            if best is not None:
+                event.update(describe_path(best, names))
+            yield event
+
+
+def describe_path(path: Path, names: dict[int, str] | None) -> dict[str, Any]:
+    """A path as a JSON object for people: next hops, owner, metric. Without *names* the links are another machine's."""
+    hops = []
+    for hop in path.nexthops:
+        item: dict[str, Any] = {}
+        if hop.gateway is not None:
+            item["gateway"] = str(hop.gateway)
+        if hop.oif is not None and names is not None:
+            item["dev"] = names.get(hop.oif, f"if{hop.oif}")
+        if len(path.nexthops) > 1:
+            item["weight"] = hop.weight
+        hops.append(item)
+    return {"nexthops": hops, "protocol": protocol_name(path.protocol), "metric": path.metric}

@@ -1,0 +1,74 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of the host's routes go out, and as what. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..config.host_policy import PrefixRule
+from ..config.listener import Filters
+from ..model.links import Link
+from ..model.routes import ROUTE_TYPE_NAMES, Path, Prefix, protocol_name
+from ..netlink.route_codec import MAX_TEMPLATES, RouteReader
+
+
+class Selection:
+    """The user's filters. What depends on the path alone is decided once per path."""
+
+    def __init__(self, filters: Filters, links: Mapping[int, Link], reader: RouteReader) -> None:
+        self._filters = filters
+        self._links = links
+        self._reader = reader
+        self._by_path: dict[Path, tuple[Path | None, str]] = {}
+        self.by_prefix = bool(filters.prefixes or filters.exclude_prefixes)
+
+    def path(self, path: Path) -> Path | None:
+        """The path to send for this one - without nexthop object, which is the host's own - or None."""
+        found = self._by_path.get(path)
+        if found is None:
+            if len(self._by_path) >= MAX_TEMPLATES:
+                self._by_path.clear()
+            found = self._by_path[path] = self._decide(path)
+        return found[0]
+
+    def has_prefix(self, family: int, key: int) -> bool:
+        """Whether the filters by prefix let a route pass; ask only where there are any (:attr:`by_prefix`)."""
+        return self._prefix_reason(family, key) is None
+
+    def reason(self, family: int, key: int, path: Path) -> str | None:
+        """Why a route stays here; None when it is sent."""
+        if self.path(path) is None:
+            return self._by_path[path][1]
+        return self._prefix_reason(family, key)
+
+    def _decide(self, path: Path) -> tuple[Path | None, str]:
+        f = self._filters
+        if f.protocols and path.protocol not in f.protocols:
+            return None, f"filtered: protocol {protocol_name(path.protocol)} is not in filters.protocols"
+        if path.protocol in f.exclude_protocols:
+            return None, f"filtered: protocol {protocol_name(path.protocol)} is in filters.exclude_protocols"
+        if f.types and path.type not in f.types:
+            return None, f"filtered: type {ROUTE_TYPE_NAMES.get(path.type, path.type)} is not in filters.types"
+        if f.interfaces and not any(self._name(index) in f.interfaces for index in path.oifs):
+            return None, "filtered: no next hop leaves by one of filters.interfaces"
+        if path.extras:
+            return None, f"the wire format cannot express {', '.join(path.extras)}"
+        if path.nh_id is not None or path.dead_links:
+            path = self._reader.intern(replace(path, nh_id=None, dead_links=()))
+        return path, ""
+
+    def _name(self, index: int) -> str:
+        link = self._links.get(index)
+        return link.name if link else ""
+
+    def _prefix_reason(self, family: int, key: int) -> str | None:
+        f = self._filters
+        network = ipaddress.ip_network(str(Prefix.from_key(family, key)))
+        if f.prefixes and not any(rule.matches(network) for rule in f.prefixes):
+            return "filtered: the prefix is in none of filters.prefixes"
+        rule: PrefixRule | None = next((rule for rule in f.exclude_prefixes if rule.matches(network)), None)
+        return None if rule is None else f"filtered: the prefix is in filters.exclude_prefixes ({rule})"

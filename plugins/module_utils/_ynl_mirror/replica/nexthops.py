@@ -1,0 +1,150 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nexthop objects and groups of them (ip-nexthop(8), ``linux/nexthop.h``), and routes flattened by them.
+
+The kernel itself flattens a route that names an object, unless ``net.ipv4.nexthop_compat_mode`` is 0: then the route
+says the object's number and no more, which is what this file is for. Pure: messages in, values out.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+from ..model.routes import DISCARD_TYPES, RTN_BLACKHOLE, RTNH_F_DEAD, RTNH_F_ONLINK, WIDTH, Address, NextHop, Path
+from ..netlink import rtnetlink
+
+#: struct nhmsg: family, scope, protocol, reserved, flags.
+_NHMSG = struct.Struct("=BBBBI")
+#: struct nexthop_grp: object, weight less one, its high byte, reserved.
+_MEMBER = struct.Struct("=IBBH")
+_NHA_ID, _NHA_GROUP, _NHA_BLACKHOLE, _NHA_OIF, _NHA_GATEWAY, _NHA_ENCAP = 1, 2, 4, 5, 6, 8
+
+
+@dataclass(frozen=True)
+class NexthopObject:
+    """One object: a hop, or a group's members with their weights (objects of their own), or a blackhole."""
+
+    number: int
+    hop: NextHop | None = None
+    members: tuple[tuple[int, int], ...] = ()
+    blackhole: bool = False
+    encap: bool = False
+
+
+def decode(message: bytes) -> NexthopObject:
+    """One RTM_NEWNEXTHOP or RTM_DELNEXTHOP, with its header. WireError when it is none."""
+    if len(message) < rtnetlink.NLMSGHDR.size + _NHMSG.size:
+        raise rtnetlink.WireError(f"nexthop message of {len(message)} bytes")
+    family, _scope, _protocol, _reserved, flags = _NHMSG.unpack_from(message, rtnetlink.NLMSGHDR.size)
+    found = dict(rtnetlink.attributes(message, rtnetlink.NLMSGHDR.size + _NHMSG.size, len(message)))
+    number = _u32(found, _NHA_ID)
+    if _NHA_GROUP in found:
+        group = found[_NHA_GROUP]
+        if len(group) % _MEMBER.size:
+            raise rtnetlink.WireError(f"nexthop group of {len(group)} bytes")
+        return NexthopObject(number, members=tuple((m[0], m[1] + 1) for m in _MEMBER.iter_unpack(group)))
+    if _NHA_BLACKHOLE in found:
+        return NexthopObject(number, blackhole=True)
+    gateway = None
+    if _NHA_GATEWAY in found:
+        packed = found[_NHA_GATEWAY]
+        if len(packed) * 8 != WIDTH.get(family):
+            raise rtnetlink.WireError(f"an address of {len(packed)} bytes in family {family}")
+        gateway = Address(family, int.from_bytes(packed, "big"))
+    oif = _u32(found, _NHA_OIF) if _NHA_OIF in found else None
+    hop = None if flags & RTNH_F_DEAD else NextHop(gateway, oif, 1, bool(flags & RTNH_F_ONLINK))
+    return NexthopObject(number, hop, encap=_NHA_ENCAP in found)
+
+
+def _u32(found: dict[int, bytes], kind: int) -> int:
+    payload = found.get(kind, b"")
+    if len(payload) != 4:
+        raise rtnetlink.WireError(f"nexthop attribute {kind} of {len(payload)} bytes")
+    return int(struct.unpack("=I", payload)[0])
+
+
+def request(number: int | None = None) -> bytes:
+    """Ask the kernel for one object (an acknowledgement ends its answer), or for all."""
+    payload = _NHMSG.pack(0, 0, 0, 0, 0)
+    if number is None:
+        return rtnetlink.request(rtnetlink.RTM_GETNEXTHOP, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_DUMP, payload)
+    payload += rtnetlink.attribute(_NHA_ID, struct.pack("=I", number))
+    return rtnetlink.request(rtnetlink.RTM_GETNEXTHOP, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_ACK, payload)
+
+
+def lacks_hops(path: Path) -> bool:
+    """Whether a path names an object in place of its next hops."""
+    return path.nh_id is not None and not path.nexthops and path.type not in DISCARD_TYPES
+
+
+class Objects:
+    """The objects that were told of; *missing* are those that a route names and nobody has told of."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, NexthopObject] = {}
+        self.missing: dict[int, None] = {}
+
+    def learn(self, buffer: bytes) -> None:
+        """Take in messages about objects: notifications, or the answer to a request."""
+        for kind, _flags, start, end in rtnetlink.messages(buffer):
+            if kind == rtnetlink.RTM_NEWNEXTHOP:
+                found = decode(buffer[start:end])
+                self.known[found.number] = found
+                self.missing.pop(found.number, None)
+            elif kind == rtnetlink.RTM_DELNEXTHOP:
+                self._forget({decode(buffer[start:end]).number})
+
+    def forget_link(self, index: int) -> None:
+        """Something happened to a link: its objects may be gone, and groups may have lost them, without a word."""
+        self._forget({n for n, found in self.known.items() if found.hop is not None and found.hop.oif == index})
+
+    def forget(self) -> None:
+        """Everything may be otherwise."""
+        self.known.clear()
+
+    def forget_torn(self) -> bool:
+        """Forget groups of which a member could not be fetched: they lost it meanwhile. Whether there were any."""
+        torn = [
+            n for n, found in self.known.items() if any(member in self.missing for member, _weight in found.members)
+        ]
+        for number in torn:
+            del self.known[number]
+        return bool(torn)
+
+    def _forget(self, numbers: set[int]) -> None:
+        for number, found in list(self.known.items()):
+            if number in numbers or any(member in numbers for member, _weight in found.members):
+                del self.known[number]
+
+    def flattened(self, path: Path) -> tuple[Path, list[int]]:
+        """The path with its next hops, and all objects that they come from.
+
+        Where one of them is missing, or the path names none, it comes back as it is.
+        """
+        if path.nh_id is None:
+            return path, []
+        hops: list[NextHop] = []
+        extras = list(path.extras)
+        found = self.known.get(path.nh_id)
+        if found is None:
+            self.missing[path.nh_id] = None
+            return path, [path.nh_id]
+        members = found.members or ((found.number, 1),)
+        named = [path.nh_id, *(number for number, _weight in members)]
+        unknown = [number for number, _weight in members if number not in self.known]
+        self.missing.update(dict.fromkeys(unknown))
+        if unknown:
+            return path, named
+        for number, weight in members:
+            member = self.known[number]
+            if member.blackhole:
+                return replace(path, type=RTN_BLACKHOLE), named
+            if member.hop is not None:
+                hops.append(replace(member.hop, weight=weight))
+            if member.encap and "encap" not in extras:
+                extras.append("encap")
+        if len(hops) == 1:
+            hops = [replace(hops[0], weight=1)]  # as decode_route does
+        return replace(path, nexthops=tuple(hops), extras=tuple(extras)), named

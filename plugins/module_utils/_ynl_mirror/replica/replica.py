@@ -1,0 +1,118 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A sans-IO replica of all that decides where packets go: routes, links, addresses and rules, kept consistent.
+
+Routes are the :class:`~.rib.Rib`'s business. This file knows which *other* events change routes without a word, and
+asks for the affected routes to be read again. One replica hears one socket, so that events keep their order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..model.links import Link, LinkAddress, Rule
+from ..model.routes import AF_INET, AF_INET6
+from ..netlink import link_codec, rtnetlink
+from . import nexthops
+from .rib import Rib
+
+
+@dataclass
+class Replica:
+    """The state of one network namespace as the kernel told it. *view_changed* is set by anything but routes."""
+
+    rib: Rib
+    links: dict[int, Link] = field(default_factory=dict)
+    addresses: set[LinkAddress] = field(default_factory=set)
+    rules: list[Rule] = field(default_factory=list)
+    view_changed: bool = False
+
+    def apply(self, buffer: bytes) -> None:
+        """Take in one notification. WireError when it is malformed."""
+        if len(buffer) < rtnetlink.NLMSGHDR.size:
+            raise rtnetlink.WireError(f"notification of {len(buffer)} bytes")
+        kind: int = struct.unpack_from("=H", buffer, 4)[0]
+        if kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
+            self.rib.apply(buffer)
+            return
+        for kind, _flags, start, end in rtnetlink.messages(buffer):
+            message = buffer[start:end]
+            if kind in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
+                self._link(kind == rtnetlink.RTM_NEWLINK, message)
+            elif kind in (rtnetlink.RTM_NEWADDR, rtnetlink.RTM_DELADDR):
+                self._address(kind == rtnetlink.RTM_NEWADDR, link_codec.decode_address(message))
+            elif kind in (rtnetlink.RTM_NEWRULE, rtnetlink.RTM_DELRULE):
+                self._rule(kind == rtnetlink.RTM_NEWRULE, link_codec.decode_rule(message))
+            elif kind in (rtnetlink.RTM_NEWNEXTHOP, rtnetlink.RTM_DELNEXTHOP):
+                self._nexthop_object(message)
+
+    def load(self, links: Iterable[Link], addresses: Iterable[LinkAddress], rules: Iterable[Rule]) -> None:
+        """Replace links, addresses and rules by what was read."""
+        found = {link.index: link for link in links}
+        if (found, set(addresses), list(rules)) != (self.links, self.addresses, self.rules):
+            self.view_changed = True
+        self.rib.objects.forget()  # what happened to them in between is as unknown
+        self.links, self.addresses, self.rules = found, set(addresses), list(rules)
+
+    def _nexthop_object(self, message: bytes) -> None:
+        # A group that loses a member, or an object that is deleted, changes or takes IPv4 routes without a route event
+        # (net/ipv4/nexthop.c); which ones only a dump says. An object that no route has named yet changes none, and a
+        # member's replacement is told for each route of its groups: a routing daemon makes objects all the time.
+        self.rib.objects.learn(message)
+        self.rib.ask_for_object(nexthops.decode(message).number)
+
+    def _link(self, exists: bool, message: bytes) -> None:
+        # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.
+        if message[16:17] != b"\0":
+            return
+        link = link_codec.decode_link(message)
+        old = self.links.get(link.index)
+        if exists:
+            self.links[link.index] = link
+        else:
+            self.links.pop(link.index, None)
+        if exists and old == link:
+            return
+        self.view_changed = True
+        if not exists:
+            self.addresses = {address for address in self.addresses if address.index != link.index}
+        if old is None or not exists or _routing_state(old) != _routing_state(link):
+            # Down, up, carrier, another VRF, gone: IPv4 routes of the link vanish or revive silently, objects as well.
+            self.rib.objects.forget_link(link.index)
+            self.rib.ask(link.index)
+        elif old.mtu != link.mtu:
+            # IPv6 routes that name an MTU of their own get the link's, without a word (rt6_mtu_change).
+            self.rib.ask(link.index, (AF_INET6,))
+
+    def _address(self, exists: bool, address: LinkAddress) -> None:
+        known = address in self.addresses
+        if exists:
+            self.addresses.add(address)
+        else:
+            self.addresses.discard(address)
+        if known != exists:
+            self.view_changed = True
+        if not exists or (not known and address.address.family == AF_INET):
+            # The last IPv4 address of a link takes all its IPv4 routes along, in any table (fib_disable_ip); multipath
+            # ones lose a hop, which a first address revives (fib_sync_up). No route event tells of either.
+            self.rib.ask(address.index)
+        if not exists:
+            # IPv6 takes it out of the routes that name it as their source, without a word (fib6_remove_prefsrc). Those
+            # of IPv4 go as a whole, and older kernels do not tell of that either (fib_sync_down_addr).
+            self.rib.ask_for_source(address.address)
+
+    def _rule(self, exists: bool, rule: Rule) -> None:
+        if exists and rule not in self.rules:
+            self.rules = sorted([*self.rules, rule], key=lambda r: r.priority)
+        elif not exists and rule in self.rules:
+            self.rules = [known for known in self.rules if known != rule]
+        else:
+            return
+        self.view_changed = True
+
+
+def _routing_state(link: Link) -> tuple[bool, bool, int | None]:
+    return link.up, link.carrier, link.master

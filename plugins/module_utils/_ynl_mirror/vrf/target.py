@@ -1,0 +1,71 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which table a task of vrf_route means, and whose routes in it: names -> numbers, with errors that list the names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.fields import ConfigError
+from ..config.files import read_names
+from ..model.links import Link
+from .lines import table_words
+
+
+class TaskError(Exception):
+    """The task cannot be done, or not all of it; *details* go into the result."""
+
+    def __init__(self, text: str, **details: Any) -> None:
+        self.details = details
+        super().__init__(text)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The table to work on, the name of its VRF if it has one, and how messages and commands call it."""
+
+    table: int
+    vrf: str | None
+    words: str
+
+
+def resolve_vrf(name: str, links: Sequence[Link]) -> int:
+    """The table of a VRF device; TaskError lists those that exist."""
+    vrfs = {link.name: link.vrf_table for link in links if link.vrf_table is not None}
+    if name in vrfs:
+        return int(vrfs[name] or 0)
+    kinds = {link.name: link.kind or "hardware" for link in links}
+    what = f"link {name} is no VRF device (kind {kinds[name]})" if name in kinds else f"no VRF named {name!r}"
+    if vrfs:
+        known = ", ".join(f"{vrf} (table {table})" for vrf, table in sorted(vrfs.items()))
+        raise TaskError(f"vrf: {what}; there are: {known}")
+    raise TaskError(
+        f"vrf: {what}; this machine has no VRF devices at all, so name the routing table by the option table instead"
+    )
+
+
+def resolve(vrf: str | None, table_name: object, links: Sequence[Link] | None) -> Target:
+    """The table of a VRF, or the one of that name or number. *links* None: a VRF is taken as it is, its table 0."""
+    if vrf is not None:
+        table = resolve_vrf(vrf, links) if links is not None else 0
+        return Target(table, vrf, table_words(table, vrf))
+    try:
+        table = read_names().table(table_name, "table")
+    except ConfigError as error:
+        raise TaskError(str(error)) from None
+    name = next((link.name for link in links or () if link.vrf_table == table), None)
+    return Target(table, name, table_words(table, None))
+
+
+def owner(protocol: object) -> int:
+    """The number of the owning protocol."""
+    try:
+        number = read_names().protocol(protocol, "protocol")
+    except ConfigError as error:
+        raise TaskError(str(error)) from None
+    if number == 0:  # to the kernel it means everybody's, where it is asked to delete
+        raise TaskError(f"protocol: {protocol} is nobody's number; take one from 4 to 255, such as 121 or static")
+    return number

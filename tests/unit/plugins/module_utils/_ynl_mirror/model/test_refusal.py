@@ -1,0 +1,22 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A reason travels as text and arrives as what it was."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.refusal import Refusal
+
+
+@given(st.sampled_from(("failed", "unmapped")), st.text())
+def test_a_refusal_survives_its_text(state: str, reason: str) -> None:
+    assert Refusal.parse(str(Refusal(state, reason))) == Refusal(state, reason)
+
+
+@pytest.mark.parametrize("text", ["No route to host", "offloaded: yes", "failed", "unmapped:", "", "x: failed: y"])
+def test_words_of_another_consumer_are_a_failure_in_those_words(text: str) -> None:
+    assert Refusal.parse(text) == Refusal("failed", text)

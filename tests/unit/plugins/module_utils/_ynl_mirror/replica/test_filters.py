@@ -1,0 +1,125 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The listener's filters: what goes out, as what, and the words for what stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import Filters
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
+    AF_INET,
+    AF_INET6,
+    RTN_UNREACHABLE,
+    WIDTH,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteReader
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.filters import Selection
+
+LINKS = {3: Link(3, "eth1"), 4: Link(4, "eth2")}
+STATIC = Path(AF_INET, protocol=4, nexthops=(NextHop(Address.parse("192.0.2.1"), 3),))
+ANY = Prefix.parse("10.0.0.0/8")
+
+
+def selection(**filters: Any) -> Selection:
+    return Selection(Filters.from_dict(filters), LINKS, RouteReader())
+
+
+def verdict(chosen: Selection, path: Path = STATIC, prefix: Prefix = ANY) -> str | None:
+    """The reason why a route stays, checked against the two questions that the sessions ask on the hot path."""
+    reason = chosen.reason(prefix.family, prefix.key, path)
+    sent = chosen.path(path) is not None and (not chosen.by_prefix or chosen.has_prefix(prefix.family, prefix.key))
+    assert sent == (reason is None)
+    return reason
+
+
+def test_without_filters_everything_goes_out_as_it_is() -> None:
+    chosen = selection()
+    assert verdict(chosen) is None
+    assert chosen.path(STATIC) is STATIC
+    assert not chosen.by_prefix
+
+
+def test_a_route_through_a_nexthop_object_goes_out_with_its_hops_only() -> None:
+    # The object's number means nothing on another machine.
+    reader = RouteReader()
+    known = reader.intern(STATIC)
+    chosen = Selection(Filters(), LINKS, reader)
+    through_object = Path(AF_INET, protocol=4, nh_id=7, nexthops=STATIC.nexthops)
+    assert chosen.path(through_object) is known
+
+
+def test_what_the_wire_format_cannot_express_stays_and_says_so() -> None:
+    path = Path(AF_INET, protocol=4, nexthops=STATIC.nexthops, extras=("encap", "newdst"))
+    assert verdict(selection(), path) == "the wire format cannot express encap, newdst"
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ({"protocols": ["bgp", 11]}, "filtered: protocol static is not in filters.protocols"),
+        ({"protocols": ["static"]}, None),
+        ({"exclude_protocols": ["static"]}, "filtered: protocol static is in filters.exclude_protocols"),
+        ({"exclude_protocols": ["kernel"]}, None),
+        ({"types": ["blackhole"]}, "filtered: type unicast is not in filters.types"),
+        ({"types": ["unicast", "unreachable"]}, None),
+        ({"interfaces": ["eth2"]}, "filtered: no next hop leaves by one of filters.interfaces"),
+        ({"interfaces": ["eth2", "eth1"]}, None),
+        ({"prefixes": ["10.0.0.0/8"]}, None),
+        ({"prefixes": ["10.0.0.0/7", "fd00::/8"]}, None),
+        ({"prefixes": ["10.0.0.0/9"]}, "filtered: the prefix is in none of filters.prefixes"),
+        ({"prefixes": ["fd00::/8"]}, "filtered: the prefix is in none of filters.prefixes"),
+        ({"exclude_prefixes": ["0.0.0.0/0"]}, "filtered: the prefix is in filters.exclude_prefixes (0.0.0.0/0)"),
+        ({"exclude_prefixes": ["exact 0.0.0.0/0", "10.0.0.0/9", "::/0"]}, None),
+        (
+            {"exclude_prefixes": ["exact 10.0.0.0/8"]},
+            "filtered: the prefix is in filters.exclude_prefixes (exact 10.0.0.0/8)",
+        ),
+        (
+            {"prefixes": ["10.0.0.0/8"], "exclude_prefixes": ["10.0.0.0/8"]},
+            "filtered: the prefix is in filters.exclude_prefixes (10.0.0.0/8)",
+        ),
+    ],
+)
+def test_each_filter_and_its_words(filters: dict[str, list[Any]], words: str | None) -> None:
+    assert verdict(selection(**filters)) == words
+
+
+def test_a_multipath_route_passes_by_any_of_its_links_and_a_discard_by_none() -> None:
+    chosen = selection(interfaces=["eth2"])
+    both = Path(AF_INET, protocol=4, nexthops=(NextHop(None, 3), NextHop(None, 4)))
+    assert verdict(chosen, both) is None
+    assert verdict(chosen, Path(AF_INET, type=RTN_UNREACHABLE)) is not None
+    assert verdict(chosen, Path(AF_INET, nexthops=(NextHop(None, 99),))) is not None
+
+
+def test_what_is_said_of_a_path_holds_for_every_prefix_and_the_other_way_round() -> None:
+    chosen = selection(protocols=["static"], exclude_prefixes=["10.1.0.0/16"])
+    other = Path(AF_INET, protocol=11, nexthops=STATIC.nexthops)
+    inside = Prefix.parse("10.1.2.0/24")
+    assert verdict(chosen, STATIC, ANY) is None
+    assert verdict(chosen, STATIC, inside) is not None
+    assert verdict(chosen, other, ANY) == "filtered: protocol zebra is not in filters.protocols"
+    assert verdict(chosen, other, inside) == "filtered: protocol zebra is not in filters.protocols"
+
+
+@given(st.data(), st.sampled_from((AF_INET, AF_INET6)))
+def test_a_prefix_filter_lets_pass_what_it_covers(data: st.DataObject, family: int) -> None:
+    def prefix() -> Prefix:
+        length = data.draw(st.sampled_from((0, 1, 2, 8, WIDTH[family])))
+        return Prefix(family, data.draw(st.integers(0, min(3, 2**length - 1))) << (WIDTH[family] - length), length)
+
+    wanted, inside, outside = prefix(), prefix(), prefix()
+    chosen = selection(prefixes=[str(inside)], exclude_prefixes=[str(outside)])
+    path = Path(family, protocol=4, nexthops=STATIC.nexthops)
+    assert (verdict(chosen, path, wanted) is None) == (inside.covers(wanted) and not outside.covers(wanted))

@@ -1,0 +1,233 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which events beside those of routes change routes without a word, and what the replica reads again for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress, Rule
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
+    AF_INET,
+    AF_INET6,
+    RTN_BLACKHOLE,
+    RTN_UNICAST,
+    Address,
+    NextHop,
+    Path,
+    Prefix,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteWriter
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.rtnetlink import (
+    NLM_F_CREATE,
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELNEXTHOP,
+    RTM_DELRULE,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWNEXTHOP,
+    RTM_NEWROUTE,
+    RTM_NEWRULE,
+    WireError,
+    request,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
+from ansible_collections.ekho.ynl_mirror.tests.support.messages import address, link, rule, single
+
+AF_BRIDGE = 7
+ETH1 = Link(3, "eth1", master=9)
+LAB = Rule(AF_INET, 1000, 10, "eth1")
+
+
+@pytest.fixture
+def replica() -> Replica:
+    """Knows eth1 with two addresses and a rule; follows table 10; nothing is to be read again."""
+    made = Replica(Rib([10]))
+    made.load(
+        [ETH1],
+        [
+            LinkAddress(3, Address.parse("192.0.2.1"), 24),
+            LinkAddress(3, Address.parse("fd00::1"), 64),
+            LinkAddress(4, Address.parse("192.0.2.2"), 24),
+        ],
+        [LAB],
+    )
+    made.view_changed = False
+    return made
+
+
+def asked(replica: Replica) -> set[int | None]:
+    """The links whose routes are to be read again (None: all routes), for both families alike."""
+    scopes = replica.rib.take_rereads()
+    links = {scope.oif for scope in scopes}
+    expected = {Reread(family, 10, oif) for family in (AF_INET, AF_INET6) for oif in links}
+    assert set(scopes) == expected
+    return links
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Link(3, "eth1", up=False, carrier=False, master=9),
+        Link(3, "eth1", carrier=False, master=9),
+        Link(3, "eth1", master=8),
+        Link(3, "eth1", master=None),
+    ],
+    ids=["down", "no carrier", "another VRF", "no VRF"],
+)
+def test_a_link_takes_ipv4_routes_along_in_silence(replica: Replica, state: Link) -> None:
+    replica.apply(link(state))
+    assert replica.links[3] == state
+    assert asked(replica) == {3}
+    assert replica.view_changed
+    replica.view_changed = False
+    replica.apply(link(ETH1))  # and back
+    assert asked(replica) == {3}
+    assert replica.view_changed
+
+
+def test_a_new_mtu_changes_ipv6_routes_in_silence(replica: Replica) -> None:
+    replica.apply(link(Link(3, "eth1", master=9, mtu=1300)))
+    assert replica.rib.take_rereads() == [Reread(AF_INET6, 10, 3)]
+
+
+def test_a_new_name_changes_the_view_and_no_route(replica: Replica) -> None:
+    replica.apply(link(Link(3, "uplink", master=9)))
+    assert replica.links[3].name == "uplink"
+    assert replica.view_changed
+    assert asked(replica) == set()
+
+
+def test_what_a_link_says_again_changes_nothing(replica: Replica) -> None:
+    replica.apply(link(ETH1))
+    replica.apply(link(Link(3, "eth1", up=False), family=AF_BRIDGE))  # the bridge's word about its port
+    assert replica.links == {3: ETH1}
+    assert not replica.view_changed
+    assert asked(replica) == set()
+
+
+def test_a_new_link_may_carry_a_known_index(replica: Replica) -> None:
+    replica.apply(link(ETH1, RTM_DELLINK))
+    assert replica.links == {}
+    assert {known.index for known in replica.addresses} == {4}
+    assert asked(replica) == {3}
+    assert replica.view_changed
+    replica.apply(link(Link(3, "eth7")))
+    assert replica.links == {3: Link(3, "eth7")}
+    assert asked(replica) == {3}
+
+
+def test_a_vrf_device_tells_its_table(replica: Replica) -> None:
+    vrf = Link(9, "a", kind="vrf", vrf_table=1234)
+    replica.apply(link(vrf))
+    assert replica.links[9] == vrf
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "fd00::1"])
+def test_an_address_that_goes_may_take_all_routes_of_its_link_along(replica: Replica, text: str) -> None:
+    length = 24 if "." in text else 64
+    replica.apply(address(3, text, length, RTM_DELADDR))
+    assert LinkAddress(3, Address.parse(text), length) not in replica.addresses
+    assert len(replica.addresses) == 2
+    assert asked(replica) == {3}
+    assert replica.view_changed
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "fd00::1"])
+def test_an_address_that_goes_is_looked_for_where_routes_named_it_as_source(replica: Replica, text: str) -> None:
+    source, length = Address.parse(text), 24 if "." in text else 64
+    for table, oif in ((10, 5), (11, 5), (10, None)):
+        hops, kind = ((NextHop(None, oif),), RTN_UNICAST) if oif else ((), RTN_BLACKHOLE)
+        path = Path(source.family, table, src=source, nexthops=hops, type=kind)
+        replica.apply(RouteWriter(RTM_NEWROUTE, NLM_F_CREATE).message(Prefix(source.family, 0, 0).key, path))
+    replica.apply(address(3, "192.0.2.9", 24, RTM_DELADDR))
+    assert asked(replica) == {3}
+    replica.apply(address(3, text, length, RTM_DELADDR))
+    narrow = {Reread(family, 10, 3) for family in (AF_INET, AF_INET6) if family != source.family}
+    assert set(replica.rib.take_rereads()) == {*narrow, Reread(source.family, 10)}  # the blackhole leaves by no link
+
+
+def test_a_first_ipv4_address_revives_the_dead_hops_of_its_link(replica: Replica) -> None:
+    replica.apply(address(5, "198.51.100.1", 24))
+    assert LinkAddress(5, Address.parse("198.51.100.1"), 24) in replica.addresses
+    assert asked(replica) == {5}
+    assert replica.view_changed
+
+
+def test_an_address_that_is_refreshed_or_an_ipv6_one_that_comes_changes_no_route(replica: Replica) -> None:
+    replica.apply(address(3, "192.0.2.1", 24))
+    assert not replica.view_changed
+    replica.apply(address(3, "fd00::2", 64))
+    assert replica.view_changed
+    assert asked(replica) == set()
+
+
+def test_the_same_address_on_two_links_is_two_addresses(replica: Replica) -> None:
+    replica.apply(address(3, "192.0.2.2", 24))
+    replica.apply(address(4, "192.0.2.2", 24, RTM_DELADDR))
+    assert {known.index for known in replica.addresses if str(known.address) == "192.0.2.2"} == {3}
+
+
+def test_of_a_point_to_point_link_the_own_address_counts(replica: Replica) -> None:
+    replica.apply(address(3, "10.0.0.1", 32, peer="10.0.0.2"))
+    replica.apply(address(3, "fd00:7::1", 128, peer="fd00:7::2"))
+    known = {str(item.address) for item in replica.addresses}
+    assert {"10.0.0.1", "fd00:7::1"} <= known
+    assert not {"10.0.0.2", "fd00:7::2"} & known
+
+
+def test_rules_change_the_view_and_stay_in_the_order_of_their_priority(replica: Replica) -> None:
+    first = Rule(AF_INET, 5, 300, "eth2")
+    from_source = Rule(AF_INET6, 2000, 20, source=Prefix.parse("fd00:1::/64"))
+    for new in (from_source, first, first):
+        replica.apply(rule(new))
+    assert replica.rules == [first, LAB, from_source]
+    assert replica.view_changed
+    replica.apply(rule(LAB, RTM_DELRULE))
+    assert replica.rules == [first, from_source]
+    replica.view_changed = False
+    replica.apply(rule(LAB, RTM_DELRULE))
+    replica.apply(rule(first))
+    assert not replica.view_changed
+    assert asked(replica) == set()
+
+
+@pytest.mark.parametrize("kind", [RTM_NEWNEXTHOP, RTM_DELNEXTHOP])
+def test_a_nexthop_object_changes_routes_in_silence_where_routes_name_it(replica: Replica, kind: int) -> None:
+    told, other = (single(number, "192.0.2.2", 3, kind) for number in (7, 8))
+    replica.apply(told)
+    assert asked(replica) == set()
+    path = Path(AF_INET, 10, nh_id=7, nexthops=(NextHop(None, 3),))
+    replica.apply(RouteWriter(RTM_NEWROUTE, NLM_F_CREATE).message(Prefix.parse("10.0.0.0/8").key, path))
+    replica.apply(other)
+    assert asked(replica) == set()
+    replica.apply(told)
+    assert replica.rib.take_rereads() == [Reread(AF_INET, 10)]
+
+
+def test_reading_everything_anew_tells_whether_anything_was_different(replica: Replica) -> None:
+    links, addresses, rules = list(replica.links.values()), list(replica.addresses), list(replica.rules)
+    replica.load(links, addresses, rules)
+    assert not replica.view_changed
+    replica.load(links, addresses[1:], rules)
+    assert replica.view_changed
+    assert replica.addresses == set(addresses[1:])
+
+
+@pytest.mark.parametrize("kind", [RTM_NEWLINK, RTM_NEWADDR, RTM_NEWRULE])
+def test_a_message_that_is_cut_short_is_a_wire_error(replica: Replica, kind: int) -> None:
+    with pytest.raises(WireError):
+        replica.apply(request(kind, 0, bytes(5)))
+
+
+def test_several_messages_in_one_notification_all_count(replica: Replica) -> None:
+    route = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE)
+    path = Path(AF_INET, 10, nexthops=(NextHop(None, 3),))
+    keys = [Prefix.parse(text).key for text in ("10.0.0.0/8", "11.0.0.0/8")]
+    replica.apply(b"".join(route.message(key, path) for key in keys))
+    assert list(replica.rib.tables[AF_INET, 10]) == keys
+    replica.apply(link(Link(3, "eth1", up=False, master=9)) + link(Link(4, "eth2")))
+    assert asked(replica) == {3, 4}

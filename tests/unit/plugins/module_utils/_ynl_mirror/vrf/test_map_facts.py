@@ -1,0 +1,166 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The mapping on plain data, with the facts of the ekho lab's DPU."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import PROTO_MIRROR
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.map_facts import map_facts, policy_from
+
+
+def link(index: int, name: str, vrf: str | None = None, carrier: bool = True) -> dict[str, Any]:
+    return {
+        "name": name,
+        "index": index,
+        "kind": "veth",
+        "up": True,
+        "carrier": carrier,
+        "master": None,
+        "vrf": vrf,
+        "table": None,
+    }
+
+
+def route(dst: str, table: int, protocol: str = "kernel", metric: int = 0, **hop: Any) -> dict[str, Any]:
+    family = "ipv6" if ":" in dst else "ipv4"
+    return {
+        "dst": dst,
+        "type": "unicast",
+        "metric": metric,
+        "family": family,
+        "table": table,
+        "protocol": protocol,
+        **hop,
+    }
+
+
+DPU: dict[str, Any] = {
+    "vrfs": [
+        {"name": "a", "table": 10, "links": ["eth1", "eth3"], "device": False},
+        {"name": "b", "table": 20, "links": ["eth2", "eth4"], "device": False},
+        {"name": "c", "table": 30, "links": [], "device": False},
+    ],
+    "links": [link(1, "lo"), link(2, "eth1", "a"), link(3, "eth2", "b"), link(4, "eth3", "a"), link(5, "eth4", "b")],
+    "addresses": [
+        {"address": "192.168.101.1", "prefix_length": 24, "link": "eth1"},
+        {"address": "192.168.102.1", "prefix_length": 24, "link": "eth2"},
+        {"address": "192.168.11.1", "prefix_length": 24, "link": "eth3"},
+        {"address": "192.168.12.1", "prefix_length": 24, "link": "eth4"},
+    ],
+    "routes": [
+        route("0.0.0.0/0", 10, "boot", gateway="192.168.101.2", dev="eth1"),
+        route("0.0.0.0/0", 20, "boot", gateway="192.168.102.2", dev="eth2"),
+        route("192.168.11.0/24", 10, dev="eth3"),
+        route("192.168.12.0/24", 20, dev="eth4"),
+        route("192.168.12.0/24", 20, "bird", 50, gateway="192.168.102.2", dev="eth2"),
+        {**route("192.168.11.1/32", 10, dev="eth3"), "type": "local"},
+    ],
+}
+HOST = [
+    {"dst": "192.168.11.0/24", "gateway": "192.168.101.1", "dev": "eth1", "type": "unicast", "metric": 0},
+    {"dst": "192.168.12.0/24", "gateway": "192.168.102.1", "dev": "eth2", "type": "unicast", "metric": 0},
+]
+TO_A = {"dst": "192.168.12.0/24", "type": "unicast", "dev": "eth4", "metric": 0}
+TO_B = {"dst": "192.168.11.0/24", "type": "unicast", "dev": "eth3", "metric": 0}
+
+
+def test_the_labs_two_routes() -> None:
+    assert map_facts(HOST, DPU, policy_from({})) == {
+        "vrfs": {
+            "a": {"table": 10, "routes": [TO_A]},
+            "b": {"table": 20, "routes": [TO_B]},
+            "c": {"table": 30, "routes": [TO_B, TO_A]},
+        },
+        "unmapped": [],
+    }
+
+
+def test_what_is_mirrored_already_changes_nothing() -> None:
+    dpu = deepcopy(DPU)
+    dpu["routes"] += [
+        route("192.168.12.0/24", 10, "ynl_mirror", dev="eth4"),
+        route("192.168.11.0/24", 20, str(PROTO_MIRROR), dev="eth3"),
+    ]
+    assert map_facts(HOST, dpu, policy_from({})) == map_facts(HOST, DPU, policy_from({}))
+
+
+def test_a_route_without_a_place_is_told_with_its_reason() -> None:
+    host = [
+        {"dst": "10.0.0.0/8", "gateway": "192.168.101.1", "dev": "eth1"},
+        {"dst": "192.168.101.0/24", "dev": "eth1"},
+        {"dst": "10.1.0.0/16", "gateway": "203.0.113.1", "dev": "eth1"},
+    ]
+    mapped = map_facts(host, DPU, policy_from({"inference": ["nexthop"]}))
+    assert all(vrf["routes"] == [] for vrf in mapped["vrfs"].values())
+    told = {item["route"]["dst"]: item["reason"] for item in mapped["unmapped"]}
+    assert "the exit eth1 leads back to the host" in told["10.0.0.0/8"]
+    assert "no gateway" in told["192.168.101.0/24"]
+    assert "203.0.113.1 is no address of the DPU" in told["10.1.0.0/16"]
+
+
+def test_a_gateway_seen_late_still_tells_which_link_leads_to_the_host() -> None:
+    """The first route alone would leave by eth1; the second says that eth1 leads to the host."""
+    dpu = deepcopy(DPU)
+    dpu["routes"] += [route("10.0.0.0/8", 20, gateway="192.168.101.2", dev="eth1")]
+    host = [
+        {"dst": "10.0.0.0/8", "gateway": "192.168.102.1", "dev": "eth2"},
+        {"dst": "192.168.11.0/24", "gateway": "192.168.101.1", "dev": "eth1"},
+    ]
+    mapped = map_facts(host, dpu, policy_from({"inference": ["nexthop"]}))
+    assert [item["route"]["dst"] for item in mapped["unmapped"]] == ["10.0.0.0/8"]
+
+
+def test_the_route_that_the_host_uses_counts() -> None:
+    worse = {**HOST[0], "gateway": "192.168.102.1", "metric": 9}
+    better = [worse, *HOST]
+    assert map_facts(better, DPU, policy_from({})) == map_facts(HOST, DPU, policy_from({}))
+
+
+def test_options_reach_the_mapping() -> None:
+    rule = {"vrf": "b", "dev": "eth4", "via": "192.168.12.9", "prefix": "10.0.0.0/8"}
+    options = {"inference": ["static"], "static": [rule], "imports": {"c": ["a"]}, "metric": 7}
+    mapped = map_facts([{**HOST[0], "dst": "10.1.0.0/16"}], DPU, policy_from(options))
+    [item] = mapped["vrfs"]["a"]["routes"]
+    assert (item["gateway"], item["dev"], item["metric"], item["onlink"]) == ("192.168.12.9", "eth4", 7, True)
+    assert mapped["vrfs"]["c"]["routes"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"inference": ["guess"]}, "inference: 'guess' is none of nexthop, prefix, static"),
+        ({"static": [{"vrf": "a", "dev": "eth1"}]}, "static[0]: a rule needs prefix or gateway"),
+        ({"static": [{"prefix": "10.0.0.0/8"}]}, "static[0]: a rule needs vrf and dev"),
+        (
+            {"static": [{"vrf": "a", "dev": "eth1", "prefix": "10.0.0.1/8"}]},
+            "static[0]: '10.0.0.1/8' has host bits",
+        ),
+        ({"static": [{"vrf": "a", "dev": "eth1", "prefx": "10.0.0.0/8"}]}, "static[0]: unknown 'prefx'"),
+        ({"protocol": "nobody"}, "'nobody' is not a protocol"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
+        map_facts(HOST, DPU, policy_from(options))
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("routes", "dpu", "told"),
+    [
+        ([{"dst": "10.0.0.1/8"}], DPU, "host routes[0] (10.0.0.1/8): host bits are set"),
+        (HOST, {"vrfs": []}, "no 'links' in the DPU's facts"),
+        (HOST, "x", "the DPU's facts are no result of vrf_info"),
+        (HOST, {**DPU, "links": [1]}, "the DPU's facts are no result of vrf_info"),
+    ],
+)
+def test_data_that_makes_no_sense(routes: Any, dpu: Any, told: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
+        map_facts(routes, dpu, policy_from({}))
+    assert told in str(caught.value)
