@@ -332,7 +332,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ynl_mirror.config.agent import AgentConfig
-from ..module_utils._ynl_mirror.config.files import read_names
+from ..module_utils._ynl_mirror.config.names import read_names
 from ..module_utils._ynl_mirror.install import service_module
 
 OPTIONS = {

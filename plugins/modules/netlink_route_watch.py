@@ -273,8 +273,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ynl_mirror.config.fields import ConfigError
-from ..module_utils._ynl_mirror.config.files import read_names
 from ..module_utils._ynl_mirror.config.listener import ListenerConfig
+from ..module_utils._ynl_mirror.config.names import read_names
 from ..module_utils._ynl_mirror.install import service_module
 from ..module_utils._ynl_mirror.netlink.sockets import KernelError
 from ..module_utils._ynl_mirror.vrf.looks import Look

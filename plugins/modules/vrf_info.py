@@ -242,7 +242,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ynl_mirror.config.fields import ConfigError, Fields, as_link
-from ..module_utils._ynl_mirror.config.files import read_names
+from ..module_utils._ynl_mirror.config.names import read_names
 from ..module_utils._ynl_mirror.vrf.facts import SUBSETS, Question, gather
 from ..module_utils._ynl_mirror.vrf.target import TaskError
 

@@ -1,14 +1,14 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""docs/architecture.md says what is in which layer; here the files are held to it."""
+"""docs/architecture.md lists the packages in the order of imports; here the files are held to it."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,76 +19,103 @@ FOLDERS = ("module_utils", "plugin_utils")
 NOT_PURE = {"socket", "time", "datetime", "asyncio", "subprocess", "ansible"}
 
 
-@dataclass(frozen=True)
-class Layers:
-    """The layers of a folder, lowest first, and the layer of each file that the table names."""
+def root(folder: str) -> Path:
+    return CHECKOUT / "plugins" / folder / "_ynl_mirror"
 
-    order: list[str]
-    places: dict[str, str]
 
-    @classmethod
-    def read(cls, folder: str) -> Layers:
-        """From the table below the heading that names the folder."""
-        document = (CHECKOUT / "docs" / "architecture.md").read_text()
-        table = document.partition(f"| layer | files in `plugins/{folder}/` | what |\n|---|---|---|\n")[2]
-        rows = [[cell.strip() for cell in row.split("|")[1:3]] for row in table.partition("\n\n")[0].splitlines()]
-        order: list[str] = []
-        places: dict[str, str] = {}
-        for layer, files in rows:
-            order += [layer] if layer else []
-            for name in re.findall(r"`(\w+)`", files):
-                assert name not in places, f"{name} is named twice"
-                places[name] = order[-1]
-        return cls(order, places)
-
-    def height(self, name: str) -> int:
-        """Of the layer that a file is in."""
-        return self.order.index(self.places[name])
+def packages(folder: str) -> dict[str, set[str]]:
+    """The packages of a folder, in the order of the table, each with its pure files."""
+    document = (CHECKOUT / "docs" / "architecture.md").read_text()
+    heading = f"| package in `plugins/{folder}/_ynl_mirror/` | what | pure files |\n|---|---|---|\n"
+    table = document.partition(heading)[2].partition("\n\n")[0]
+    found: dict[str, set[str]] = {}
+    for row in table.splitlines():
+        name, _what, pure = (cell.strip() for cell in row.split("|")[1:4])
+        package = name.strip("`")
+        every = {path.stem for path in (root(folder) / package).glob("*.py")}
+        found[package] = every if pure == "all" else set(re.findall(r"`(\w+)`", pure))
+        assert found[package] <= every, f"{package} has no {found[package] - every}"
+    return found
 
 
 def files(folder: str) -> dict[str, Path]:
-    found = (CHECKOUT / "plugins" / folder).glob("*.py")
-    return {path.stem: path for path in found if path.stem != "__init__"}
+    """Every file by package.name."""
+    return {f"{path.parent.name}.{path.stem}": path for path in root(folder).rglob("*.py")}
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[bool, str]]:
-    """Whether it is of the same folder, and its name, for each file that is imported; not what only types need."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.ImportFrom) and node.level < 2:
-            named = [node.module] if node.module else [alias.name for alias in node.names]
-            yield from ((node.level == 1, str(name).partition(".")[0]) for name in named)
-        elif isinstance(node, ast.Import):
-            yield from ((False, alias.name.partition(".")[0]) for alias in node.names)
-        yield from imported(node)
+def imported(path: Path) -> Iterator[str]:
+    """The package.name of each file of the same tree that a file imports, for types or for use."""
+    tree = root(path.parts[-4])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level in {1, 2}:
+            module = [path.parent.name] * (2 - node.level) + (node.module.split(".") if node.module else [])
+            names = [module] if len(module) == 2 else [[*module, alias.name] for alias in node.names]
+            for name in names:
+                assert (tree / f"{'/'.join(name)}.py").exists(), f"{path} imports {name}"
+                yield ".".join(name)
+
+
+def foreign(path: Path) -> set[str]:
+    """The top-level names of what a file imports from elsewhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).partition(".")[0])
+    return found
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_table_names_every_file_and_no_other(folder: str) -> None:
-    named, found = set(Layers.read(folder).places), set(files(folder))
-    assert (found - named, named - found) == (set(), set())
+def test_the_table_names_every_package_and_no_other(folder: str) -> None:
+    assert set(packages(folder)) == {path.parent.name for path in files(folder).values()}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_no_file_imports_one_of_a_higher_layer(folder: str) -> None:
-    layers = Layers.read(folder)
+def test_nothing_lies_beside_the_package(folder: str) -> None:
+    assert [path.name for path in root(folder).parent.iterdir() if path.suffix == ".py"] == []
+    assert [path.name for path in root(folder).glob("*.py")] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_package_opens_with_an_essay_of_a_screen(folder: str) -> None:
+    for package in packages(folder):
+        essay = (root(folder) / package / "README.md").read_text()
+        assert 8 <= len(essay.splitlines()) <= 50, package
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_file_imports_from_a_later_package(folder: str) -> None:
+    order = list(packages(folder))
     upward = [
-        f"{name} ({layers.places[name]}) imports {other} ({layers.places[other]})"
+        f"{name} imports {other}"
         for name, path in files(folder).items()
-        for own, other in imported(ast.parse(path.read_text()))
-        if own and layers.height(other) > layers.height(name)
+        for other in imported(path)
+        if order.index(other.partition(".")[0]) > order.index(path.parent.name)
     ]
     assert upward == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+def test_no_circle_of_files(folder: str) -> None:
+    graph = {name: set(imported(path)) for name, path in files(folder).items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_pure_files_import_no_socket_no_clock_and_no_ansible(folder: str) -> None:
-    layers = Layers.read(folder)
-    found = {
-        name: sorted(NOT_PURE & {other for _own, other in imported(ast.parse(path.read_text()))})
-        for name, path in files(folder).items()
-        if layers.places[name] in {"values", "pure"}
-    }
-    assert found
+    pure = [root(folder) / package / f"{name}.py" for package, names in packages(folder).items() for name in names]
+    assert pure
+    found = {str(path.relative_to(root(folder))): sorted(NOT_PURE & foreign(path)) for path in pure}
     assert {name: others for name, others in found.items() if others} == {}
+
+
+def test_only_the_controller_knows_the_lab_of_virtual_machines() -> None:
+    lab = {"lab", "qemu", "report"}
+    importing = [
+        name
+        for folder in FOLDERS
+        for name, path in files(folder).items()
+        if path.parent.name not in lab and any(other.partition(".")[0] in lab for other in imported(path))
+    ]
+    assert importing == []

@@ -19,8 +19,7 @@ from ..config.host_policy import EVERY_VRF, ROUTES, HostPolicy, PrefixRule
 from ..model.links import Vrf
 from ..model.path_cache import ByPath
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, Prefix
-from ..replica.rib import TableKey
+from ..model.routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, Prefix, TableKey
 
 _FAMILIES = (AF_INET, AF_INET6)
 #: A host may name so many prefixes beyond twice its limit: those that wait, and those that are never mapped.

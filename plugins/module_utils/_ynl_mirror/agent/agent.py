@@ -25,21 +25,21 @@ from ..config.agent import AgentConfig
 from ..daemon import lifecycle
 from ..daemon.logs import about
 from ..daemon.reload import LIVE_IN_AGENT, read_again
-from ..daemon.tcp import accept, listening_socket
-from ..fpm.audit import MIRRORED, REPLICA, WIRE, Tally
-from ..fpm.framing import TlsError, crl_digest, identities, server_context, trust_of
-from ..listener.agent_session import keep_alive
+from ..daemon.tally import MIRRORED, REPLICA, WIRE, Tally
+from ..daemon.tcp import accept, keep_alive, listening_socket
+from ..fpm.tls import TlsError, crl_digest, identities, server_context, trust_of
 from ..mapping.inference import Mapper
 from ..mapping.view import View, address_owners, discover_vrfs, own_routes
 from ..model.links import Vrf
-from ..model.routes import AF_INET, AF_INET6, Address, Path
+from ..model.routes import AF_INET, AF_INET6, Address, Path, TableKey
 from ..netlink import rtnetlink
 from ..netlink import sockets as kernel
-from ..replica import audit as kernel_audit
+from ..replica import audit
 from ..replica.follower import Follower
 from ..replica.replica import Replica
-from ..replica.rib import Rib, TableKey
+from ..replica.rib import Rib
 from .admission import Denial
+from .fib_audit import FibAudit
 from .guard import PATIENCE, Guard
 from .host_session import HostSession, serve
 from .installer import Mirror
@@ -134,7 +134,7 @@ class Agent(ManualRoutes):
         warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
         work = [self._follower.run(), self._remapper(), self._retrier(), self._lease.run(self._withdraw)]
         if self._config.audit_interval:
-            work.append(kernel_audit.run(self._config.audit_interval, *self._slow_audits))
+            work.append(audit.run(self._config.audit_interval, *self._slow_audits))
         work += [accept(sock, lambda: self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
@@ -371,12 +371,12 @@ class Agent(ManualRoutes):
                 for touch in meanwhile:
                     self._by_somebody_else(*touch)
 
-    def _kernel_audits(self) -> tuple[kernel_audit.Audit, ...]:
+    def _kernel_audits(self) -> tuple[audit.Audit, ...]:
         """What is compared with the own kernel now and then: what others routed, and what is mirrored."""
         requests, follower, protocol = kernel.Requests(), self._follower, self._config.protocol
         return (
-            kernel_audit.ReplicaAudit(self.rib, follower, requests, self._tally),
-            kernel_audit.MirrorAudit(
+            audit.ReplicaAudit(self.rib, follower, requests, self._tally),
+            FibAudit(
                 *(self.mirror, follower, requests, self.rib.reader, protocol),
                 audits=lambda: self._rounds.audits,
                 put_right=self._put_right,

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..model.routes import FAMILY_NAMES, Path
-from ..replica.rib import TableKey
+from ..model.routes import FAMILY_NAMES, Path, TableKey
 
 #: Seconds without another withdrawal that end a flood of them, and seconds after which it is judged anyway.
 QUIET = 0.2

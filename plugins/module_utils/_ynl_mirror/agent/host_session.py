@@ -23,10 +23,9 @@ from ..daemon.logs import about
 from ..fpm import audit
 from ..fpm.framing import LONGEST, Deframer, FpmError, frame, frames
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, Path, table_name
+from ..model.routes import AF_INET, AF_INET6, Path, TableKey, table_name
 from ..netlink import rtnetlink
 from ..netlink.route_codec import RouteReader, RouteWriter, with_route_flags
-from ..replica.rib import TableKey
 from .guard import Guard, Keys
 from .installer import Mirror
 from .wire_audit import HostAudit

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..daemon.logs import about
 from ..mapping.inference import Mapper, Outcome, PathMapper
-from ..model.path_cache import HostMemory
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, Path, Prefix
+from ..model.routes import AF_INET, AF_INET6, Path, Prefix, TableKey
 from ..netlink import rtnetlink, sockets
 from ..netlink.route_codec import RouteWriter
 from ..replica.entry import paths_of
-from ..replica.rib import Rib, TableKey
+from ..replica.rib import Rib
 from .admission import Admission, Denial
+from .limits import HostMemory
 
 _LOG = logging.getLogger("ynl_mirror.mirror")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from time import monotonic as now
 from typing import Any
 
-from ..fpm.audit import Tally
+from ..daemon.tally import Tally
 from ..mapping.view import View
 from ..model.links import Vrf
 from ..model.routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, Prefix, protocol_name, table_name

@@ -12,10 +12,10 @@ from ..config.agent import AgentConfig, StaticRule
 from ..config.host_policy import EVERY_VRF
 from ..daemon.logs import about
 from ..mapping.inference import MappingRule, Policy
-from ..model.path_cache import HostMemory
 from ..model.routes import AF_INET, AF_INET6, Address, Prefix
 from .admission import Admission
 from .installer import Mirror
+from .limits import HostMemory
 
 _LOG = logging.getLogger("ynl_mirror.agent")
 

@@ -15,24 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..daemon.logs import about
-from ..fpm.audit import (
-    BEGIN,
-    CHECK,
-    DIGEST,
-    END,
-    FETCH,
-    OPEN,
-    WIRE,
-    Buckets,
-    Digester,
-    Message,
-    Tally,
-    buckets_for,
-    differing,
-    words,
-)
-from ..model.routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, table_name
-from ..replica.rib import TableKey
+from ..daemon.tally import WIRE, Tally, differing, words
+from ..fpm.audit import BEGIN, CHECK, DIGEST, END, FETCH, OPEN, Buckets, Digester, Message, buckets_for
+from ..model.routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, TableKey, table_name
 from .guard import Guard
 
 _LOG = logging.getLogger("ynl_mirror.audit")

@@ -15,10 +15,8 @@ from .common import (
     FPM_PORT,
     LOG_LEVELS,
     RECEIVE_BUFFER,
-    U32,
     HttpConfig,
     JournalConfig,
-    Names,
     TlsConfig,
     check_not_empty,
     http_of,
@@ -39,6 +37,7 @@ from .fields import (
     suggestion,
 )
 from .host_policy import EVERY_VRF, HostPolicy, host_entry, hosts_of, vrf_limit
+from .names import U32, Names
 
 INFERENCES = ("nexthop", "prefix", "static")
 

@@ -10,18 +10,14 @@ machine's own), so the daemons see numbers only. Pure: no file is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ..model.routes import PROTOCOLS, TABLES
 from .fields import (
     ConfigError,
     Fields,
     as_address,
-    as_integer,
     show,
-    suggestion,
 )
 
 FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
@@ -29,25 +25,8 @@ HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
 RECEIVE_BUFFER = 128 * 1024 * 1024  # bytes; took a full-speed burst of a million notifications
 AUDIT_INTERVAL = 60.0  # seconds
 JOURNAL_LIMIT = 1 << 30  # bytes; a million routes, read once and changed once each, are 0.2 GiB
-U32 = 2**32 - 1
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the machine calls its tables and protocols (name -> number), as iproute2 reads it."""
-
-    tables: Mapping[str, int] = field(default_factory=lambda: TABLES)
-    protocols: Mapping[str, int] = field(default_factory=lambda: PROTOCOLS)
-
-    def table(self, value: object, path: str) -> int:
-        """A routing table by number (1..2^32-1) or name."""
-        return _number(value, path, self.tables, "rt_tables", range(1, U32 + 1))
-
-    def protocol(self, value: object, path: str) -> int:
-        """A route protocol by number (0..255) or name."""
-        return _number(value, path, self.protocols, "rt_protos", range(256))
 
 
 @dataclass(frozen=True)
@@ -174,12 +153,3 @@ def check_not_empty(items: tuple[object, ...], path: str, way_out: str) -> None:
     """Refuse a list that must name something."""
     if not items:
         raise ConfigError(f"{path}: empty; {way_out}")
-
-
-def _number(value: object, path: str, known: Mapping[str, int], file: str, allowed: range) -> int:
-    """A number, or a name that KNOWN (iproute2's FILE) has a number for."""
-    if isinstance(value, str) and not value.isdigit():
-        if value not in known:
-            raise ConfigError(f"{path}: no number for {value!r} in {file}; {suggestion(value, tuple(known))}")
-        return known[value]
-    return as_integer(int(value) if isinstance(value, str) else value, path, allowed[0], allowed[-1])

@@ -16,7 +16,6 @@ from .common import (
     RECEIVE_BUFFER,
     HttpConfig,
     JournalConfig,
-    Names,
     TlsConfig,
     check_not_empty,
     http_of,
@@ -26,6 +25,7 @@ from .common import (
 )
 from .fields import ConfigError, Fields, as_choice, as_link
 from .host_policy import PrefixRule, as_route_type
+from .names import Names
 
 FAMILIES = ("ipv4", "ipv6")
 

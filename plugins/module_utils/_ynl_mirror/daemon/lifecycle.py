@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, Callable, Protocol
 
 from ..config.common import HttpConfig
-from ..fpm.framing import TlsError
+from ..fpm.tls import TlsError
 from ..netlink.sockets import KernelError, Monitor
 from . import api, backoff, notify
 

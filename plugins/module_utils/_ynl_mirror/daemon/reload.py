@@ -17,7 +17,7 @@ from ..config.agent import AgentConfig
 from ..config.common import TlsConfig
 from ..config.fields import ConfigError
 from ..config.listener import ListenerConfig
-from ..fpm.framing import TlsError
+from ..fpm.tls import TlsError
 from .logs import about
 
 _LOG = logging.getLogger("ynl_mirror.reload")

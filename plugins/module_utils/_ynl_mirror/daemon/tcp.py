@@ -133,3 +133,14 @@ async def _serve(
         _LOG.warning("%s: connection lost: %s", peer, error, extra=about(peer=peer, reason=error))
     finally:
         transport.abort()
+
+
+def keep_alive(writer: asyncio.StreamWriter) -> None:
+    """Let the kernel find out within half a minute that the peer is gone without a word (tcp(7))."""
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

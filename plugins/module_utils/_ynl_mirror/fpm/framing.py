@@ -9,16 +9,9 @@ the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure
 
 from __future__ import annotations
 
-import hashlib
-import pathlib
-import ssl
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from ..config.common import TlsConfig
-from ..config.fields import ConfigError
-from ..config.files import check_tls
 from ..netlink.rtnetlink import chunks
 
 _HEADER = struct.Struct(">BBH")
@@ -72,81 +65,3 @@ class Deframer:
     def waiting(self) -> int:
         """Bytes of a frame whose end has not come yet."""
         return len(self._rest)
-
-
-class TlsError(Exception):
-    """The TLS files cannot be used; the text names the file and the way out."""
-
-
-def server_context(tls: TlsConfig) -> ssl.SSLContext:
-    """TLS 1.3 for the agent: it shows its certificate and demands one of the same CA."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # A session that is resumed shows no certificate again, which may have been revoked or have expired meanwhile.
-    context.num_tickets = 0
-    return _load(context, tls)
-
-
-def client_context(tls: TlsConfig, check_hostname: bool) -> ssl.SSLContext:
-    """TLS 1.3 for the listener; *check_hostname* when the agent's identity is configured."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = check_hostname
-    return _load(context, tls)
-
-
-def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        check_tls(tls)  # again: what was right at the start may be another file by now
-    except ConfigError as error:
-        raise TlsError(str(error)) from None
-    try:
-        context.load_verify_locations(tls.ca)
-    except (ssl.SSLError, OSError) as error:
-        raise TlsError(f"{tls.ca} is no CA certificate in PEM form: {error}") from None
-    if tls.crl is not None:
-        _load_crl(context, tls.crl)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise TlsError(f"{tls.certificate} and {tls.key} are no certificate and its key: {error}") from None
-    return context
-
-
-def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
-    """What decides whom we trust: the contents of CA and revocation list. TlsError when they cannot be read."""
-    if tls is None:
-        return ()
-    try:
-        return tuple(pathlib.Path(path).read_bytes() for path in (tls.ca, tls.crl) if path is not None)
-    except OSError as error:
-        raise TlsError(f"{error.filename}: {error.strerror}") from None
-
-
-def crl_digest(trust: tuple[bytes, ...]) -> str | None:
-    """What tells the revocation list of a `trust_of` from any other, for /status; None where there is none."""
-    return hashlib.sha256(trust[1]).hexdigest()[:12] if len(trust) > 1 else None
-
-
-def _load_crl(context: ssl.SSLContext, path: str) -> None:
-    """Check peers against the revocation lists in a file; without a list that is in force nobody passes."""
-    before = context.cert_store_stats()["crl"]
-    try:
-        context.load_verify_locations(path)
-    except (ssl.SSLError, OSError) as error:
-        raise TlsError(f"{path} is no revocation list in PEM form: {error}") from None
-    if context.cert_store_stats()["crl"] == before:
-        raise TlsError(f"{path} holds no revocation list (X509 CRL); make one, such as by openssl ca -gencrl")
-    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted, and a daemon has nobody to ask for the passphrase")
-
-
-def identities(certificate: dict[str, Any]) -> list[str]:
-    """The names a peer's verified certificate gives it: DNS and IP alternative names, then the common names."""
-    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind in ("DNS", "IP Address")]
-    for attributes in certificate.get("subject", ()):
-        names += [value for kind, value in attributes if kind == "commonName" and value not in names]
-    return names

@@ -13,28 +13,28 @@ import asyncio
 import contextlib
 import logging
 import random
-import socket
 import ssl
 import struct
 from collections.abc import Iterator
 from time import monotonic as now
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..config.common import TlsConfig
 from ..config.listener import PeerAddress
+from ..daemon.lifecycle import Watchers
 from ..daemon.logs import about
+from ..daemon.tcp import keep_alive
 from ..fpm import audit
-from ..fpm.framing import Deframer, FpmError, TlsError, client_context, frames
+from ..fpm.framing import Deframer, FpmError, frames
+from ..fpm.tls import TlsError, client_context
 from ..model.refusal import Refusal
-from ..model.routes import Path, Prefix
+from ..model.routes import Path, Prefix, TableKey
 from ..netlink import rtnetlink
 from ..netlink.route_codec import RouteWriter
 from ..replica.entry import Entry, winner
-from ..replica.rib import TableKey
+from ..replica.filters import Selection
+from ..replica.rib import Rib
 from .wire_audit import Routes, SessionAudit
-
-if TYPE_CHECKING:
-    from .listener import Listener
 
 _LOG = logging.getLogger("ynl_mirror.session")
 
@@ -52,11 +52,25 @@ _LONGEST_REASON = 1000
 _OFFLOADED = struct.pack("=I", rtnetlink.RTM_F_OFFLOAD)
 
 
+class Source(Protocol):
+    """Where a session's routes come from: the listener, which follows the host's kernel."""
+
+    rib: Rib
+    selection: Selection
+    watchers: Watchers
+
+    async def read_again(self) -> None:
+        """Read the kernel's tables again."""
+
+    def settle(self) -> None:
+        """Hand what changed in the replica to every session."""
+
+
 class Session:
     """Keeps one agent fed. *refused* holds every route that the agent did not install."""
 
-    def __init__(self, listener: Listener, agent: PeerAddress, tls: TlsConfig | None) -> None:
-        self._listener = listener
+    def __init__(self, source: Source, agent: PeerAddress, tls: TlsConfig | None) -> None:
+        self._source = source
         self._agent = agent
         self._tls = tls
         self._context: ssl.SSLContext | None = None
@@ -114,7 +128,7 @@ class Session:
 
     def status(self) -> dict[str, Any]:
         """Connection and counts of routes by state."""
-        total = sum(len(table) for table in self._listener.rib.tables.values())
+        total = sum(len(table) for table in self._source.rib.tables.values())
         refused = [refusal.state for routes in self.refused.values() for refusal in routes.values()]
         unanswered = sum(map(len, self._unanswered.values()))
         excluded = sum(map(len, self._excluded.values()))
@@ -216,7 +230,7 @@ class Session:
 
     async def _replay(self, writer: asyncio.StreamWriter) -> None:
         """Send all routes, and the end of them."""
-        tables = self._listener.rib.tables
+        tables = self._source.rib.tables
         self._replaying = {scope: len(table) for scope, table in tables.items()}
         for scope in list(tables):
             for keys in spread(list(tables[scope])):
@@ -243,12 +257,12 @@ class Session:
                 await self._answer_audit(writer)
             if self._asked:
                 self._asked = False
-                await self._listener.read_again()
+                await self._source.read_again()
                 await self._replay(writer)
 
     async def _answer_audit(self, writer: asyncio.StreamWriter) -> None:
         """Tell the agent what it must hold at this place of the stream."""
-        self._listener.settle()  # the replica may have moved since it last said so
+        self._source.settle()  # the replica may have moved since it last said so
         if self._pending:
             self._wake.set()
             return
@@ -256,7 +270,7 @@ class Session:
             await self._write(writer, messages)
 
     def _prefixes(self, scope: TableKey) -> list[int]:
-        return list(self._listener.rib.tables.get(scope, {}))
+        return list(self._source.rib.tables.get(scope, {}))
 
     def _going_out(self, scope: TableKey, keys: list[int]) -> Routes:
         return self._sort_out(scope, keys)[0]
@@ -280,8 +294,8 @@ class Session:
     def _sort_out(self, scope: TableKey, keys: list[int]) -> tuple[Routes, Routes, list[int]]:
         """What goes out of these prefixes, what does not, and which of the latter there is a route to all the same."""
         family, table = scope
-        entries = self._listener.rib.tables.get(scope, {})
-        selection = self._listener.selection
+        entries = self._source.rib.tables.get(scope, {})
+        selection = self._source.selection
         puts: Routes = []
         drops: Routes = []
         excluded: list[int] = []
@@ -330,11 +344,11 @@ class Session:
                 self._answers(payload)
 
     def _answers(self, payload: bytes) -> None:
-        reader = self._listener.rib.reader
+        reader = self._source.rib.reader
         last: Path | None = None
         unanswered: dict[int, Path] = {}
         refused: dict[int, Refusal] = {}
-        watched = bool(self._listener.watchers)
+        watched = bool(self._source.watchers)
         for kind, flags, start, end, key, path in reader.scan(payload):
             if kind == rtnetlink.RTM_NEWROUTE and path is not None:
                 if path is not last:  # answers come in runs with one path
@@ -363,8 +377,8 @@ class Session:
                     self._audit.ask(asked)
 
     def _is_current(self, key: int, path: Path) -> bool:
-        best = winner(self._listener.rib.tables.get((path.family, path.table), {}).get(key))
-        return best is not None and self._listener.selection.path(best) == path
+        best = winner(self._source.rib.tables.get((path.family, path.table), {}).get(key))
+        return best is not None and self._source.selection.path(best) == path
 
     def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:
         refused = self.refused.setdefault(scope, {})
@@ -376,17 +390,17 @@ class Session:
 
     def _reason(self, error: rtnetlink.Acknowledgement) -> None:
         """Why the route of the answer before was refused."""
-        key, path = self._listener.rib.reader.read(error.request, 0, len(error.request))
+        key, path = self._source.rib.reader.read(error.request, 0, len(error.request))
         scope = (path.family, path.table)
         if key in self.refused.get(scope, {}):
             self.refused[scope][key] = Refusal.parse((error.text or f"error {error.errno}")[:_LONGEST_REASON])
             self._tell(scope, key)
 
     def _tell(self, scope: TableKey, key: int) -> None:
-        if self._listener.watchers:
+        if self._source.watchers:
             state, reason = self.state_of(scope, key)
             told = {"event": state, "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}
-            self._listener.watchers.publish({**told, "reason": reason})
+            self._source.watchers.publish({**told, "reason": reason})
 
 
 def spread(keys: list[int]) -> Iterator[list[int]]:
@@ -401,14 +415,3 @@ def spread(keys: list[int]) -> Iterator[list[int]]:
         part = keys[start::_STRIDES]
         if part:
             yield part
-
-
-def keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Let the kernel find out within half a minute that the peer is gone without a word (tcp(7))."""
-    sock: socket.socket = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25000)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -18,9 +18,9 @@ from ..config.common import TlsConfig
 from ..config.listener import ListenerConfig
 from ..daemon import lifecycle
 from ..daemon.reload import LIVE_IN_LISTENER, read_again
-from ..fpm.audit import REPLICA, Tally
-from ..fpm.framing import TlsError, client_context, crl_digest, trust_of
-from ..model.routes import FAMILIES, FAMILY_NAMES, Path, Prefix, table_name
+from ..daemon.tally import REPLICA, Tally
+from ..fpm.tls import TlsError, client_context, crl_digest, trust_of
+from ..model.routes import FAMILIES, FAMILY_NAMES, Path, Prefix, TableKey, table_name
 from ..model.version import VERSION
 from ..netlink import sockets as kernel
 from ..replica import audit
@@ -29,7 +29,7 @@ from ..replica.entry import paths_of, winner
 from ..replica.filters import Selection
 from ..replica.follower import Follower
 from ..replica.replica import Replica
-from ..replica.rib import Rib, TableKey
+from ..replica.rib import Rib
 from .agent_session import Session
 
 _LOG = logging.getLogger("ynl_mirror.listener")

@@ -14,8 +14,7 @@ import asyncio
 from typing import Callable
 
 from ..fpm.audit import BEGIN, CHECK, DIGEST, END, FETCH, OPEN, Buckets, Digester, Message, buckets_for
-from ..model.routes import Path
-from ..replica.rib import TableKey
+from ..model.routes import Path, TableKey
 
 Routes = list[tuple[int, Path]]
 

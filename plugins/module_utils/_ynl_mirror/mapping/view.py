@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..model.links import Link, LinkAddress, Rule, Vrf
-from ..model.routes import AF_INET, AF_INET6, Address
+from ..model.routes import AF_INET, AF_INET6, Address, TableKey
 from ..replica.entry import winner
-from ..replica.rib import Rib, TableKey
+from ..replica.rib import Rib
 from .lpm import Lpm
 
 

@@ -109,6 +109,10 @@ def _refuse_zone(text: str) -> None:
         raise ValueError(f"{text!r} names a link; write {address}{length}, and the link by itself (dev)")
 
 
+#: What identifies a table of one family: (family, table number).
+TableKey = tuple[int, int]
+
+
 class Address(NamedTuple):
     """An IP address: family and value as an integer, so that prefix arithmetic is a shift."""
 

@@ -13,8 +13,8 @@ from typing import Any
 from ..config.agent import AgentConfig
 from ..config.common import TlsConfig
 from ..config.fields import ConfigError
-from ..config.files import read_names
 from ..config.listener import ListenerConfig, PeerAddress
+from ..config.names import read_names
 from .facts import PROBLEM, WARNING, Finding, Task
 from .judge import judge, judge_authority, judge_machine
 from .look import look, look_at_machine

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from ..config.agent import AgentConfig
-from ..config.files import read_names
 from ..config.listener import PeerAddress
+from ..config.names import read_names
 from ..mapping.view import discover_vrfs
 from ..model.links import Link, LinkAddress, Rule, Vrf
 from ..model.routes import FAMILIES, FAMILY_NAMES, RTN_UNICAST, RTN_UNREACHABLE

@@ -16,7 +16,7 @@ import ssl
 from typing import Any
 
 from ..config.common import TlsConfig
-from ..fpm.framing import TlsError, client_context, identities, server_context
+from ..fpm.tls import TlsError, client_context, identities, server_context
 from .facts import Tls
 
 #: X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name.

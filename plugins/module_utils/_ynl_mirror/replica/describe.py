@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..model.links import Link
-from ..model.routes import Path, Prefix, protocol_name, table_name
+from ..model.routes import Path, Prefix, TableKey, protocol_name, table_name
 from .entry import winner
-from .rib import Rib, TableKey
+from .rib import Rib
 
 
 def events(rib: Rib, changed: Mapping[TableKey, set[int]], links: Mapping[int, Link]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from ..model.routes import AF_INET, AF_INET6, Address, Path
+from ..model.routes import AF_INET, AF_INET6, Address, Path, TableKey
 from ..netlink import rtnetlink
 from ..netlink.route_codec import RouteReader
 from . import nexthops
@@ -31,8 +31,6 @@ from .entry import (
     removed,
     winner,
 )
-
-TableKey = tuple[int, int]  # (family, table number)
 
 
 class Reread(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.fields import ConfigError
-from ..config.files import read_names
+from ..config.names import read_names
 from ..model.links import Link
 from .lines import table_words
 

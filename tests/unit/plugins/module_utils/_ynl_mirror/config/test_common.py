@@ -13,15 +13,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.agent import AgentConfig
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import Names
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.fields import ConfigError
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.files import (
-    load_agent,
-    load_listener,
-    read_names,
-)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.files import load_agent, load_listener
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.host_policy import PrefixRule
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import ListenerConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.names import Names, read_names
 
 TLS = {
     "ca": "/etc/ynl-mirror/tls/ca.crt",

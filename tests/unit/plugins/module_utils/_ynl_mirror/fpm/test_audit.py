@@ -17,6 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.wire_audit import HostAudit
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.tally import (
+    WIRE,
+    Tally,
+    differing,
+    words,
+)
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import (
     BEGIN,
     CHECK,
@@ -25,15 +31,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.au
     FETCH,
     MOST_BUCKETS,
     OPEN,
-    WIRE,
     Buckets,
     Digester,
     Message,
-    Tally,
     buckets_for,
     decode,
-    differing,
-    words,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,

@@ -17,10 +17,12 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import (
     Deframer,
     FpmError,
-    TlsError,
-    client_context,
     frame,
     frames,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.tls import (
+    TlsError,
+    client_context,
     identities,
     server_context,
 )

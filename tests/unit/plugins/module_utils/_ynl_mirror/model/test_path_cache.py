@@ -10,6 +10,7 @@ import tracemalloc
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.admission import Admission
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.limits import HostMemory
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.agent import AgentConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.host_policy import ROUTES
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import Buckets, Digester
@@ -17,15 +18,15 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mappin
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.lpm import Lpm
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, Vrf
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.path_cache import ByPath, HostMemory
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.path_cache import ByPath
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     Address,
     NextHop,
     Path,
     Prefix,
+    TableKey,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import TableKey
 
 SCOPE = (AF_INET, 254)
 DPU = Address.parse("192.168.101.1")
