@@ -4,7 +4,7 @@
 """BIRD 2 as a mirror: it learns the host's routes, carries them by BGP and writes them into the DPU's target table.
 
 Set up to be as fast as BIRD goes: no graceful restart, the shortest waits before the session, no merging of paths, no
-scans after the first, a receive buffer as big as the mirror's own.  BIRD does not infer exits, so its import filter
+scans after the first, a receive buffer as big as the mirror's own.  BIRD does not infer egresses, so its import filter
 names them: the covering prefixes of VRF a, looked up in a prefix set (which BIRD keeps as a trie) for every route.
 """
 
@@ -41,7 +41,7 @@ protocol bgp {{
 DPU = """\
 log "{folder}/bird-dpu-messages.log" {{ warning, error, fatal, bug }};
 router id {dpu};
-filter exits {{
+filter egresses {{
     if net ~ [ {first} ] then gw = {first_gateway}; else gw = {second_gateway};
     accept;
 }}
@@ -59,7 +59,7 @@ protocol bgp {{
     passive;
     connect delay time 1;
     error wait time 1, 1;
-    ipv4 {{ import filter exits; export none; }};
+    ipv4 {{ import filter egresses; export none; }};
 }}
 """
 
@@ -84,7 +84,7 @@ class Bird(Mirror):
 
     def prepare(self) -> None:
         """Write one configuration for each instance."""
-        first, second = workload.EXITS
+        first, second = workload.EGRESSES
         values = {
             "folder": self.folder,
             "host": lab.HOST_UPLINK,

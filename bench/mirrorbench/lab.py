@@ -12,7 +12,7 @@
                                   eth5 192.168.13.1 ---- far5 (gateway 192.168.13.2)
 ```
 
-The host's routes name 192.168.101.1 as gateway, so their source is VRF a; a mirror finds the exit in table 10, where
+The host's routes name 192.168.101.1 as gateway, so their source is VRF a; a mirror finds the egress in table 10, where
 the default route points back at the host and must not be taken.  VRFs are policy rules and tables, which every kernel
 has.
 """
@@ -33,7 +33,7 @@ SOURCE_TABLE, TARGET_TABLE = 10, 20
 HOST_UPLINK, DPU_UPLINK = "192.168.101.2", "192.168.101.1"
 HOST_SECOND, DPU_SECOND = "192.168.102.2", "192.168.102.1"
 #: Links of the DPU's two VRFs.
-VRF_LINKS = {"a": ["eth1", *(leave.link for leave in workload.EXITS)], "b": ["eth2"]}
+VRF_LINKS = {"a": ["eth1", *(leave.link for leave in workload.EGRESSES)], "b": ["eth2"]}
 NAME_PREFIX = "ynlbench-"
 NETNS_FOLDER = Path("/run/netns")
 
@@ -58,7 +58,7 @@ class Lab:
             with rtnl.inside(self.host):
                 self.host_uplink_index = socket.if_nametoindex("eth1")
             with rtnl.inside(self.dpu):
-                self.exit_indexes = {leave: socket.if_nametoindex(leave.link) for leave in workload.EXITS}
+                self.egress_indexes = {leave: socket.if_nametoindex(leave.link) for leave in workload.EGRESSES}
         except BaseException:
             self.close()
             raise
@@ -88,7 +88,7 @@ class Lab:
 
     def _link_commands(self) -> list[str]:
         commands = [f"link add eth{n} type veth peer name eth{n} netns {self.host}" for n in (1, 2)]
-        return commands + [f"link add {leave.link} type veth peer name {_far(leave)}" for leave in workload.EXITS]
+        return commands + [f"link add {leave.link} type veth peer name {_far(leave)}" for leave in workload.EGRESSES]
 
     def _host_commands(self) -> list[str]:
         return [
@@ -101,8 +101,8 @@ class Lab:
 
     def _dpu_commands(self) -> list[str]:
         addresses = {"eth1": DPU_UPLINK, "eth2": DPU_SECOND}
-        addresses |= {leave.link: leave.address for leave in workload.EXITS}
-        commands = ["link set lo up", *(f"link set {_far(leave)} up" for leave in workload.EXITS)]
+        addresses |= {leave.link: leave.address for leave in workload.EGRESSES}
+        commands = ["link set lo up", *(f"link set {_far(leave)} up" for leave in workload.EGRESSES)]
         for table, links in zip((SOURCE_TABLE, TARGET_TABLE), VRF_LINKS.values(), strict=True):
             for link in links:
                 subnet = addresses[link].rsplit(".", 1)[0] + ".0/24"
@@ -133,7 +133,7 @@ def remove_leftovers() -> list[str]:
     return [str(path) for path in gone]
 
 
-def _far(leave: workload.Exit) -> str:
+def _far(leave: workload.Egress) -> str:
     return leave.link.replace("eth", "far")
 
 

@@ -91,7 +91,7 @@ def ip_batch(plan: Plan) -> Values:
         folder = Path(name)
         with (folder / "routes").open("w", encoding="ascii") as file:
             for destination in workload.destinations(plan.routes):
-                leave = workload.exit_for(destination)
+                leave = workload.egress_for(destination)
                 prefix = workload.text(destination)
                 file.write(f"route add {prefix} via {leave.gateway} dev {leave.link} table {TARGET_TABLE}\n")
         noise, before = _Noise(), os.times()
@@ -237,10 +237,10 @@ def _no_collection() -> Iterator[None]:
 
 
 def verify(plan: Plan, lab: Lab) -> Values:
-    """Compare the target table with what it should hold: routes lost, to the wrong exit or twice, not asked for."""
+    """Compare the target table with what it should hold: routes lost, to the wrong egress or twice, not asked for."""
     plan.say("comparing the target table, route by route")
     expected = set(workload.destinations(plan.routes))
-    exits = {leave: (lab.exit_indexes[leave], leave.gateway) for leave in workload.EXITS}
+    egresses = {leave: (lab.egress_indexes[leave], leave.gateway) for leave in workload.EGRESSES}
     found: dict[bytes, tuple[int, str]] = {}
     wrong: set[bytes] = set()
     seen: set[bytes] = set()
@@ -250,7 +250,7 @@ def verify(plan: Plan, lab: Lab) -> Values:
             extra += destination not in lab.own_subnets
             continue
         leave = found.get(shape) or found.setdefault(shape, rtnl.exit_of(shape))
-        if destination in seen or leave != exits[workload.exit_for(destination)]:
+        if destination in seen or leave != egresses[workload.egress_for(destination)]:
             wrong.add(destination)
         seen.add(destination)
     return {"lost": len(expected) - len(seen), "wrong": len(wrong), "extra": extra}

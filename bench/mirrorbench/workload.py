@@ -4,8 +4,8 @@
 """The routes of the benchmark: which prefixes, in which order, and where each has to end up.
 
 Pure: no sockets, no clock.  Prefix number i is the /24 at 32.0.0.0 + i * 256.  The DPU's VRF a covers them with one
-shorter route per /10 (16,384 prefixes), alternating between two exits, so that the right answer differs by prefix and a
-mirror that always answers the same is found out.
+shorter route per /10 (16,384 prefixes), alternating between two egresses, so the right answer differs by prefix and
+a mirror that always answers the same is found out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORDERS = ("ascending", "bit-reversed")
 
 
 @dataclass(frozen=True)
-class Exit:
+class Egress:
     """Where routes leave the DPU: a link of VRF a, its address on the DPU and the gateway behind it."""
 
     link: str
@@ -33,12 +33,12 @@ class Exit:
     gateway: str
 
 
-EXITS = (Exit("eth3", "192.168.11.1", "192.168.11.2"), Exit("eth5", "192.168.13.1", "192.168.13.2"))
+EGRESSES = (Egress("eth3", "192.168.11.1", "192.168.11.2"), Egress("eth5", "192.168.13.1", "192.168.13.2"))
 
 
-def exit_for(destination: bytes) -> Exit:
-    """Return the exit that VRF a's routes give a destination (4 bytes, network order)."""
-    return EXITS[destination[1] >> 6 & 1]
+def egress_for(destination: bytes) -> Egress:
+    """Return the egress that VRF a's routes give a destination (4 bytes, network order)."""
+    return EGRESSES[destination[1] >> 6 & 1]
 
 
 def destinations(count: int, order: str = "ascending") -> list[bytes]:
@@ -51,17 +51,17 @@ def destinations(count: int, order: str = "ascending") -> list[bytes]:
 
 
 def singles(count: int) -> list[bytes]:
-    """Return ``count`` destinations for single changes, spread over both exits."""
+    """Return ``count`` destinations for single changes, spread over both egresses."""
     stride = MAX_SINGLES // count
     return [(SINGLES_ADDRESS + (number * stride << 8)).to_bytes(4, "big") for number in range(count)]
 
 
-def covering(count: int) -> list[tuple[str, Exit]]:
-    """Return VRF a's routes over the bulk and the single prefixes: (prefix in CIDR, exit)."""
+def covering(count: int) -> list[tuple[str, Egress]]:
+    """Return VRF a's routes over the bulk and the single prefixes: (prefix in CIDR, egress)."""
     starts = [FIRST_ADDRESS + (number << 8) for number in range(0, count, BLOCK)]
     starts += [SINGLES_ADDRESS + (number << 8) for number in range(0, MAX_SINGLES, BLOCK)]
     prefixes = (start.to_bytes(4, "big") for start in starts)
-    return [(".".join(map(str, prefix)) + "/10", exit_for(prefix)) for prefix in prefixes]
+    return [(".".join(map(str, prefix)) + "/10", egress_for(prefix)) for prefix in prefixes]
 
 
 def text(destination: bytes) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mirror itself as a peer: `ynl-mirror listen` on the host, `ynl-mirror agent` on the DPU, mutual TLS between."""
+"""The mirror itself as a peer: `ynl-mirror listener` on the host, `ynl-mirror agent` on the DPU, mutual TLS between."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class YnlMirror(Mirror):
 
     def start(self) -> None:
         """Start agent and listener in the foreground."""
-        for role, command, namespace in (("agent", "agent", self.lab.dpu), ("listener", "listen", self.lab.host)):
-            line = [sys.executable, *self._profiler(role), "-m", "ynl_mirror.cli.main", command]
+        for role, namespace in (("agent", self.lab.dpu), ("listener", self.lab.host)):
+            line = [sys.executable, *self._profiler(role), "-m", "ynl_mirror.cli.main", role]
             line += ["--config", f"{self.folder}/{role}.json"]
             self.processes.append(Process(role, namespace, line, self.folder, {"PYTHONPATH": f"{self.folder}/lib"}))
 

@@ -28,8 +28,8 @@ options:
     required: true
   inference:
     description:
-      - The inferences that may find exit and source VRF of a route, in the order in which they are tried.
-      - V(nexthop) looks the destination up in the VRF whose link owns the host route's gateway.
+      - The inferences that may find egress and source VRF of a route, in the order in which they are tried.
+      - V(nexthop) looks the destination up in the VRF whose link owns the announced route's gateway.
       - V(prefix) takes the DPU's own route to the same prefix. V(static) follows O(static).
     type: list
     elements: str
@@ -42,13 +42,13 @@ options:
     default: []
     suboptions:
       prefix:
-        description: For host routes within this prefix.
+        description: For announced routes within this prefix.
         type: str
       gateway:
-        description: For host routes through this gateway.
+        description: For announced routes through this gateway.
         type: str
       vrf:
-        description: The VRF that the exit is in.
+        description: The VRF that the egress is in.
         type: str
         required: true
       dev:
@@ -60,7 +60,7 @@ options:
         type: str
   imports:
     description:
-      - For a VRF the list of the VRFs whose exits it takes. A VRF that is not named takes those of all others.
+      - For a VRF the list of the VRFs whose egresses it takes. A VRF that is not named takes those of all others.
     type: dict
     default: {}
   host_links:
@@ -94,7 +94,7 @@ EXAMPLES = r"""
 
 - name: Why some stay on the host
   ansible.builtin.debug:
-    var: mapped.unmapped
+    var: mapped.slow_path
 """
 
 RETURN = r"""
@@ -106,7 +106,7 @@ _value:
       description:
         - For each VRF of the DPU its C(table), and its C(routes) as M(ekho.ynl_mirror.vrf_route) takes them.
       type: dict
-    unmapped:
+    slow_path:
       description: The host's routes that have no place on the DPU, each C(route) with the C(reason).
       type: list
       elements: dict

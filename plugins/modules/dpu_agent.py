@@ -171,7 +171,7 @@ options:
         type: str
   imports:
     description:
-      - Which VRFs a VRF imports exits from - name of the VRF to a list of names.
+      - Which VRFs a VRF imports egresses from - name of the VRF to a list of names.
       - Empty lets every VRF import from all others.
     type: dict
     default: {}

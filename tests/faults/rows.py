@@ -211,7 +211,7 @@ def _prefixes(stage: Stage) -> set[str]:
 
 
 def _full_disk(stage: Stage) -> None:
-    """Journals, control sockets and notes on a disk that is full, then read-only; the usual ones in the end."""
+    """Captures, control sockets and notes on a disk that is full, then read-only; the usual ones in the end."""
     disk = stage.lab.folder / "disk"
     kinds = ("agent", "listener")
     clients = [daemon.client for daemon in stage.daemons]
@@ -219,8 +219,8 @@ def _full_disk(stage: Stage) -> None:
         stage.kill(*stage.daemons)
         for daemon, kind in zip(stage.daemons, kinds):
             path = str(disk / f"{kind}.sock")
-            journal = {"file": str(disk / f"{kind}.journal")}
-            daemon.config = {**daemon.config, "control_socket": path, "journal": journal}
+            capture = {"file": str(disk / f"{kind}.capture")}
+            daemon.config = {**daemon.config, "control_socket": path, "capture": capture}
             daemon.environment = {"NOTIFY_SOCKET": str(disk / "nobody")}  # so that it leaves a note for its next start
             daemon.client = ControlClient(path)
             daemon.start()
@@ -375,7 +375,7 @@ def _vrfs_swapped(stage: Stage) -> None:
     _others_again(stage)
 
 
-def _exit_made_again(stage: Stage) -> None:
+def _egress_made_again(stage: Stage) -> None:
     lab = stage.lab
     with stage.churn() as churn:
         lab.dpu.ip("link del eth4")
@@ -471,14 +471,17 @@ ROWS = (
     Row("half-open", "one end vanishes without a word, and another takes its place", _half_open),
     Row("bad-link", "300 ms there and back, one packet in twenty lost", _bad_link),
     Row("cut-replay", "replays that are cut short sweep nothing", _replay_cut_short),
-    Row("full-disk", "journals, notes and control sockets on a full disk, then on a read-only one", _full_disk),
+    Row("full-disk", "captures, notes and control sockets on a full disk, then on a read-only one", _full_disk),
     Row("descriptors", "no file descriptor is left, on either side", _no_descriptors),
     Row("clock", "the wall clock jumps by a year to and fro; the clock since boot is a year ahead, then not", _clock),
     Row("by-hand", "mirrored routes deleted, replaced and flushed by hand", _by_hand, hitless=False),
     Row("vrf", "a VRF goes with all its routes and is made again", _vrf_made_again, hitless=False, agent=_BY_RULES),
     Row("swap", "two VRFs swap their tables, to and fro", _vrfs_swapped, hitless=False, agent=_BY_RULES),
     Row(
-        "exit-link", "the link that mirrored routes leave by is deleted and made again", _exit_made_again, hitless=False
+        "egress-link",
+        "the link that mirrored routes leave by is deleted and made again",
+        _egress_made_again,
+        hitless=False,
     ),
     Row("certificates", "new certificates at run time; one that has expired, one of another host", _certificates),
     Row("configuration", "broken configurations, reloaded, and then the one before", broken_configuration),

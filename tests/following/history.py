@@ -300,8 +300,8 @@ _HEAD = """\
 # Does again what a follower of the kernel's routes got wrong: {what}
 #
 #   sh {name} [NETNS]      makes the network namespace NETNS (default: again), stops before each step and says for
-#                          whom: Enter goes on. Follow with `ip netns exec NETNS ynl-mirror listen ...` from `start` on
-#                          (receive_buffer: {buffer}, where it says tight); delete it with `ip netns delete NETNS`.
+#                          whom: Enter goes on. Follow with `ip netns exec NETNS ynl-mirror listener ...` from `start`
+#                          on (receive_buffer: {buffer}, where it says tight); delete it with `ip netns delete NETNS`.
 #   held                   the follower hears of the step when it is over (kill -STOP, then kill -CONT)
 #   beside                 the follower runs meanwhile
 N=${{1:-again}}

@@ -60,22 +60,22 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
     )
     reasons = {
         "10.1.0.0/24": "gateway 192.168.101.9 is no address of the DPU",
-        "10.2.0.0/24": "the exit eth1 leads back to the host",
-        "10.3.0.0/24": "type blackhole has no exit",
+        "10.2.0.0/24": "the egress eth1 leads back to the host",
+        "10.3.0.0/24": "type blackhole has no egress",
         "10.4.0.0/24": "gateway 192.168.109.1 is on lo, which is in no VRF",
         "10.5.1.0/24": "vrf a says unreachable for 10.5.0.0/16",
         "10.6.0.0/20": "ambiguous: vrf a sends a part, 10.6.6.0/24, another way than 10.6.0.0/16",
-        "10.7.0.0/24": "the exit eth1 leads back to the host",
+        "10.7.0.0/24": "the egress eth1 leads back to the host",
         "192.168.101.0/24": "connected on the host: no gateway",
     }
     mirror = lab.mirror()
     for prefix, reason in reasons.items():
         told = mirror.agent.explain(prefix)
-        assert told["state"] == "unmapped"
+        assert told["state"] == "slow_path"
         assert reason in told["reason"]
         assert any(reason in step for step in told["steps"]), told["steps"]
         # The listener has the very words.
-        assert mirror.listener.state(prefix) == ("unmapped", told["reason"])
+        assert mirror.listener.state(prefix) == ("slow_path", told["reason"])
     assert lab.mirrored() == NOTHING
     assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has no route to exactly 10.99.0.0/16"
 
@@ -83,12 +83,12 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
 def test_explain_tells_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
     lab.deploy()
     told = lab.mirror().agent.explain("192.168.11.0/24")
-    assert (told["state"], told["reason"]) == ("installed", None)
+    assert (told["state"], told["reason"]) == ("offloaded", None)
     assert told["steps"] == [
         "the host routes 192.168.11.0/24 via 192.168.101.1 proto boot",
         "nexthop: gateway 192.168.101.1 is on eth1 in vrf a (table 10)",
         "nexthop: vrf a reaches 192.168.11.0/24 by 192.168.11.0/24 dev eth3 proto kernel",
-        "nexthop: exit dev eth3, known in vrf a",
+        "nexthop: egress dev eth3, known in vrf a",
         "goes into vrf b: every VRF that imports but the source",
     ]
 
@@ -140,7 +140,7 @@ def test_a_foreign_route_with_the_same_key_is_left_alone(lab: MirrorLab, prefix:
 
     lab.dpu.ip(f"route del {prefix} dev eth4 table 20 proto static")
     until(lab.mirrored, OFFLOADED)
-    until(lambda: mirror.agent.state(prefix), ("installed", None))
+    until(lambda: mirror.agent.state(prefix), ("offloaded", None))
 
 
 @pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
@@ -212,13 +212,13 @@ def test_a_second_route_under_the_mirrors_number_is_removed_and_the_first_stays(
     for metric in (own, 7, 4000000000):
         lab.dpu.ip(f"route append {prefix} dev eth4 table 20 proto 121 metric {metric}")
         until(lab.mirrored, OFFLOADED)
-        until(lambda: mirror.agent.state(prefix), ("installed", None))
+        until(lambda: mirror.agent.state(prefix), ("offloaded", None))
     # Nobody hears of this one.
     mirror.agent.end(signal.SIGKILL)
     lab.dpu.ip(f"route add {prefix} dev eth4 table 20 proto 121 metric 4000000000")
     mirror.agent.start()
     until(lab.mirrored, OFFLOADED)
-    until(lambda: mirror.agent.state(prefix), ("installed", None))
+    until(lambda: mirror.agent.state(prefix), ("offloaded", None))
 
 
 # -- the DPU's own changes
@@ -230,8 +230,8 @@ def test_a_link_that_goes_down_takes_its_routes_off_and_brings_them_back(lab: Mi
     lab.host_a.ip("link set eth1 down")  # the DPU's eth3 loses its carrier
     until(lab.mirrored, {**OFFLOADED, "b": []})
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
-        told = until(lambda p=prefix: mirror.agent.state(p), lambda told: told[0] == "unmapped")
-        assert "the exit link eth3 is down" in str(told[1])
+        told = until(lambda p=prefix: mirror.agent.state(p), lambda told: told[0] == "slow_path")
+        assert "the egress link eth3 is down" in str(told[1])
     lab.host_a.ip("link set eth1 up")
     until(lab.mirrored, OFFLOADED)
 
@@ -252,8 +252,8 @@ def test_the_listener_hears_of_what_happens_on_the_dpu_later(lab: MirrorLab) -> 
     until(lambda: mirror.listener.state("192.168.11.0/24"), ("offloaded", None))
     lab.host_a.ip("link set eth1 down")  # the DPU's eth3 loses its carrier
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
-        told = until(lambda p=prefix: mirror.listener.state(p), lambda told: told[0] == "unmapped")
-        assert "the exit link eth3 is down" in str(told[1])
+        told = until(lambda p=prefix: mirror.listener.state(p), lambda told: told[0] == "slow_path")
+        assert "the egress link eth3 is down" in str(told[1])
     assert mirror.listener.state("192.168.12.0/24") == ("offloaded", None)
     lab.host_a.ip("link set eth1 up")
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
@@ -267,8 +267,8 @@ def test_a_gateway_address_that_moves_moves_its_routes(lab: MirrorLab) -> None:
     assert lab.mirrored() == A_OFFLOADED
     lab.dpu.ip("address del 192.168.101.1/24 dev eth1")
     until(lab.mirrored, NOTHING)
-    state, reason = until(lambda: mirror.agent.state("192.168.11.0/24"), lambda told: told[0] == "unmapped")
-    assert (state, reason) == ("unmapped", "nexthop: gateway 192.168.101.1 is no address of the DPU")
+    state, reason = until(lambda: mirror.agent.state("192.168.11.0/24"), lambda told: told[0] == "slow_path")
+    assert (state, reason) == ("slow_path", "nexthop: gateway 192.168.101.1 is no address of the DPU")
     lab.dpu.ip("address add 192.168.101.1/24 dev eth1 noprefixroute")
     until(lab.mirrored, A_OFFLOADED)
 
@@ -276,7 +276,7 @@ def test_a_gateway_address_that_moves_moves_its_routes(lab: MirrorLab) -> None:
 def test_the_dpus_own_routes_decide_anew(lab: MirrorLab) -> None:
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1")
     mirror = lab.mirror()
-    assert mirror.agent.state("10.1.1.0/24")[0] == "unmapped"
+    assert mirror.agent.state("10.1.1.0/24")[0] == "slow_path"
     lab.dpu.ip("route add 10.1.0.0/16 via 192.168.11.2 dev eth3 table 10")
     until(lab.mirrored, {"a": [], "b": ["10.1.1.0/24 via 192.168.11.2 dev eth3"]})
     hops = "nexthop via 192.168.11.2 dev eth3 nexthop via 192.168.11.3 dev eth3"
@@ -301,7 +301,7 @@ def test_a_killed_agent_leaves_its_routes_and_its_successor_writes_only_what_cha
     mirror.agent.start().ready()
     until(lab.mirrored, {**OFFLOADED, "b": ["fd00:11::/64 dev eth3"]})
     mirror.synced()
-    until(lambda: mirror.agent.status()["installed"], 3)
+    until(lambda: mirror.agent.status()["offloaded"], 3)
     (line,) = monitor.lines()
     assert line.startswith("Deleted 192.168.11.0/24 dev eth3 table 20 proto 121")
 
@@ -314,7 +314,7 @@ def test_an_upgraded_agent_is_as_hitless(lab: MirrorLab) -> None:
         assert mirror.agent.end(signal.SIGTERM) == 0
         assert lab.mirrored() == OFFLOADED
         mirror.agent.start().ready()
-        until(lambda: mirror.agent.status()["installed"], 4)
+        until(lambda: mirror.agent.status()["offloaded"], 4)
     assert monitor.lines() == []
 
 

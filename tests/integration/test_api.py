@@ -54,7 +54,7 @@ def test_health_status_routes_and_explain_over_the_control_socket(path: str) -> 
         assert client.health() == {"ready": True, "name": "listener"}
         assert client.get("/status")["routes"] == 2
         assert list(client.lines("/routes")) == [MIRRORED, UNMAPPED]
-        assert list(client.lines("/routes", state="unmapped")) == [UNMAPPED]
+        assert list(client.lines("/routes", state="slow_path")) == [UNMAPPED]
         assert list(client.lines("/routes", prefix="192.168.11.0/24")) == [MIRRORED]
         assert client.get("/explain", prefix="192.168.11.0/24")["steps"][0].startswith("gateway")
 
@@ -95,7 +95,7 @@ def test_metrics_are_prometheus_text_with_the_process_beside(path: str) -> None:
     assert status == 200
     assert content_type.startswith("text/plain")
     lines = body.decode().splitlines()
-    assert 'ynl_mirror_routes{state="unmapped"} 1.0' in lines
+    assert 'ynl_mirror_routes{state="slow_path"} 1.0' in lines
     assert "ynl_mirror_overruns_total 3.0" in lines
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
 

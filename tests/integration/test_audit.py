@@ -89,7 +89,7 @@ def test_what_was_lost_on_the_way_is_found_by_the_buckets_that_differ(lab: Mirro
         mirror.synced()
         wanted = {*prefixes, new} - {gone, moved}  # the one that moved has no way out of VRF b
         until(lambda: sorted(_mirrored(lab)), sorted(wanted))
-        assert mirror.agent.state(moved)[0] == "unmapped"
+        assert mirror.agent.state(moved)[0] == "slow_path"
         _rounds(mirror.agent, "wire")
         told = _audit(mirror.agent)
         assert told["buckets_transferred"] == len(buckets)
@@ -127,7 +127,7 @@ def test_nothing_is_compared_while_routes_are_refused_unseen_and_all_is_when_the
     _rounds(mirror.agent, "wire")
     told = _audit(mirror.agent)
     assert (told["buckets_transferred"], told["drift"]["wire"]) == (0, 0)
-    assert mirror.agent.status()["host_routes"] == 16600 - len(known)
+    assert mirror.agent.status()["announced_routes"] == 16600 - len(known)
 
 
 def test_routes_that_come_and_go_all_the_time_are_no_drift(lab: MirrorLab) -> None:
@@ -153,7 +153,7 @@ def test_routes_that_come_and_go_all_the_time_are_no_drift(lab: MirrorLab) -> No
         assert "Traceback" not in daemon.log()
 
 
-def test_a_host_route_whose_notification_was_lost_is_found_in_the_hosts_kernel(lab: MirrorLab) -> None:
+def test_an_announced_route_whose_notification_was_lost_is_found_in_the_hosts_kernel(lab: MirrorLab) -> None:
     _prepare(lab)
     prefixes = _prefixes(8)
     batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes[:6]))

@@ -67,17 +67,17 @@ def test_table_shows_ratios_to_bird(quick: tuple[str, dict[str, Any]]) -> None:
 
 
 def test_faults_are_seen() -> None:
-    """A route that is missing, one to the wrong exit, one that nobody asked for: each is counted as what it is."""
+    """A route that is missing, one to the wrong egress, one that nobody asked for: each is counted as what it is."""
     with Lab(PLAN.routes) as lab, rtnl.open_socket(lab.dpu) as dpu:
         templates = {
             leave: rtnl.Template.of(rtnl.RTM_NEWROUTE, leave.gateway, index, table=TARGET_TABLE)
-            for leave, index in lab.exit_indexes.items()
+            for leave, index in lab.egress_indexes.items()
         }
-        first, second = workload.EXITS
+        first, second = workload.EGRESSES
         missing, misled, *rest = workload.destinations(PLAN.routes)
-        assert workload.exit_for(misled) is first
+        assert workload.egress_for(misled) is first
         extra = workload.destinations(PLAN.routes + 1)[-1]
-        messages = [templates[workload.exit_for(destination)].message(destination) for destination in (*rest, extra)]
+        messages = [templates[workload.egress_for(destination)].message(destination) for destination in (*rest, extra)]
         rtnl.write(dpu, [*messages, templates[second].message(misled)])
         assert measures.verify(PLAN, lab) == {"lost": 1, "wrong": 1, "extra": 1}
         rtnl.write(dpu, [templates[first].message(missing)])
@@ -88,7 +88,7 @@ def test_counter_agrees_with_a_dump() -> None:
     with Lab(PLAN.routes) as lab, rtnl.open_socket(lab.dpu) as dpu:
         counter = rtnl.TableCounter(lab.dpu, TARGET_TABLE)
         own = counter.count()
-        (leave, index), _other = lab.exit_indexes.items()
+        (leave, index), _other = lab.egress_indexes.items()
         template = rtnl.Template.of(rtnl.RTM_NEWROUTE, leave.gateway, index, table=TARGET_TABLE)
         rtnl.write(dpu, template.batches(workload.destinations(PLAN.routes, "bit-reversed")))
         assert own == 2, "VRF b's own: its subnet and its default route"

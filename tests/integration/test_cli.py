@@ -58,7 +58,7 @@ def test_routes_tell_state_reason_and_place(
         "    agent one pending\n"
         "    agent two failed\n"
     )
-    assert _run(tmp_path, "routes", "--state", "unmapped", "--json") == 0
+    assert _run(tmp_path, "routes", "--state", "slow_path", "--json") == 0
     assert json.loads(capsys.readouterr().out) == UNMAPPED
 
 
@@ -119,7 +119,7 @@ def test_watch_prints_changes_and_says_when_the_daemon_stops(
         change = {
             "event": "upsert",
             "prefix": "10.0.0.0/8",
-            "state": "installed",
+            "state": "offloaded",
             "reason": None,
             "nexthops": [{"dev": "eth3"}],
         }
@@ -145,11 +145,11 @@ def _process(*arguments: str, **options: object) -> subprocess.CompletedProcess[
 def test_check_names_a_faulty_configuration_without_a_traceback(tmp_path: Path) -> None:
     file = tmp_path / "listener.json"
     file.write_text(json.dumps({"plaintext": True, "agents": [{"adress": "192.0.2.1"}]}))
-    result = _process("listen", "--config", str(file), "--check")
+    result = _process("listener", "--config", str(file), "--check")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == f"ynl-mirror: {file}: agents[0].address: missing; spell 'adress' so\n"
     file.write_text(json.dumps({"plaintext": True, "agents": [{"address": "192.0.2.1"}]}))
-    result = _process("listen", "--config", str(file), "--check")
+    result = _process("listener", "--config", str(file), "--check")
     assert (result.returncode, result.stdout) == (0, f"{file}: fine\n")
 
 

@@ -30,17 +30,17 @@ VRFS: dict[str, Any] = {
     "b": {"table": 20, "links": ["eth2", "eth4"]},
     "c": {"table": 30},
 }
-#: By family: prefixes, gateways into VRF a (on eth1) and VRF b (on eth2), and the exits they stand for.
+#: By family: prefixes, gateways into VRF a (on eth1) and VRF b (on eth2), and the egresses they stand for.
 WAYS: dict[str, dict[str, Any]] = {
     "-4": {
         "prefixes": [f"10.0.{number}.0/24" for number in range(5)] + ["10.0.0.0/16"],
         "to": {"a": ["192.168.101.1", "192.168.101.11"], "b": ["192.168.102.1"]},
-        "exit": {"a": "via 192.168.11.2 dev eth3", "b": "via 192.168.12.2 dev eth4"},
+        "egress": {"a": "via 192.168.11.2 dev eth3", "b": "via 192.168.12.2 dev eth4"},
     },
     "-6": {
         "prefixes": [f"fd01:0:0:{number}::/64" for number in range(1, 5)] + ["fd01::/32"],
         "to": {"a": ["fd00:101::1", "fd00:101::11"], "b": ["fd00:102::1"]},
-        "exit": {"a": "via fd00:11::2 dev eth3", "b": "via fd00:12::2 dev eth4"},
+        "egress": {"a": "via fd00:11::2 dev eth3", "b": "via fd00:12::2 dev eth4"},
     },
 }
 
@@ -112,7 +112,7 @@ def _dpu_step(draw: random.Random) -> list[str]:
     prefix, table = draw.choice(ways["prefixes"]), draw.choice((10, 20, 30))
     wide = {"-4": "10.0.0.0/8", "-6": "fd01::/16"}[family]
     part = {"-4": "10.0.2.0/23", "-6": "fd01:0:0:2::/63"}[family]
-    way = draw.choice(list(ways["exit"].values()))
+    way = draw.choice(list(ways["egress"].values()))
     mirrored = draw.choice(("10.0.0.0/24", "10.9.0.0/24", "fd01:0:0:1::/64", "fd01:9::/64"))
     return draw.choices(
         [
@@ -138,7 +138,7 @@ def _dpu_step(draw: random.Random) -> list[str]:
 
 def _expected(lab: MirrorLab) -> dict[str, list[str]]:
     """The mirrored tables that the host's main table asks for."""
-    marker = f"{MARKER} {WAYS['-4']['exit']['b']}"
+    marker = f"{MARKER} {WAYS['-4']['egress']['b']}"
     tables: dict[str, list[str]] = {"a": [marker], "b": [], "30": [marker]}
     for family, ways in WAYS.items():
         seen: set[str] = set()
@@ -157,8 +157,8 @@ def _expected(lab: MirrorLab) -> dict[str, list[str]]:
                 vrf = next(name for name, gateways in ways["to"].items() if hop["gateway"] in gateways)
                 weights[vrf] = weights.get(vrf, 0) + (hop.get("weight", 1) if len(hops) > 1 else 1)
             common = math.gcd(*weights.values())  # only the ratio of weights means something
-            exits = [f"{ways['exit'][vrf]} weight {weight // common}" for vrf, weight in weights.items()]
-            words = ways["exit"][next(iter(weights))] if len(weights) == 1 else " + ".join(sorted(exits))
+            egresses = [f"{ways['egress'][vrf]} weight {weight // common}" for vrf, weight in weights.items()]
+            words = ways["egress"][next(iter(weights))] if len(weights) == 1 else " + ".join(sorted(egresses))
             for table in {"a", "b", "30"} - (set(weights)):
                 tables[table].append(f"{prefix} {words}")
     return {name: sorted(routes) for name, routes in tables.items()}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import best_path
 from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, Followed, follow
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
@@ -45,7 +45,7 @@ def read_all_again(seen: Followed) -> None:
 
 def link_of_the_winner(seen: Followed) -> str | None:
     prefix = Prefix.parse(PREFIX)
-    path = winner(seen.replica.rib.tables[prefix.family, MAIN].get(prefix.key))
+    path = best_path(seen.replica.rib.tables[prefix.family, MAIN].get(prefix.key))
     assert path == seen.told.get(f"{prefix} table main")
     return None if path is None else seen.replica.links[path.nexthops[0].oif or 0].name
 

@@ -73,13 +73,13 @@ def test_health_and_status_tell_that_the_daemons_work(lab: MirrorLab) -> None:
         {"vrf": "a", "table": 10, "links": ["eth1", "eth3"], "mirrored": 2},
         {"vrf": "b", "table": 20, "links": ["eth2", "eth4"], "mirrored": 2},
     ]
-    assert (agent["installed"], agent["failed"], agent["host_links"]) == (4, 0, ["eth1", "eth2"])
+    assert (agent["offloaded"], agent["failed"], agent["host_links"]) == (4, 0, ["eth1", "eth2"])
     assert [(host["host"], host["replay"]) for host in agent["hosts"]] == [("192.168.101.2", "complete")]
     # The kernel's own routes (fe80::/64) may come late.
     listener = until(lambda: _ask(lab.host, "GET", "/status")[1], lambda told: not told["agents"][0]["pending"])
     (told,) = listener["agents"]
     assert (told["connected"], told["offloaded"], told["failed"]) == (True, 4, 0)
-    assert told["offloaded"] + told["unmapped"] == listener["routes"]
+    assert told["offloaded"] + told["slow_path"] == listener["routes"]
     assert listener["receive_buffer"] == 128 * 1024 * 1024
     # The control socket is for root and its group.
     assert stat.S_IMODE(os.stat(mirror.agent.socket).st_mode) == 0o660
@@ -92,12 +92,12 @@ def test_metrics_count_what_happened(lab: MirrorLab) -> None:
     mirror.synced()
     agent, listener = mirror.agent, mirror.listener
     assert agent.metric("ynl_mirror_vrf_routes", vrf="b", family="ipv6") == 1
-    assert agent.metric("ynl_mirror_routes", state="installed") == 4
+    assert agent.metric("ynl_mirror_routes", state="offloaded") == 4
     assert agent.metric("ynl_mirror_writes_total", operation="added") == 4
     assert agent.metric("ynl_mirror_hosts_connected") == 1
     assert listener.metric("ynl_mirror_agent_up", agent="192.168.101.1:2620") == 1
     assert listener.metric("ynl_mirror_agent_routes", state="offloaded") == 4
-    assert listener.metric("ynl_mirror_host_routes", family="ipv4", table="main") == 4  # two of them connected
+    assert listener.metric("ynl_mirror_table_routes", family="ipv4", table="main") == 4  # two of them connected
     assert listener.metric("ynl_mirror_notifications_total") >= 4
     assert agent.metric("process_resident_memory_bytes") > 1_000_000
     lab.withdraw()
@@ -112,11 +112,11 @@ def test_routes_are_found_by_state_and_prefix(lab: MirrorLab) -> None:
     lab.dpu.ip("route add 192.168.11.0/24 dev eth4 table 20 proto static")
     mirror = lab.mirror(agent={"http": HTTP})
     installed = {"192.168.12.0/24", "fd00:11::/64", "fd00:12::/64"}
-    assert set(mirror.agent.routes(state="installed")) == set(mirror.listener.routes(state="offloaded")) == installed
+    assert set(mirror.agent.routes(state="offloaded")) == set(mirror.listener.routes(state="offloaded")) == installed
     assert (
         set(mirror.agent.routes(state="failed")) == set(mirror.listener.routes(state="failed")) == {"192.168.11.0/24"}
     )
-    assert set(mirror.agent.routes(state="unmapped")) == set(mirror.listener.routes(state="unmapped")) != set()
+    assert set(mirror.agent.routes(state="slow_path")) == set(mirror.listener.routes(state="slow_path")) != set()
     route = mirror.agent.routes(prefix="fd00:11::/64")["fd00:11::/64"]
     place = {"vrf": "b", "table": "20", "nexthops": [{"dev": "eth3"}], "protocol": "ynl_mirror", "metric": 1024}
     assert route["installed"] == [place]
@@ -236,7 +236,7 @@ def test_the_command_asks_running_daemons(lab: MirrorLab) -> None:
     as_json = json.loads(mirror.listener.command("status", "--json").stdout)
     assert as_json["agents"][0]["offloaded"] == 4
 
-    routes = mirror.agent.command("routes", "--state", "installed")
+    routes = mirror.agent.command("routes", "--state", "offloaded")
     assert routes.returncode == 0
     first = "192.168.11.0/24 host via 192.168.101.1 proto boot installed\n    vrf b dev eth3 proto ynl_mirror\n"
     assert first in routes.stdout

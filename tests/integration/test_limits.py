@@ -85,7 +85,7 @@ def test_too_many_next_hops_are_refused_and_fewer_are_taken(lab: MirrorLab) -> N
 def test_over_its_limit_the_rest_waits_until_the_host_withdraws_something(lab: MirrorLab) -> None:
     prefixes = _many(lab, 5)
     mirror = _mirror(lab, routes=3)
-    installed = set(mirror.agent.routes(state="installed"))
+    installed = set(mirror.agent.routes(state="offloaded"))
     refused = set(mirror.agent.routes(state="failed"))
     assert (len(installed), installed | refused) == (3, set(prefixes))
     assert {route["reason"] for route in mirror.listener.routes(state="failed").values()} == {OVER}
@@ -130,11 +130,11 @@ def test_a_flood_over_the_limit_is_refused_and_the_agent_lives(lab: MirrorLab) -
             producer.send(*(route(f"10.{high}.{low}.0/24", "192.168.101.1") for low in range(250)))
             producer.take(500 if high else 400)  # a route that is refused is answered by two messages
         producer.send(DONE)
-        until(lambda: agent.status()["host_routes"], 10000)
+        until(lambda: agent.status()["announced_routes"], 10000)
         until(lambda: agent.status()["hosts"][0]["replay"], "complete")
         assert len(lab.mirrored()["b"]) == 100
         status = agent.status()
-        assert (status["installed"], status["failed"]) == (100, 9900)
+        assert (status["offloaded"], status["failed"]) == (100, 9900)
     assert "Traceback" not in agent.log()
 
 
@@ -145,10 +145,10 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
         agent={"hosts": [{"name": HOST, "routes": 10}], "host_tables": [100]}, listener={"tables": [100]}
     )
     status = mirror.agent.status()
-    assert status["installed"] == 10
-    assert status["host_routes"] == 2 * 10 + 16384
-    assert status["hosts"][0]["forgotten"] == 16600 - status["host_routes"]
-    assert mirror.agent.metric("ynl_mirror_refused_unseen") == 16600 - status["host_routes"]
+    assert status["offloaded"] == 10
+    assert status["announced_routes"] == 2 * 10 + 16384
+    assert status["hosts"][0]["forgotten"] == 16600 - status["announced_routes"]
+    assert mirror.agent.metric("ynl_mirror_refused_unseen") == 16600 - status["announced_routes"]
     mirror.agent.says("names more than is remembered of it, 16404 prefixes and ")
     told = mirror.listener.status()["agents"][0]
     assert (told["offloaded"], told["failed"]) == (10, 16590)
@@ -156,7 +156,7 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
     known = set(mirror.agent.routes())
     rest = sorted(set(mirror.listener.routes()) - known)
     batch(lab.host, *(f"route del {prefix} table 100" for prefix in known))
-    until(lambda: mirror.agent.status()["host_routes"], len(rest))
+    until(lambda: mirror.agent.status()["announced_routes"], len(rest))
     mirror.agent.says("there is room again for routes that were refused unseen")
     until(lambda: len(lab.mirrored()["b"]), 10)
     until(lambda: mirror.listener.status()["agents"][0]["failed"], len(rest) - 10)
@@ -173,7 +173,7 @@ def test_paths_of_thousands_of_next_hops_fill_no_memory_and_get_in_when_there_is
             producer.send(wide_route(prefix, "192.168.101.1", 4090, metric=number))
             producer.take(1 if number < 17 else 2)
         until(lambda: agent.status()["hosts"][0].get("forgotten"), 40 - 17)
-        until(lambda: agent.status()["host_routes"], 17)
+        until(lambda: agent.status()["announced_routes"], 17)
         # Where a route leads that is not remembered nobody knows, so none stays.
         until(lambda: lab.mirrored()["b"], sorted(f"{prefix} dev eth3" for prefix in prefixes[:17]))
         agent.says("names more than is remembered of it, 16464 prefixes and 69652 next hops of different paths")
@@ -200,7 +200,7 @@ def test_the_routes_of_a_host_that_stays_away_are_withdrawn_when_its_lease_ends(
     until(lab.mirrored, NOTHING)
     mirror.agent.says(f"{HOST} has been away for 0.5 s: 4 routes are withdrawn")
     until(lambda: mirror.agent.status()["lease"], lambda lease: lease["withdrawn"] == 4)
-    assert mirror.agent.status()["host_routes"] == mirror.agent.status()["failed"] == 0
+    assert mirror.agent.status()["announced_routes"] == mirror.agent.status()["failed"] == 0
     assert lab.others() == before
     mirror.listener.start()
     until(lab.mirrored, OFFLOADED)

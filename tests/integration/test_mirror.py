@@ -76,7 +76,7 @@ def test_routes_from_before_the_daemons_arrive_with_the_replay(lab: MirrorLab) -
     mirror = lab.mirror()
     assert lab.mirrored() == OFFLOADED
     assert mirror.listener.status()["agents"][0]["offloaded"] == 4
-    assert mirror.agent.status()["installed"] == 4
+    assert mirror.agent.status()["offloaded"] == 4
 
 
 # -- changes
@@ -209,7 +209,7 @@ def test_filters_keep_routes_at_home_and_say_why(lab: MirrorLab) -> None:
     }
     for prefix, reason in reasons.items():
         state, why = until(lambda p=prefix: mirror.listener.state(p), lambda told: told[0] is not None)
-        assert (state, why) == ("unmapped", reason)
+        assert (state, why) == ("slow_path", reason)
     assert list(mirror.agent.routes()) == ["10.1.1.0/24"]
     # A route that the filters let pass no more is withdrawn, and one that they let pass now goes out.
     lab.host.ip("route replace 10.1.1.0/24 via 192.168.101.1 proto dhcp")
@@ -233,7 +233,7 @@ def test_exclude_protocols_and_families(lab: MirrorLab) -> None:
     assert lab.mirrored() == _vrfs(["fd00:12::/64 dev eth4"], [])
     assert mirror.listener.state("192.168.11.0/24") == (None, None)
     reason = "filtered: protocol bird is in filters.exclude_protocols"
-    assert mirror.listener.state("fd00:11::/64") == ("unmapped", reason)
+    assert mirror.listener.state("fd00:11::/64") == ("slow_path", reason)
 
 
 def test_another_table_than_main(lab: MirrorLab) -> None:
@@ -260,11 +260,11 @@ def test_of_two_host_tables_the_first_wins(lab: MirrorLab) -> None:
     until(lab.mirrored, _vrfs(["10.1.1.0/24 via 192.168.12.2 dev eth4"], []))
 
 
-def test_a_table_that_the_agent_does_not_take_is_unmapped(lab: MirrorLab) -> None:
+def test_a_table_that_the_agent_does_not_take_is_slow_path(lab: MirrorLab) -> None:
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
     mirror = lab.mirror(listener={"tables": [4711]})
     reason = "table 4711 is not among the agent's host_tables"
-    assert mirror.listener.state("10.1.1.0/24") == ("unmapped", reason)
+    assert mirror.listener.state("10.1.1.0/24") == ("slow_path", reason)
     assert lab.mirrored() == NOTHING
 
 
@@ -302,7 +302,7 @@ def test_one_listener_feeds_two_agents(lab: MirrorLab) -> None:
     mirror.synced()
     route = mirror.listener.routes(prefix="10.2.2.0/24")["10.2.2.0/24"]
     assert route["agents"]["192.168.103.1:2620"] == {"state": "offloaded", "reason": None}
-    assert route["agents"]["192.168.101.1:2620"]["state"] == "unmapped"
+    assert route["agents"]["192.168.101.1:2620"]["state"] == "slow_path"
     assert "gateway 192.168.103.1 is no address of the DPU" in route["agents"]["192.168.101.1:2620"]["reason"]
     # One that goes away holds up nobody, and finds everything when it comes back.
     second.end(signal.SIGKILL)
@@ -322,7 +322,7 @@ def _many(count: int) -> list[str]:
 
 
 def _in_b(lab: MirrorLab) -> set[str]:
-    """The mirrored IPv4 routes of VRF b, by whatever exit."""
+    """The mirrored IPv4 routes of VRF b, by whatever egress."""
     lines = lab.dpu.ip("-4 route show table 20 proto 121").splitlines()
     return {line.split()[0] for line in lines if line.split()[1:5] == ["via", "192.168.11.2", "dev", "eth3"]}
 
@@ -337,7 +337,7 @@ def test_a_burst_loses_nothing(lab: MirrorLab) -> None:
     until(lambda: _in_b(lab), set(routes[3::4]))
     mirror.synced()
     assert sum(prefix.startswith("10.") for prefix in mirror.listener.routes(state="offloaded")) == 10_000
-    assert mirror.agent.status()["installed"] == 10_000
+    assert mirror.agent.status()["offloaded"] == 10_000
     lab.host.ip("route flush root 10.0.0.0/8")
     until(lab.mirrored, NOTHING)
     assert mirror.listener.status()["overruns"] == 0

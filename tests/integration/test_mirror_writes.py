@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the mirror writes is what it reads back: for every kind of exit, over restarts, replacements and refusals."""
+"""What the mirror writes is what it reads back: for every kind of egress, over restarts, replacements and refusals."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ ALL = [(AF_INET, way) for way in IPV4_WAYS] + [(AF_INET6, way) for way in IPV6_W
 
 @dataclass
 class Dpu:
-    """A machine with the host behind link e0 (VRF b) and exits e1 and e2 (VRF b too); VRFs a and c import."""
+    """A machine with the host behind link e0 (VRF b) and egresses e1 and e2 (VRF b too); VRFs a and c import."""
 
     machine: Namespace
     requests: Requests
@@ -111,7 +111,7 @@ class Dpu:
     def sync(
         self, mirror: Mirror, family: int, routes: Iterable[Prefix] | None = None, path: Path | None = None
     ) -> None:
-        """The host routes these prefixes (the one of these tests unless given), or with no *path* given, the usual."""
+        """The host announces these prefixes (the one of these tests unless given), by *path* or else the usual one."""
         prefixes = [PREFIX[family]] if routes is None else list(routes)
         mirror.host[family, MAIN] = {prefix.key: path or HOST[family] for prefix in prefixes}
         mirror.mapper = Mapper(self.view, mirror.mapper.policy)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Journals of a real kernel: what is replayed is what was, whatever happened to the kernel, the daemon or the disk."""
+"""Captures of a real kernel: what is replayed is what was, whatever happened to the kernel, the daemon or the disk."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture import pcapng
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture.recorder import Journal, recorded
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture.recorder import Capture, recorded
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture.replay import Replay, header
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import JournalConfig
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import CaptureConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.fields import ConfigError
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Monitor, Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.describe import events
@@ -75,7 +75,7 @@ def _history(chance: random.Random) -> str:
 
 @contextmanager
 def _following(machine: Namespace, file: Path, buffer: int) -> Iterator[tuple[Follower, Replica, Changes]]:
-    """A follower with a journal, its replica, and the changes as watchers are told of them."""
+    """A follower with a capture, its replica, and the changes as watchers are told of them."""
     replica, told = Replica(Rib(SETTINGS["tables"])), Changes()
 
     def on_change() -> None:
@@ -84,7 +84,7 @@ def _following(machine: Namespace, file: Path, buffer: int) -> Iterator[tuple[Fo
     with machine.entered():
         monitor, requests = Monitor(buffer), Requests()
     with closing(monitor), requests:
-        sockets = recorded(JournalConfig(str(file), LIMIT), SETTINGS, (monitor, requests, on_change))
+        sockets = recorded(CaptureConfig(str(file), LIMIT), SETTINGS, (monitor, requests, on_change))
         yield Follower(replica, *sockets), replica, told
         on_change()
 
@@ -118,7 +118,7 @@ def _replayed(file: Path) -> tuple[Replay, Changes]:
 def test_a_replay_ends_in_the_same_state_by_the_same_changes(
     machine: Namespace, tmp_path: Path, seed: int, at_once: int, buffer: int
 ) -> None:
-    file = tmp_path / "journal"
+    file = tmp_path / "capture"
     with _following(machine, file, buffer) as (follower, replica, told):
         asyncio.run(_live(machine, follower, replica, seed, at_once))
     replay, again = _replayed(file)
@@ -152,8 +152,8 @@ def _replay_command(file: Path, *options: str) -> tuple[int, Changes, str]:
 def test_what_watch_has_shown_is_what_replay_shows_even_of_a_daemon_that_was_killed(
     lab: MirrorLab, tmp_path: Path
 ) -> None:
-    file, seen = tmp_path / "journal.pcapng", tmp_path / "watched"
-    listener = lab.listener(agents=[], journal={"file": str(file)}).ready()
+    file, seen = tmp_path / "capture.pcapng", tmp_path / "watched"
+    listener = lab.listener(agents=[], capture={"file": str(file)}).ready()
     listener.watch(seen)
 
     def told_of(prefix: str) -> bool:
@@ -178,7 +178,7 @@ def test_what_watch_has_shown_is_what_replay_shows_even_of_a_daemon_that_was_kil
     assert {"event": "delete", "prefix": "192.168.11.0/24", "table": "main"} in watched
     assert (summary["starts"], summary["asked_but_not_recorded"]) == (1, [])
     # An event that comes while its link is being read has it read once more; which of the two the read was for, a
-    # journal does not say.
+    # capture does not say.
     assert set(summary["recorded_but_not_asked"]) <= {"ipv4 table main dev eth1", "ipv6 table main dev eth1"}
 
     listener.start().ready()
@@ -187,9 +187,9 @@ def test_what_watch_has_shown_is_what_replay_shows_even_of_a_daemon_that_was_kil
     assert (code, summary["starts"]) == (0, 2)
 
 
-def test_an_agents_journal_is_replayed_as_well(lab: MirrorLab, tmp_path: Path) -> None:
-    file = tmp_path / "journal.pcapng"
-    agent = lab.agent(journal={"file": str(file)}).ready()
+def test_an_agents_capture_is_replayed_as_well(lab: MirrorLab, tmp_path: Path) -> None:
+    file = tmp_path / "capture.pcapng"
+    agent = lab.agent(capture={"file": str(file)}).ready()
     heard = agent.status()["notifications"]
     lab.dpu.ip("route add 10.9.0.0/16 dev eth3 table 10")
     lab.dpu.ip("route add 10.9.0.0/16 dev eth3 table 10 proto 121 metric 5")  # the mirror's own are no news
@@ -201,17 +201,17 @@ def test_an_agents_journal_is_replayed_as_well(lab: MirrorLab, tmp_path: Path) -
     assert (code, summary["starts"], summary["asked_but_not_recorded"]) == (0, 1, [])
 
 
-def test_a_full_disk_ends_the_journal_and_not_the_daemon(lab: MirrorLab, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_capture_and_not_the_daemon(lab: MirrorLab, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=True)
     try:
-        listener = lab.listener(agents=[], journal={"file": str(disk / "journal")}).ready()
+        listener = lab.listener(agents=[], capture={"file": str(disk / "capture")}).ready()
         routes = "".join(f"route add blackhole 10.{n // 256}.{n % 256}.0/24\n" for n in range(2000))
         lab.host.run("ip", "-batch", "-", stdin=routes)
         until(lambda: listener.status()["routes"] >= 2000, True)
         assert listener.log().count("No space left on device; nothing more is recorded") == 1
-        code, (*changes, summary), complaint = _replay_command(disk / "journal")
+        code, (*changes, summary), complaint = _replay_command(disk / "capture")
         assert (code, complaint) == (0, "")
         assert 0 < summary["notifications"] < 2000
         assert changes[0]["prefix"] == "10.0.0.0/24"
@@ -222,34 +222,34 @@ def test_a_full_disk_ends_the_journal_and_not_the_daemon(lab: MirrorLab, tmp_pat
 # -- the file
 
 
-def _journal(file: Path, limit: int = LIMIT) -> Journal:
-    return Journal(str(file), limit, SETTINGS)
+def _capture(file: Path, limit: int = LIMIT) -> Capture:
+    return Capture(str(file), limit, SETTINGS)
 
 
-def test_nobody_else_can_read_a_journal(tmp_path: Path) -> None:
-    file = tmp_path / "journal"
-    _journal(file).close()
+def test_nobody_else_can_read_a_capture(tmp_path: Path) -> None:
+    file = tmp_path / "capture"
+    _capture(file).close()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     file.chmod(0o644)
-    _journal(file).close()
+    _capture(file).close()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_journal_goes_on_behind_what_is_whole(tmp_path: Path) -> None:
-    file = tmp_path / "journal"
-    journal = _journal(file)
-    journal.packets(0, (b"one", b"two"))
-    journal.close()
+def test_a_capture_goes_on_behind_what_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "capture"
+    capture = _capture(file)
+    capture.packets(0, (b"one", b"two"))
+    capture.close()
     whole = file.read_bytes()
     file.write_bytes(whole + pcapng.packet(0, 0, b"three")[:-5])
-    _journal(file).close()
+    _capture(file).close()
     assert file.read_bytes().startswith(whole + pcapng.section(pcapng.Section("", "", ""), ())[:4])
     with file.open("rb") as stream:
         kinds = [type(item).__name__ for item in pcapng.read(stream)]
     assert kinds == ["Section", "Packet", "Packet", "Section"]
 
 
-def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+def test_what_is_no_capture_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "file"
     other = pcapng.section(pcapng.Section("tcpdump", "", ""), ("nlmon0",))
     damaged = bytearray(header(SETTINGS, "Linux") * 2)
@@ -258,51 +258,51 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         (b"root:x:0:0\n", "no pcapng file"),
         (b"x", "no pcapng file"),
         (other[:20], "cut off"),
-        (other, "no journal of ynl-mirror"),
-        (other.replace(b"tcpdump", b"wanders"), "no journal of ynl-mirror"),
+        (other, "no capture of ynl-mirror"),
+        (other.replace(b"tcpdump", b"wanders"), "no capture of ynl-mirror"),
         (bytes(damaged), "the two lengths of a block differ"),
     ):
         file.write_bytes(content)
         with pytest.raises(ConfigError, match=why):
-            _journal(file)
+            _capture(file)
         assert file.read_bytes() == content
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ConfigError, match="no ordinary file"):
-        _journal(tmp_path / "fifo")
+        _capture(tmp_path / "fifo")
     (tmp_path / "link").symlink_to(file)
     with pytest.raises(OSError, match="symbolic links"):
-        _journal(tmp_path / "link")
+        _capture(tmp_path / "link")
 
 
-def test_two_daemons_do_not_share_a_journal(tmp_path: Path) -> None:
-    first = _journal(tmp_path / "journal")
-    with pytest.raises(ConfigError, match="another daemon's journal"):
-        _journal(tmp_path / "journal")
+def test_two_daemons_do_not_share_a_capture(tmp_path: Path) -> None:
+    first = _capture(tmp_path / "capture")
+    with pytest.raises(ConfigError, match="another daemon's capture"):
+        _capture(tmp_path / "capture")
     first.close()
 
 
-def test_a_journal_stays_within_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = tmp_path / "journal"
-    journal = _journal(file, limit=2000)
+def test_a_capture_stays_within_its_limit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "capture"
+    capture = _capture(file, limit=2000)
     for _packet in range(100):
-        journal.told()
-        journal.packets(0, (bytes(100),))
-    journal.close()
+        capture.told()
+        capture.packets(0, (bytes(100),))
+    capture.close()
     assert 1500 < file.stat().st_size <= 2000
     (record,) = caplog.records
-    assert record.message.startswith(f"journal {file}: it has reached its limit of 2000 bytes (journal.limit); nothing")
+    assert record.message.startswith(f"capture {file}: it has reached its limit of 2000 bytes (capture.limit); nothing")
 
 
-def test_without_a_journal_nothing_stands_in_between() -> None:
+def test_without_a_capture_nothing_stands_in_between() -> None:
     with closing(Monitor(4096)) as monitor, Requests() as requests:
         sockets = (monitor, requests, list)
         assert recorded(None, SETTINGS, sockets) is sockets
 
 
-def test_the_command_line_asks_for_a_journal_too(tmp_path: Path) -> None:
+def test_the_command_line_asks_for_a_capture_too(tmp_path: Path) -> None:
     (tmp_path / "notes").write_text("mine\n")
     config = tmp_path / "listener.json"
     config.write_text(json.dumps({"plaintext": True, "control_socket": str(tmp_path / "socket")}))
-    result = _command("listen", "--config", str(config), "--journal", str(tmp_path / "notes"))
+    result = _command("listener", "--config", str(config), "--capture", str(tmp_path / "notes"))
     assert result.returncode == 2
     assert "notes is there and cannot be continued (byte 0: no pcapng file); name another file" in result.stderr

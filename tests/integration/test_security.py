@@ -133,15 +133,15 @@ def _attempts(control: str, files: list[str], process: int) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["agent", "listener"])
 def test_a_local_user_without_privileges_gets_nothing(lab: MirrorLab, ca: Authority, kind: str) -> None:
     lab.deploy()
-    journal = {"file": str(lab.folder / "journal.pcapng")}
+    capture = {"file": str(lab.folder / "capture.pcapng")}
     agent: dict[str, Any] = {"tls": ca.issue("ekho-dpu"), "hosts": ["ekho-host"]}
     listener: dict[str, Any] = {"tls": ca.issue("ekho-host"), "agents": DPU}
-    (agent if kind == "agent" else listener)["journal"] = journal
+    (agent if kind == "agent" else listener)["capture"] = capture
     mirror = lab.mirror(agent, listener)
     daemon: Daemon = getattr(mirror, kind)
     assert daemon.process is not None
     before = lab.others()
-    files = [daemon.config["tls"]["key"], journal["file"]]
+    files = [daemon.config["tls"]["key"], capture["file"]]
     outcomes = daemon.namespace.call(_attempts, daemon.socket, files, daemon.process.pid)
     assert outcomes.pop("write a route") == "RTNETLINK answers: Operation not permitted\n"
     assert set(outcomes.values()) == {"PermissionError"}, outcomes
@@ -234,7 +234,7 @@ def test_a_peer_gets_nothing_in_with_a_certificate(lab: MirrorLab, ca: Authority
         _is_cut_off(producer)
     agent.says(f"192.168.101.2: refused: .*{reason}")
     always(lab.mirrored, NOTHING)
-    assert (agent.status()["hosts"], agent.status()["host_routes"]) == ([], 0)
+    assert (agent.status()["hosts"], agent.status()["announced_routes"]) == ([], 0)
     # The very same, were it the host with its certificate, gets in.
     good = ca.issue("ekho-host")
     with Producer(lab.host, context=client(good, ca.file), server_name="ekho-dpu") as producer:
@@ -259,7 +259,7 @@ def test_a_listener_sends_nothing_to_an_agent_whose_certificate_is_revoked(lab: 
     theirs = ca.issue("ekho-host")
     listener = lab.listener(tls={**theirs, "crl": ca.revoke("ekho-dpu")}, agents=DPU).ready()
     listener.says("ekho-dpu .*certificate revoked")
-    assert agent.status()["host_routes"] == 0
+    assert agent.status()["announced_routes"] == 0
     ca.revoke()
     listener.signal(signal.SIGHUP)
     until(lab.mirrored, OFFLOADED)
@@ -324,12 +324,12 @@ def _secret(key: str) -> str:
     return Path(key).read_text().splitlines()[1]
 
 
-def test_no_key_is_in_argv_environment_log_journal_status_or_configuration(lab: MirrorLab, ca: Authority) -> None:
+def test_no_key_is_in_argv_environment_log_capture_status_or_configuration(lab: MirrorLab, ca: Authority) -> None:
     lab.deploy()
     files = (ca.issue("ekho-dpu"), ca.issue("ekho-host"))
     mirror = lab.mirror(
-        {"tls": files[0], "journal": {"file": str(lab.folder / "agent.pcapng")}},
-        {"tls": files[1], "agents": DPU, "journal": {"file": str(lab.folder / "listener.pcapng")}},
+        {"tls": files[0], "capture": {"file": str(lab.folder / "agent.pcapng")}},
+        {"tls": files[1], "agents": DPU, "capture": {"file": str(lab.folder / "listener.pcapng")}},
     )
     told = ""
     for daemon in (mirror.agent, mirror.listener):

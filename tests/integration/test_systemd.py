@@ -187,16 +187,16 @@ def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
     _until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
 
 
-def test_a_service_keeps_a_journal_of_the_kernel_as_its_documentation_says(machine: Machine) -> None:
+def test_a_service_keeps_a_capture_of_the_kernel_as_its_documentation_says(machine: Machine) -> None:
     machine.agent()
-    text = (CHECKOUT / "docs" / "journal.md").read_text()
+    text = (CHECKOUT / "docs" / "capture.md").read_text()
     (drop_in,) = re.findall(r"```ini\n(.*?)```", text, re.DOTALL)
-    (entry,) = re.findall(r'```json\n"journal": (.*?)```', text, re.DOTALL)
+    (entry,) = re.findall(r'```json\n"capture": (.*?)```', text, re.DOTALL)
     config = machine.root / "config" / "agent.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "journal": json.loads(entry)}))
+    config.write_text(json.dumps({**json.loads(config.read_text()), "capture": json.loads(entry)}))
     place = f"/etc/systemd/system/{UNIT}.service.d"
     (machine.root / "drop-in").write_text(drop_in)
-    put = f"mkdir {place} && cp {machine.root}/drop-in {place}/journal.conf && systemctl daemon-reload"
+    put = f"mkdir {place} && cp {machine.root}/drop-in {place}/capture.conf && systemctl daemon-reload"
     assert machine.system.run("sh", "-c", f"{put} && systemctl restart {UNIT}").returncode == 0, machine.log()
     replayed = machine.system.run(str(machine.root / "bin" / "ynl-mirror"), "replay", json.loads(entry)["file"])
     assert (replayed.returncode, replayed.stderr) == (0, "")

@@ -47,7 +47,7 @@ def _error(listener: Daemon) -> str:
 def _nothing_gets_in(lab: MirrorLab, agent: Daemon) -> None:
     always(lab.mirrored, NOTHING)
     assert agent.status()["hosts"] == []
-    assert agent.status()["host_routes"] == 0
+    assert agent.status()["announced_routes"] == 0
     assert "Traceback" not in agent.log()
 
 

@@ -113,7 +113,7 @@ def test_what_came_before_the_garbage_counts(lab: MirrorLab) -> None:
         producer.sock.sendall(frame(GOOD) + b"garbage")
         assert producer.closed()
     until(lab.mirrored, {"a": [], "b": ["192.168.11.0/24 dev eth3"]})
-    assert agent.state("192.168.11.0/24") == ("installed", None)
+    assert agent.state("192.168.11.0/24") == ("offloaded", None)
     _lives(agent)
 
 
@@ -171,7 +171,7 @@ def test_a_million_tiny_frames_cost_time_and_no_memory(lab: MirrorLab) -> None:
         assert producer.take(1)[0].flags == OFFLOAD
         assert _memory(agent, "VmHWM") - before < 48
         assert lab.mirrored() == {"a": ["192.168.12.0/24 dev eth4"], "b": ["192.168.11.0/24 dev eth3"]}
-        assert agent.status()["host_routes"] == 2
+        assert agent.status()["announced_routes"] == 2
     _lives(agent)
 
 

@@ -57,9 +57,9 @@ def test_zebra_offloads_through_the_agent(lab: MirrorLab, zebra: Zebra) -> None:
     agent.says(r"192.168.101.2: replay complete \(nothing came for 1 s\): \d+ routes .* 1 stale")
     until(lab.mirrored, OFFLOADED)
     for prefix in ("192.168.11.0/24", "fd00:12::/64"):
-        assert agent.state(prefix) == ("installed", None)
+        assert agent.state(prefix) == ("offloaded", None)
     # zebra's connected routes come as well, and are told from the others.
-    assert agent.state("192.168.101.0/24") == ("unmapped", "connected on the host: no gateway")
+    assert agent.state("192.168.101.0/24") == ("slow_path", "connected on the host: no gateway")
 
     zebra.set("no ip route 192.168.11.0/24 192.168.101.1")
     zebra.set("no ipv6 route fd00:12::/64 fd00:102::1")

@@ -17,7 +17,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon
 MIRRORED: dict[str, Any] = {
     "prefix": "192.168.11.0/24",
     "host": {"nexthops": [{"gateway": "192.168.101.1"}], "protocol": "static", "metric": 0},
-    "state": "installed",
+    "state": "offloaded",
     "reason": None,
     "installed": [{"vrf": "b", "table": "20", "nexthops": [{"dev": "eth3"}], "protocol": "ynl_mirror", "metric": 0}],
 }
@@ -27,7 +27,7 @@ UNMAPPED: dict[str, Any] = {
     "nexthops": [{"gateway": "10.0.0.1", "dev": "eth1", "weight": 1}, {"dev": "eth2", "weight": 2}],
     "protocol": "bgp",
     "metric": 20,
-    "state": "unmapped",
+    "state": "slow_path",
     "reason": "no gateway of this machine",
     "agents": {"one": {"state": "pending", "reason": None}, "two": {"state": "failed", "reason": "full"}},
 }
@@ -53,7 +53,7 @@ class Listener:
         if prefix == "broken":
             raise ApiError(400, "query prefix: 'broken' is no prefix")
         for number in range(self.many):
-            yield {"prefix": f"10.{number >> 8 & 255}.{number & 255}.0/24", "state": "installed", "reason": None}
+            yield {"prefix": f"10.{number >> 8 & 255}.{number & 255}.0/24", "state": "offloaded", "reason": None}
         for route in (MIRRORED, UNMAPPED):
             if prefix in (None, route["prefix"]) and state in (None, route["state"]):
                 yield dict(route)
@@ -68,8 +68,8 @@ class Listener:
         return {**told, "routes": [found], "steps": ["gateway 192.168.101.1 is on eth1, VRF a", "VRF a leaves by eth3"]}
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
-        yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "installed"}, 1.0
-        yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "unmapped"}, 1.0
+        yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "offloaded"}, 1.0
+        yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "slow_path"}, 1.0
         yield "ynl_mirror_overruns_total", "Overruns of the netlink socket", "counter", {}, 3.0
 
     @contextlib.contextmanager

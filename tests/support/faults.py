@@ -26,7 +26,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
 from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
 
 Table = dict[str, str]  # prefix -> its way, as words
-#: By gateway of the host: the DPU's table that a route by it goes to, and its exit there.
+#: By gateway of the host: the DPU's table that a route by it goes to, and its egress there.
 WAYS = {
     "192.168.101.1": (20, "via 192.168.11.2 dev eth3"),
     "192.168.102.1": (10, "via 192.168.12.2 dev eth4"),

@@ -35,7 +35,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     read_links,
     read_rules,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of, winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import best_path, paths_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
@@ -237,7 +237,7 @@ class Followed:
         for (family, table), keys in rib.take_changed().items():
             for key in keys:
                 entry = rib.tables.get((family, table), {}).get(key)
-                self.told[f"{Prefix.from_key(family, key)} table {table_name(table)}"] = winner(entry)
+                self.told[f"{Prefix.from_key(family, key)} table {table_name(table)}"] = best_path(entry)
 
     # -- what happens
 
@@ -321,12 +321,12 @@ class Followed:
         replica, rib = self.replica, self.replica.rib
         kernel = self._eyes.routes(tables_in(replica))
         lines = _compare(kernel, routes_of(rib), "kernel", "replica")
-        best = {where: winner(paths) for where, paths in routes_of(rib, unseen=True).items()}
+        best = {where: best_path(paths) for where, paths in routes_of(rib, unseen=True).items()}
         told = {where: path for where, path in self.told.items() if f"table {_MARKS}" not in where}
         lines += _compare(
             {where: path for where, path in best.items() if path},
             {where: path for where, path in told.items() if path},
-            "winner",
+            "best path",
             "told",
         )
         seen = _view(dict(replica.links), replica.addresses, replica.rules)

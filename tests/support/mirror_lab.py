@@ -138,7 +138,7 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Start the process (again); it is not ready yet when this returns, see ``ready``."""
-        command = {"agent": "agent", "listener": "listen"}[self._kind]
+        command = self._kind
         self.file.write_text(json.dumps(self.config))
         environment = {**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"], **self.environment}
         line = (*self.through, *PROGRAM, command, "--config", str(self.file))

@@ -85,9 +85,9 @@ def lab(life: Life, request: pytest.FixtureRequest) -> Iterator[VrfLab]:
 
 
 def unmapped(mirror: Pair, prefix: str, reason: str) -> None:
-    state, told = until(lambda: mirror.agent.state(prefix), lambda found: found[0] == "unmapped")
+    state, told = until(lambda: mirror.agent.state(prefix), lambda found: found[0] == "slow_path")
     assert reason in str(told), told
-    assert state == "unmapped"
+    assert state == "slow_path"
 
 
 def test_vrfs_are_found_and_packets_go_straight(lab: VrfLab, mirror: Pair) -> None:
@@ -105,7 +105,7 @@ def test_a_link_moved_from_vrf_to_vrf_takes_its_routes_along(lab: VrfLab, mirror
     # In a nothing but the way to the host is left for it, and b holds it as its own.
     until(lab.mirrored, {"a": A_ROUTES, "b": []})
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
-        unmapped(mirror, prefix, "the exit eth1 leads back to the host")
+        unmapped(mirror, prefix, "the egress eth1 leads back to the host")
     # The host follows the move.
     batch(lab.host, "route replace 192.168.11.0/24 via 192.168.102.1", "route replace fd00:11::/64 via fd00:102::1")
     until(lab.mirrored, {"a": sorted([*A_ROUTES, *B_ROUTES]), "b": []})
@@ -117,7 +117,7 @@ def test_a_link_moved_from_vrf_to_vrf_takes_its_routes_along(lab: VrfLab, mirror
 def test_a_link_to_the_host_moved_from_vrf_to_vrf_changes_what_a_gateway_means(lab: VrfLab, mirror: Pair) -> None:
     lab.dpu.ip("link set dev eth1 master b")  # a's default route is lost with it
     until(lab.mirrored, {"a": A_ROUTES, "b": []})
-    unmapped(mirror, "192.168.11.0/24", "the exit eth2 leads back to the host")
+    unmapped(mirror, "192.168.11.0/24", "the egress eth2 leads back to the host")
     lab.dpu.ip("link set dev eth1 master a")
     batch(lab.dpu, *defaults(101, "eth1", 10))
 

@@ -86,7 +86,7 @@ class Agent(ManualRoutes):
         sockets = (self._monitor, kernel.Requests(), self._on_change)
         vrfs = {name: vrf.to_dict() for name, vrf in config.vrfs.items()}
         settings = {"protocol": config.protocol, "vrfs": vrfs}
-        self._follower = Follower(self._replica, *recorded(config.journal, settings, sockets))
+        self._follower = Follower(self._replica, *recorded(config.capture, settings, sockets))
         self._view = View()
         self._gateways: set[Address] = set()
         mapper = Mapper(self._view, self._policy, self._gateways)
@@ -344,7 +344,7 @@ class Agent(ManualRoutes):
     def _check_learnt(self) -> None:
         """After a change: what it means for other routes.
 
-        Map everything again when a link proved to lead to the host that was taken for an exit before. What waited for
+        Map everything again when a link proved to lead to the host that was taken for an egress before. What waited for
         room may have some.
         """
         if self.mirror.mapper.learnt:

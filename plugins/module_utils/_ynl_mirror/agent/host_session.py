@@ -383,7 +383,7 @@ class HostSession:
             message = payload[start:end] + bytes(start - end & 3)  # the next one has to start at a multiple of four
             refusal = self._mirror.refused[path.family].get(key)
             if path.table not in self._tables:
-                refusal = Refusal("unmapped", f"table {table_name(path.table)} is not among the agent's host_tables")
+                refusal = Refusal("slow_path", f"table {table_name(path.table)} is not among the agent's host_tables")
             elif self.forgotten and key not in self._mirror.host.get((path.family, path.table), ()):
                 refusal = Refusal("failed", f"over what the agent remembers of {self.name}: {self._mirror.memory}")
             if refusal is None:

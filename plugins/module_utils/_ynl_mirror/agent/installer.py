@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's heart: what the host wants, what is installed, and the few kernel writes between the two.
 
-Four states of a route, each with its reason: pending (a batch is under way), installed, failed (the kernel said no, or
-the host may not, see admission) and unmapped (the mapping found no exit). The mirror changes nothing but routes of its
-own protocol number: new ones go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known to
-be ours; deletes name the protocol, so that the kernel passes over everybody else's.
+Four states of a route, each with its reason: pending (a batch is under way), offloaded, failed (the kernel said no, or
+the host may not, see admission) and slow path (the mapping found no egress). The mirror changes nothing but routes of
+its own protocol number: new ones go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known
+to be ours; deletes name the protocol, so that the kernel passes over everybody else's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Change:
 
 
 class Mirror:
-    """Host routes by (family, host table), installed routes by (family, DPU table), and what keeps them equal."""
+    """Announced routes by (family, host table), installed routes by (family, DPU table), and what keeps them equal."""
 
     def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.mapper = mapper
@@ -122,7 +122,7 @@ class Mirror:
         last: Path | None = None
         rule: PathMapper | None = None
         refusal: Refusal | None = None
-        make: Callable[[str], Refusal] = _unmapped
+        make: Callable[[str], Refusal] = _slow_path
         for key in keys:
             path = single.get(key) if single is not None else self.wanted(family, key)
             if path is None:
@@ -308,11 +308,11 @@ class Mirror:
         return next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == table), str(table))
 
     def state(self, family: int, key: int) -> tuple[str, str | None]:
-        """(state, reason) of a host route."""
+        """(state, reason) of an announced route."""
         refusal = self.refused[family].get(key)
         if refusal is not None:
             return refusal
-        return ("installed", None) if any(self.where(family, key)) else ("pending", "not written yet")
+        return ("offloaded", None) if any(self.where(family, key)) else ("pending", "not written yet")
 
     def where(self, family: int, key: int) -> Iterator[Path]:
         """The installed routes to a prefix, one per VRF."""
@@ -331,11 +331,11 @@ def _ask(
     if path is not None and outcome.targets:
         return (*admission.admit(family, key, path, outcome.targets), _denied)
     admission.leave(family, key)
-    return (*outcome, _unmapped)
+    return (*outcome, _slow_path)
 
 
-def _unmapped(reason: str) -> Refusal:
-    return Refusal("unmapped", reason)
+def _slow_path(reason: str) -> Refusal:
+    return Refusal("slow_path", reason)
 
 
 def _denied(reason: str) -> Refusal:

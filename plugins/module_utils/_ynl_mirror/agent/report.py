@@ -75,7 +75,7 @@ class AgentReport:
             "hosts": [{**session.status(), **limits} for session, _task in self.sessions.values()],
             "lease": self.lease.status(),
             "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
-            "host_routes": sum(map(len, self.mirror.host.values())),
+            "announced_routes": sum(map(len, self.mirror.host.values())),
             **self._counts(),
             "notifications": self.follower.notifications,
             "overruns": self.follower.overruns,
@@ -99,8 +99,8 @@ class AgentReport:
     def _counts(self) -> dict[str, int]:
         host = sum(map(len, self.mirror.host.values()))
         refused = [refusal.state for family in _FAMILIES for refusal in self.mirror.refused[family].values()]
-        failed, unmapped = refused.count("failed"), refused.count("unmapped")
-        return {"installed": max(0, host - failed - unmapped), "failed": failed, "unmapped": unmapped}
+        failed, unmapped = refused.count("failed"), refused.count("slow_path")
+        return {"offloaded": max(0, host - failed - unmapped), "failed": failed, "slow_path": unmapped}
 
     def held(self) -> str | None:
         """What the host is to confirm, in words; None when there is nothing."""

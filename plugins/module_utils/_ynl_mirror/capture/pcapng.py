@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pcapng, as far as a journal of netlink messages needs it: blocks -> bytes, and back.
+"""pcapng, as far as a capture of netlink messages needs it: blocks -> bytes, and back.
 
 The format is draft-ietf-opsawg-pcapng. A file is one section or several in a row, each a header, its interfaces and its
 packets; all integers are in the byte order of the machine that wrote it, as those of netlink are. A packet of link type

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes down all that a follower hears and reads: a journal, as replay.py describes it.
+"""Writes down all that a follower hears and reads: a capture, as replay.py describes it.
 
-The follower knows nothing of it: it is handed sockets that write down what passes. Without a journal they are the
+The follower knows nothing of it: it is handed sockets that write down what passes. Without a capture they are the
 bare ones, so that it costs nothing.
 """
 
@@ -18,17 +18,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from ..config.common import JournalConfig
+from ..config.common import CaptureConfig
 from ..config.fields import ConfigError
 from ..netlink import sockets as kernel
 from . import pcapng
-from .replay import CAUGHT_UP, DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, TORN, NoJournal, header, settings_of
+from .replay import CAUGHT_UP, DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, TORN, NotACapture, header, settings_of
 
 _LOG = logging.getLogger("ynl_mirror")
 
 
-class Journal:
-    """An open journal: appends, to at most *limit* bytes. A write that fails ends the journal, not the daemon."""
+class Capture:
+    """An open capture: appends, to at most *limit* bytes. A write that fails ends the capture, not the daemon."""
 
     def __init__(self, path: str, limit: int, settings: Mapping[str, Any]) -> None:
         self._path = path
@@ -70,7 +70,7 @@ class Journal:
         data, self._held = self._held + data, b""
         try:
             if self._size + len(data) > self._limit:
-                self._give_up(f"it has reached its limit of {self._limit} bytes (journal.limit)")
+                self._give_up(f"it has reached its limit of {self._limit} bytes (capture.limit)")
             elif os.write(self._fd, data) < len(data):
                 self._give_up(os.strerror(errno.ENOSPC))
             else:
@@ -79,11 +79,11 @@ class Journal:
             self._give_up(error.strerror or str(error))
 
     def _give_up(self, why: str) -> None:
-        _LOG.error("journal %s: %s; nothing more is recorded, all else goes on", self._path, why)
+        _LOG.error("capture %s: %s; nothing more is recorded, all else goes on", self._path, why)
         try:
             os.ftruncate(self._fd, self._size)  # what was written of the last packets
         except OSError as error:
-            _LOG.debug("journal %s: %s", self._path, error)
+            _LOG.debug("capture %s: %s", self._path, error)
         os.close(self._fd)
         self._fd = -1
 
@@ -91,9 +91,9 @@ class Journal:
 class _Monitor:
     """A monitor that writes down what it hears."""
 
-    def __init__(self, monitor: kernel.Notifications, journal: Journal) -> None:
+    def __init__(self, monitor: kernel.Notifications, capture: Capture) -> None:
         self._monitor = monitor
-        self._journal = journal
+        self._capture = capture
         self.fileno = monitor.fileno
         self.drain = monitor.drain  # of no effect on anybody
 
@@ -101,58 +101,58 @@ class _Monitor:
         try:
             batch = self._monitor.receive(limit)
         except kernel.Overrun:
-            self._journal.packets(NOTIFICATIONS, (OVERRUN,))
+            self._capture.packets(NOTIFICATIONS, (OVERRUN,))
             raise
-        self._journal.packets(NOTIFICATIONS, batch)
+        self._capture.packets(NOTIFICATIONS, batch)
         return batch
 
 
 class _Requests:
     """Dumps that are written down with their request, and an NLMSG_DONE once they are complete."""
 
-    def __init__(self, requests: kernel.Dumps, journal: Journal) -> None:
+    def __init__(self, requests: kernel.Dumps, capture: Capture) -> None:
         self._requests = requests
-        self._journal = journal
+        self._capture = capture
 
     def dump(self, message: bytes) -> Iterator[bytes]:
-        self._journal.packets(REQUESTS, (message,))
+        self._capture.packets(REQUESTS, (message,))
         for chunk in self._requests.dump(message):
-            self._journal.packets(REQUESTS, (chunk,))
+            self._capture.packets(REQUESTS, (chunk,))
             yield chunk
-        self._journal.packets(REQUESTS, (DONE,))
+        self._capture.packets(REQUESTS, (DONE,))
 
     def torn(self) -> None:
-        self._journal.packets(REQUESTS, (TORN,))
+        self._capture.packets(REQUESTS, (TORN,))
         self._requests.torn()
 
     def caught_up(self) -> None:
-        self._journal.caught_up()
+        self._capture.caught_up()
         self._requests.caught_up()
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         chunks = self._requests.dump_whole(message)
-        self._journal.packets(REQUESTS, (message, *chunks, DONE))
+        self._capture.packets(REQUESTS, (message, *chunks, DONE))
         return chunks
 
 
 Sockets = tuple[kernel.Notifications, kernel.Dumps, Callable[[], None]]
 
 
-def recorded(config: JournalConfig | None, settings: Mapping[str, Any], sockets: Sockets) -> Sockets:
-    """What a follower is made of, with a journal in between; the very same where none is wanted.
+def recorded(config: CaptureConfig | None, settings: Mapping[str, Any], sockets: Sockets) -> Sockets:
+    """What a follower is made of, with a capture in between; the very same where none is wanted.
 
     *settings*: what its replica depends on, see replay.py. ConfigError and OSError when the file cannot be used.
     """
     if config is None:
         return sockets
-    journal = Journal(config.file, config.limit, settings)
+    capture = Capture(config.file, config.limit, settings)
     monitor, requests, on_change = sockets
 
     def tell() -> None:
-        journal.told()
+        capture.told()
         on_change()
 
-    return _Monitor(monitor, journal), _Requests(requests, journal), tell
+    return _Monitor(monitor, capture), _Requests(requests, capture), tell
 
 
 def _system() -> str:
@@ -165,11 +165,11 @@ def _open(path: str) -> int:
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ConfigError(f"journal: {path} is no ordinary file; name another")
+            raise ConfigError(f"capture: {path} is no ordinary file; name another")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise ConfigError(f"journal: {path} is another daemon's journal; name another file") from None
+        raise ConfigError(f"capture: {path} is another daemon's capture; name another file") from None
     except ConfigError:
         os.close(fd)
         raise
@@ -185,10 +185,10 @@ def _end(path: str, fd: int) -> int:
                 if isinstance(item, pcapng.Section):
                     settings_of(item)
             end = file.tell()
-    except (pcapng.Damaged, NoJournal) as error:
+    except (pcapng.Damaged, NotACapture) as error:
         if isinstance(error, pcapng.CutOff) and error.offset:
             os.ftruncate(fd, error.offset)
             return error.offset
         os.close(fd)
-        raise ConfigError(f"journal: {path} is there and cannot be continued ({error}); name another file") from None
+        raise ConfigError(f"capture: {path} is there and cannot be continued ({error}); name another file") from None
     return end

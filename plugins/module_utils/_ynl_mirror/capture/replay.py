@@ -1,15 +1,15 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a journal through the replica again: the same bytes in the same order, and so the same changes. Opens no socket.
+"""Runs a capture through the replica again: the same bytes in the same order, and so the same changes. Opens no socket.
 
-A journal is a pcapng file (pcapng.py). Each start of a daemon is a section, whose comment has the settings that a
+A capture is a pcapng file (pcapng.py). Each start of a daemon is a section, whose comment has the settings that a
 replica depends on, and which has two interfaces: what the kernel told by itself, and requests with their answers. What
 is no datagram is said in netlink's own control messages: NLMSG_OVERRUN for lost notifications, NLMSG_DONE behind an
 answer that is whole, and NLMSG_NOOP where the follower told its daemon what has changed, or, among the requests, had
 taken in all that was told meanwhile.
 
-The journal decides what happens when, not the follower: code that asks for other re-reads than the one that recorded
+The capture decides what happens when, not the follower: code that asks for other re-reads than the one that recorded
 can be tried on it too, and the summary tells the difference.
 """
 
@@ -31,7 +31,7 @@ from ..replica.rib import Reading, Reread, Rib
 from .pcapng import Packet, Section, section
 
 #: Where a section's comment has the settings; the number is the version of all that is told above.
-_KEY, _FORMAT = "ynl_mirror_journal", 1
+_KEY, _FORMAT = "ynl_mirror_capture", 1
 NOTIFICATIONS, REQUESTS = range(2)
 OVERRUN = rtnetlink.request(4, 0)  # NLMSG_OVERRUN: data lost; the kernel itself says ENOBUFS
 TOLD = CAUGHT_UP = rtnetlink.request(rtnetlink.NLMSG_NOOP, 0)
@@ -43,12 +43,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(microseconds=1)
 
 
-class NoJournal(ValueError):
-    """A capture that is no journal, or one of another version."""
+class NotACapture(ValueError):
+    """A capture that is no capture, or one of another version."""
 
 
 class Fault(Exception):
-    """The replica fails at a record: what the journal was kept for."""
+    """The replica fails at a record: what the capture was kept for."""
 
 
 def header(settings: Mapping[str, Any], system: str) -> bytes:
@@ -58,7 +58,7 @@ def header(settings: Mapping[str, Any], system: str) -> bytes:
 
 
 def settings_of(found: Section) -> dict[str, Any]:
-    """The settings in the header of a section; NoJournal when there are none that are understood here."""
+    """The settings in the header of a section; NotACapture when there are none that are understood here."""
     try:
         settings = dict(json.loads(found.comment))
         version = settings[_KEY]
@@ -66,14 +66,14 @@ def settings_of(found: Section) -> dict[str, Any]:
             _rib(settings)
             _vrfs(settings)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise NoJournal("it is no journal of ynl-mirror") from None
+        raise NotACapture("it is no capture of ynl-mirror") from None
     if version != _FORMAT:
-        raise NoJournal(f"it is a journal of version {version}, by {found.application}; this one reads {_FORMAT}")
+        raise NotACapture(f"it is a capture of version {version}, by {found.application}; this one reads {_FORMAT}")
     return settings
 
 
 class Replay:
-    """Feed it what a journal has, piece by piece; it answers with changes as `ynl-mirror watch` shows them."""
+    """Feed it what a capture has, piece by piece; it answers with changes as `ynl-mirror watch` shows them."""
 
     def __init__(self) -> None:
         self.replica = Replica(Rib(()))
@@ -90,11 +90,11 @@ class Replay:
         self._ended: Reading | None = None  # all of it is here, and maybe it is torn
         self._held: list[bytes] = []  # what was heard since
         self._ask = False
-        self._asked: dict[Reread, None] = {}  # re-reads that are asked for and not in the journal, so far
+        self._asked: dict[Reread, None] = {}  # re-reads that are asked for and not in the capture, so far
         self._unasked: dict[Reread, None] = {}  # and those that are in there and nobody has asked for
 
     def feed(self, item: Section | Packet) -> list[dict[str, Any]]:
-        """The changes that were told at this place. NoJournal, and Fault when the replica cannot take it in."""
+        """The changes that were told at this place. NotACapture, and Fault when the replica cannot take it in."""
         if isinstance(item, Section):
             told = self.finish()
             self._start(settings_of(item))
@@ -105,13 +105,13 @@ class Replay:
             if item.interface == NOTIFICATIONS:
                 return self._hear(item.data)
             self._read(item.data)
-        except Exception as error:  # whatever it is: finding that is what the journal is for
+        except Exception as error:  # whatever it is: finding that is what the capture is for
             text = f"{type(error).__name__}: {error}"
             raise Fault(f"record {self._records}, {show_time(item.time)}: {text}") from error
         return []
 
     def finish(self) -> list[dict[str, Any]]:
-        """The changes that were not told yet when the journal ended."""
+        """The changes that were not told yet when the capture ended."""
         self._settle()
         return self._tell()
 
@@ -263,7 +263,7 @@ class Replay:
 
 
 class _Answers:
-    """Stands where the socket was, and answers out of the journal."""
+    """Stands where the socket was, and answers out of the capture."""
 
     def __init__(self, answers: Mapping[tuple[int, int], list[bytes]]) -> None:
         self._answers = answers

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..config.agent import AgentConfig
-from ..config.common import JOURNAL_LIMIT, JournalConfig
+from ..config.common import CAPTURE_LIMIT, CaptureConfig
 from ..config.fields import ConfigError
 from ..config.files import load_agent, load_listener
 from ..config.listener import ListenerConfig
@@ -30,7 +30,7 @@ from .client import ControlClient, NotReachable, Refused
 Config = TypeVar("Config", ListenerConfig, AgentConfig)
 FINE, NOT_MIRRORED, USAGE, UNREACHABLE = 0, 1, 2, 3
 RUNTIME_DIR = "/run/ynl-mirror"
-MIRRORED = ("installed", "offloaded")
+MIRRORED = "offloaded"
 PACKAGES = {"pyroute2": "pyroute2", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}  # module: at PyPI
 
 EPILOG = """\
@@ -38,7 +38,7 @@ exit codes: 0 fine; 1 not mirrored, or not ready; 2 wrong usage or configuration
 
 examples:
   ynl-mirror status
-  ynl-mirror routes --state unmapped
+  ynl-mirror routes --state slow_path
   ynl-mirror explain 192.168.12.0/24
   ynl-mirror watch --json | jq .prefix
   ynl-mirror agent --config /etc/ynl-mirror/agent.json --check
@@ -75,13 +75,13 @@ def _parser(runtime_dir: str) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, run, text in (
-        ("listen", _listen, "run the listener: follow this host's routes and send them to the agents"),
+        ("listener", _listener, "run the listener: follow this host's routes and send them to the agents"),
         ("agent", _agent, "run the agent: map the routes of hosts and install them in this machine's VRFs"),
     ):
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.add_argument("--config", metavar="FILE", required=True, help="the configuration, JSON")
         command.add_argument(
-            "--journal", metavar="FILE", help="write down all that the kernel says, for `ynl-mirror replay`"
+            "--capture", metavar="FILE", help="write down all that the kernel says, for `ynl-mirror replay`"
         )
         command.add_argument("--check", action="store_true", help="check the configuration and exit")
         command.set_defaults(run=run)
@@ -108,7 +108,7 @@ def _add_questions(commands: Any, runtime_dir: str) -> None:
     status = commands.add_parser("status", parents=[asking], help="how the daemon is (exit 1: not ready)")
     status.set_defaults(run=_status)
     routes = commands.add_parser("routes", parents=[asking], help="the routes, where each is, or why it is not")
-    routes.add_argument("--state", help="only these: pending, installed, offloaded, failed or unmapped")
+    routes.add_argument("--state", help="only these: pending, offloaded, failed or slow_path")
     routes.add_argument("--prefix", help="only this one, such as 192.0.2.0/24")
     routes.set_defaults(run=_routes)
     watch = commands.add_parser("watch", parents=[asking], help="changes as they come, until interrupted")
@@ -121,22 +121,22 @@ def _add_questions(commands: Any, runtime_dir: str) -> None:
 
 
 def _add_replay(commands: Any) -> None:
-    text = "run a journal through the same code again, and print the changes as `watch` does"
+    text = "run a capture through the same code again, and print the changes as `watch` does"
     replay = commands.add_parser(
         "replay",
         help=text,
         description=f"{text[0].upper()}{text[1:]}, each with its time. No daemon and no privilege is needed.",
         epilog="exit codes: 0 fine; 1 the file is damaged or the code fails on it, after what came before; 2 usage",
     )
-    replay.add_argument("file", metavar="FILE", help="what `listen --journal FILE` or `agent --journal FILE` wrote")
+    replay.add_argument("file", metavar="FILE", help="what `listener --capture FILE` or `agent --capture FILE` wrote")
     replay.add_argument("--json", action="store_true", help="JSON, one object a line")
     replay.add_argument("--until", metavar="TIME", help="stop there; such as 2026-11-23T09:00:00Z (no Z: local time)")
     replay.set_defaults(run=_replay)
 
 
-def _listen(arguments: argparse.Namespace) -> int:
+def _listener(arguments: argparse.Namespace) -> int:
     def read() -> ListenerConfig:
-        return _with_journal(load_listener(arguments.config), arguments.journal)
+        return _with_capture(load_listener(arguments.config), arguments.capture)
 
     config = read()
     if arguments.check:
@@ -149,7 +149,7 @@ def _listen(arguments: argparse.Namespace) -> int:
 
 def _agent(arguments: argparse.Namespace) -> int:
     def read() -> AgentConfig:
-        return _with_journal(load_agent(arguments.config), arguments.journal)
+        return _with_capture(load_agent(arguments.config), arguments.capture)
 
     config = read()
     if arguments.check:
@@ -160,12 +160,12 @@ def _agent(arguments: argparse.Namespace) -> int:
     return _guarded(run, config, read)
 
 
-def _with_journal(config: Config, file: str | None) -> Config:
-    """The configuration, with the journal that the command line asks for."""
+def _with_capture(config: Config, file: str | None) -> Config:
+    """The configuration, with the capture that the command line asks for."""
     if file is None:
         return config
-    limit = config.journal.limit if config.journal else JOURNAL_LIMIT
-    return replace(config, journal=JournalConfig(os.path.abspath(file), limit))
+    limit = config.capture.limit if config.capture else CAPTURE_LIMIT
+    return replace(config, capture=CaptureConfig(os.path.abspath(file), limit))
 
 
 def _checked(path: str) -> int:
@@ -213,7 +213,7 @@ def _supervise(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     _need({"pyroute2": "pyroute2"})
     from ..capture import pcapng
-    from ..capture.replay import Fault, NoJournal, Replay, parse_time
+    from ..capture.replay import Fault, NotACapture, Replay, parse_time
 
     try:
         until = None if arguments.until is None else parse_time(arguments.until)
@@ -231,7 +231,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         return _complain(USAGE, f"{arguments.file}: {error.strerror}")
-    except (pcapng.Damaged, NoJournal, Fault) as error:
+    except (pcapng.Damaged, NotACapture, Fault) as error:
         _show_changes(replay.finish(), arguments)
         code = _complain(NOT_MIRRORED, f"{arguments.file}: {error}")
     if replay.counts["starts"]:
@@ -270,7 +270,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     answer = _client(arguments).get("/explain", prefix=arguments.prefix)
     show.explanation(answer, as_json=arguments.json)
-    return FINE if answer.get("state") in MIRRORED else NOT_MIRRORED
+    return FINE if answer.get("state") == MIRRORED else NOT_MIRRORED
 
 
 def _client(arguments: argparse.Namespace, seconds: float | None = 30.0) -> ControlClient:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-COLOURS = {"installed": 32, "offloaded": 32, "pending": 33, "unmapped": 33, "failed": 31}  # green, yellow, red
+COLOURS = {"offloaded": 32, "pending": 33, "slow_path": 33, "failed": 31}  # green, yellow, red
 
 
 def status(answer: Mapping[str, Any], *, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def explanation(answer: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _headline(answer: Mapping[str, Any]) -> str:
-    """`192.0.2.0/24 via 198.51.100.1 dev eth1 proto static installed`, in the manner of `ip route`."""
+    """`192.0.2.0/24 via 198.51.100.1 dev eth1 proto static offloaded`, in the manner of `ip route`."""
     host = answer.get("host")
     words = [str(answer.get("prefix")), "host " + _path(host) if isinstance(host, Mapping) else _path(answer)]
     if answer.get("table") not in (None, "main"):
@@ -123,9 +123,10 @@ def _words(value: Any) -> str:
 
 def _coloured(word: str) -> str:
     colour = COLOURS.get(word)
+    text = word.replace("_", " ")
     if colour is None or not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        return word
-    return f"\033[{colour}m{word}\033[0m"
+        return text
+    return f"\033[{colour}m{text}\033[0m"
 
 
 def _print_json(answer: Mapping[str, Any]) -> None:

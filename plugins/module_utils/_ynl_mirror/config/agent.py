@@ -15,12 +15,12 @@ from .common import (
     FPM_PORT,
     LOG_LEVELS,
     RECEIVE_BUFFER,
+    CaptureConfig,
     HttpConfig,
-    JournalConfig,
     TlsConfig,
+    capture_of,
     check_not_empty,
     http_of,
-    journal_of,
     socket_path,
     transport_of,
 )
@@ -77,7 +77,7 @@ class VrfSpec:
 
 @dataclass(frozen=True)
 class StaticRule:
-    """The user's own mapping: host routes to PREFIX, or through GATEWAY (one of both), leave by DEV in VRF."""
+    """The user's own mapping: announced routes to PREFIX, or through GATEWAY (one of both), leave by DEV in VRF."""
 
     vrf: str
     dev: str
@@ -139,7 +139,7 @@ class AgentConfig:
     control_socket: str = "/run/ynl-mirror/agent.sock"
     http: HttpConfig | None = None
     log_level: str = "info"
-    journal: JournalConfig | None = None
+    capture: CaptureConfig | None = None
     audit_interval: float = AUDIT_INTERVAL
 
     @classmethod
@@ -173,7 +173,7 @@ class AgentConfig:
             control_socket=socket_path(fields, "/run/ynl-mirror/agent.sock"),
             http=http_of(fields, changes=True),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
-            journal=journal_of(fields),
+            capture=capture_of(fields),
             audit_interval=fields.number("audit_interval", AUDIT_INTERVAL, 0, 86400),
         )
         fields.done()
@@ -208,7 +208,7 @@ class AgentConfig:
             "control_socket": self.control_socket,
             "http": self.http.to_dict() if self.http else None,
             "log_level": self.log_level,
-            "journal": self.journal.to_dict() if self.journal else None,
+            "capture": self.capture.to_dict() if self.capture else None,
             "audit_interval": self.audit_interval,
         }
 

@@ -24,7 +24,7 @@ FPM_PORT = 2620  # FRR's `fpm address A port 2620`, also SONiC's fpmsyncd
 HTTP_PORT = 4321  # the proof of concept's l3-hw-agent
 RECEIVE_BUFFER = 128 * 1024 * 1024  # bytes; took a full-speed burst of a million notifications
 AUDIT_INTERVAL = 60.0  # seconds
-JOURNAL_LIMIT = 1 << 30  # bytes; a million routes, read once and changed once each, are 0.2 GiB
+CAPTURE_LIMIT = 1 << 30  # bytes; a million routes, read once and changed once each, are 0.2 GiB
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -88,17 +88,17 @@ class HttpConfig:
 
 
 @dataclass(frozen=True)
-class JournalConfig:
+class CaptureConfig:
     """A file that gets all that the daemon hears of the kernel, up to LIMIT bytes, for `ynl-mirror replay`."""
 
     file: str
-    limit: int = JOURNAL_LIMIT
+    limit: int = CAPTURE_LIMIT
 
     @classmethod
-    def from_dict(cls, data: object, path: str = "journal") -> JournalConfig:
+    def from_dict(cls, data: object, path: str = "capture") -> CaptureConfig:
         """From {"file", "limit"}."""
         fields = Fields(data, path)
-        made = cls(fields.file("file"), fields.integer("limit", JOURNAL_LIMIT, 1, 2**63 - 1))
+        made = cls(fields.file("file"), fields.integer("limit", CAPTURE_LIMIT, 1, 2**63 - 1))
         fields.done()
         return made
 
@@ -135,10 +135,10 @@ def http_of(fields: Fields, *, changes: bool) -> HttpConfig | None:
     return None if value is None else HttpConfig.from_dict(value, "http", changes=changes)
 
 
-def journal_of(fields: Fields) -> JournalConfig | None:
-    """The journal, None where none is kept."""
-    value = fields.take("journal")
-    return None if value is None else JournalConfig.from_dict(value)
+def capture_of(fields: Fields) -> CaptureConfig | None:
+    """The capture, None where none is kept."""
+    value = fields.take("capture")
+    return None if value is None else CaptureConfig.from_dict(value)
 
 
 def socket_path(fields: Fields, default: str) -> str:

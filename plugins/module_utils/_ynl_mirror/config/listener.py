@@ -14,12 +14,12 @@ from .common import (
     FPM_PORT,
     LOG_LEVELS,
     RECEIVE_BUFFER,
+    CaptureConfig,
     HttpConfig,
-    JournalConfig,
     TlsConfig,
+    capture_of,
     check_not_empty,
     http_of,
-    journal_of,
     socket_path,
     transport_of,
 )
@@ -112,7 +112,7 @@ class ListenerConfig:
     control_socket: str = "/run/ynl-mirror/listener.sock"
     http: HttpConfig | None = None
     log_level: str = "info"
-    journal: JournalConfig | None = None
+    capture: CaptureConfig | None = None
     audit_interval: float = AUDIT_INTERVAL
 
     @classmethod
@@ -132,7 +132,7 @@ class ListenerConfig:
             control_socket=socket_path(fields, "/run/ynl-mirror/listener.sock"),
             http=http_of(fields, changes=False),
             log_level=fields.choice("log_level", "info", LOG_LEVELS),
-            journal=journal_of(fields),
+            capture=capture_of(fields),
             audit_interval=fields.number("audit_interval", AUDIT_INTERVAL, 0, 86400),
         )
         fields.done()
@@ -153,7 +153,7 @@ class ListenerConfig:
             "control_socket": self.control_socket,
             "http": self.http.to_dict(changes=False) if self.http else None,
             "log_level": self.log_level,
-            "journal": self.journal.to_dict() if self.journal else None,
+            "capture": self.capture.to_dict() if self.capture else None,
             "audit_interval": self.audit_interval,
         }
 

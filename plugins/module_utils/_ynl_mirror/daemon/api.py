@@ -39,7 +39,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-STATES = ("pending", "installed", "offloaded", "failed", "unmapped")
+STATES = ("pending", "offloaded", "failed", "slow_path")
 BODY_BYTES = 64 * 1024  # one route is under 1 KiB
 CHUNK_BYTES = 64 * 1024
 log = logging.getLogger("ynl_mirror.api")

@@ -24,7 +24,7 @@ from .deploy import COMMAND, write_file
 from .unit import unit_text
 
 DIGEST = "YNL_MIRROR_DIGEST"
-VERBS = {"listener": "listen", "agent": "agent"}
+DAEMONS = ("listener", "agent")
 LOG_LINES = 20
 
 
@@ -68,7 +68,7 @@ class Service:
     @property
     def command(self) -> list[str]:
         """What runs the daemon."""
-        return [os.path.join(self.bin_dir, COMMAND), VERBS[self.name], "--config", self.config_file]
+        return [os.path.join(self.bin_dir, COMMAND), self.name, "--config", self.config_file]
 
 
 class Manager(Protocol):

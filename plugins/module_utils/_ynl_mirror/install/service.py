@@ -25,7 +25,7 @@ from ..cli.main import PACKAGES
 from ..model.routes import PROTO_MANUAL, PROTO_MIRROR
 from . import deploy
 from .footprint import Footprint
-from .managers import VERBS, Manager, Service, ServiceError, digest_of_process
+from .managers import DAEMONS, Manager, Service, ServiceError, digest_of_process
 
 POLL_SECONDS = 0.05
 # Looks for the packages without importing them, which takes a slow machine seconds.
@@ -320,7 +320,7 @@ def _launcher(service: Service) -> str:
 
 
 def _others(service: Service) -> list[str]:
-    return [name for name in VERBS if name != service.name]
+    return [name for name in DAEMONS if name != service.name]
 
 
 def _read(path: str) -> str | None:

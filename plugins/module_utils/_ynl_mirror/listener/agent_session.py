@@ -31,7 +31,7 @@ from ..model.refusal import Refusal
 from ..model.routes import Path, Prefix, TableKey
 from ..netlink import rtnetlink
 from ..netlink.route_codec import RouteWriter
-from ..replica.entry import Entry, winner
+from ..replica.entry import Entry, best_path
 from ..replica.filters import Selection
 from ..replica.rib import Rib
 from .wire_audit import Routes, SessionAudit
@@ -144,7 +144,7 @@ class Session:
             "sent": self.sent,
             "pending": pending,
             "failed": refused.count("failed"),
-            "unmapped": refused.count("unmapped"),
+            "slow_path": refused.count("slow_path"),
             "excluded": excluded,
             "offloaded": max(0, total - excluded - pending - len(refused)) if self.connected else 0,
         }
@@ -306,7 +306,7 @@ class Session:
             entry = entries.get(key)
             if entry is not last or last_out is None:  # routes come in runs with one path
                 last = entry
-                best = winner(entry)
+                best = best_path(entry)
                 last_out = None if best is None else selection.path(best)
                 if last_out is None:
                     drops.append((key, nothing))
@@ -377,7 +377,7 @@ class Session:
                     self._audit.ask(asked)
 
     def _is_current(self, key: int, path: Path) -> bool:
-        best = winner(self._source.rib.tables.get((path.family, path.table), {}).get(key))
+        best = best_path(self._source.rib.tables.get((path.family, path.table), {}).get(key))
         return best is not None and self._source.selection.path(best) == path
 
     def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:

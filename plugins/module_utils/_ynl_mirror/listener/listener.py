@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The listener: the host's routes, one winner per prefix, to every agent, and what each agent made of them."""
+"""The listener: the host's routes, one best path per prefix, to every agent, and what each agent made of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..model.version import VERSION
 from ..netlink import sockets as kernel
 from ..replica import audit
 from ..replica.describe import describe_path, events
-from ..replica.entry import paths_of, winner
+from ..replica.entry import best_path, paths_of
 from ..replica.filters import Selection
 from ..replica.follower import Follower
 from ..replica.replica import Replica
@@ -51,7 +51,7 @@ class Listener:
         self._monitor = lifecycle.monitor(config.receive_buffer)
         sockets = (self._monitor, kernel.Requests(), self._on_change)
         settings = {"tables": config.tables, "families": config.families}
-        self._follower = Follower(self._replica, *recorded(config.journal, settings, sockets))
+        self._follower = Follower(self._replica, *recorded(config.capture, settings, sockets))
         self._tally = Tally().watch(REPLICA)
         self._audit = audit.ReplicaAudit(self.rib, self._follower, kernel.Requests(), self._tally)
         self.selection = self._select()
@@ -166,7 +166,7 @@ class Listener:
         """What /metrics shows."""
         for (family, table), entries in self.rib.tables.items():
             labels = {"family": FAMILY_NAMES[family], "table": table_name(table)}
-            yield "ynl_mirror_host_routes", "Prefixes in the followed tables", "gauge", labels, len(entries)
+            yield "ynl_mirror_table_routes", "Prefixes in the followed tables", "gauge", labels, len(entries)
         follower = self._follower
         yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, follower.notifications
         yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, follower.overruns
@@ -176,7 +176,7 @@ class Listener:
             status = session.status()
             labels = {"agent": status["agent"]}
             yield "ynl_mirror_agent_up", "Whether the agent is connected", "gauge", labels, float(session.connected)
-            for state in ("pending", "offloaded", "failed", "unmapped"):
+            for state in ("pending", "offloaded", "failed", "slow_path"):
                 text = "Routes by what the agent made of them"
                 yield "ynl_mirror_agent_routes", text, "gauge", {**labels, "state": state}, status[state]
 
@@ -186,7 +186,7 @@ class Listener:
         for (family, table), entries in list(self.rib.tables.items()):
             keys = list(entries) if wanted is None else [wanted.key] if wanted.family == family else []
             for key in keys:
-                best = winner(entries.get(key))
+                best = best_path(entries.get(key))
                 if best is not None:
                     found = self._route(family, table, key, best)
                     if state is None or found["state"] == state:
@@ -194,13 +194,13 @@ class Listener:
 
     def _route(self, family: int, table: int, key: int, best: Path) -> dict[str, Any]:
         reason = self.selection.reason(family, key, best)
-        state = "unmapped" if reason else "pending"
+        state = "slow_path" if reason else "pending"
         by_agent = {}
         if reason is None:
             for session in self._sessions:
                 by_agent[session.name] = dict(zip(("state", "reason"), session.state_of((family, table), key)))
             # The worst of them is the route's.
-            order = ("failed", "unmapped", "pending", "offloaded")
+            order = ("failed", "slow_path", "pending", "offloaded")
             worst = min(by_agent.values(), key=lambda item: order.index(item["state"] or ""), default=None)
             if worst is not None:
                 state, reason = worst["state"] or "", worst["reason"]
@@ -222,7 +222,7 @@ class Listener:
                 continue
             for number, path in enumerate(paths_of(entries[wanted.key]), 1):
                 steps.append(f"table {table_name(table)}, path {number}: {_words(self.describe_path(path))}")
-            best = winner(entries[wanted.key])
+            best = best_path(entries[wanted.key])
             if best is None:
                 steps.append("no path that the kernel would use for every packet")
                 continue

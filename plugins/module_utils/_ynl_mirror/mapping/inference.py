@@ -3,20 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mapping: (a host's route, the DPU's view) -> the routes to install on the DPU, or why there are none. Pure.
 
-A host route says "packets for P go to gateway G". On the DPU, G is one of its own addresses; the link that owns it is
-in VRF S, and what S's table knows about P is the exit that the packet takes once the host has sent it back down. So
-every *other* VRF may send it there at once. Three inferences find exit and source VRF, in the order the user sets:
+An announced route says "packets for P go to gateway G". On the DPU, G is one of its own addresses; the link that owns
+it is in VRF S, and what S's table knows about P is the egress that the packet takes once the host has sent it back. So
+every *other* VRF may send it there at once. Three inferences find egress and source VRF, in the order the user sets:
 
 ``nexthop``
     As above: longest match in S's table among routes the mirror did not install.
 ``prefix``
-    The proof of concept's rule: a DPU route to the very same prefix gives exit and source VRF.
+    The proof of concept's rule: a DPU route to the very same prefix gives egress and source VRF.
 ``static``
     The user's own rules.
 
-No exit: a link that leads back to the producing host (its packets would loop), a host route without a gateway. More
-than one answer, an unknown gateway or a link that is down leave the route unmapped: it keeps climbing to the host,
-which is slower and always right.
+No egress: a link that leads back to the producing host (its packets would loop), an announced route without a gateway.
+More than one answer, an unknown gateway or a link that is down leave the route on the slow path over the host, which is
+always right.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _OWN_ADDRESS_TYPES = frozenset((RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTI
 
 
 class MappingRule(NamedTuple):
-    """A user's rule: host routes within *prefix*, or through *gateway*, leave by *dev* (and *via*) in VRF *vrf*."""
+    """The user's rule: routes within *prefix*, or through *gateway*, leave by *dev* (and *via*) in VRF *vrf*."""
 
     vrf: str
     dev: str
@@ -92,7 +92,7 @@ class Policy:
         return IPV6_DEFAULT_METRIC if family == AF_INET6 else 0
 
 
-class Exit(NamedTuple):
+class Egress(NamedTuple):
     """One way out of the DPU, and the VRF whose table knows it."""
 
     vrf: Vrf
@@ -100,13 +100,13 @@ class Exit(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What becomes of a host route: DPU paths by table, or none and the *reason*."""
+    """What becomes of an announced route: DPU paths by table, or none and the *reason*."""
 
     targets: Mapping[int, Path]
     reason: str | None = None
 
 
-class _NoExit(Exception):
+class _NoEgress(Exception):
     """An inference found nothing; the text says why."""
 
 
@@ -118,7 +118,7 @@ def _silent(_text: str) -> None:
 
 
 class PathMapper:
-    """What becomes of the host routes with one path. Routes that also share their match share the outcome.
+    """What becomes of the announced routes with one path. Routes that also share their match share the outcome.
 
     The inferences other than ``nexthop`` go by the prefix itself, so their outcomes - and there being none - are shared
     only among prefixes that nothing on the DPU names.
@@ -157,7 +157,7 @@ class PathMapper:
 
 
 class Mapper:
-    """Maps host routes against one state of the view. Make a new one when the view changes.
+    """Maps announced routes against one state of the view. Make a new one when the view changes.
 
     *host_links* are the links that lead back to the host: those the user named, and those that own an address the
     host uses as gateway. They are learnt as paths are seen, so :attr:`learnt` is set when one is new: what was mapped
@@ -178,11 +178,11 @@ class Mapper:
         self._outcomes = 0
 
     def map(self, key: int, path: Path) -> Outcome:
-        """What becomes of the host route with this prefix key and path. Equal paths come back as one object."""
+        """What becomes of the announced route with this prefix key and path. Equal paths come back as one object."""
         return self.rule(path).outcome(key)
 
     def rule(self, path: Path) -> PathMapper:
-        """What becomes of the host routes with this path; good for as long as the mapper is."""
+        """What becomes of the announced routes with this path; good for as long as the mapper is."""
         rule = self._rules.get(path)
         if rule is None:
             rule = self._rules.keep(path, PathMapper(self, path, self._prepare(path)))
@@ -201,17 +201,17 @@ class Mapper:
         """The same without short cuts, telling each step to *note*."""
         self._learn(path)
         try:
-            exits = [self._exit(key, path, hop, note) for hop in self._host_hops(path)]
-            return Outcome(self._targets(path.family, exits, path.nexthops, note))
-        except _NoExit as reason:
+            egresses = [self._egress(key, path, hop, note) for hop in self._host_hops(path)]
+            return Outcome(self._targets(path.family, egresses, path.nexthops, note))
+        except _NoEgress as reason:
             note(f"not mirrored: {reason}")
             return Outcome({}, str(reason))
 
     def found_by_nexthop(self, key: int, path: Path) -> bool:
-        """Whether ``nexthop`` finds an exit for a route with one next hop."""
+        """Whether ``nexthop`` finds an egress for a route with one next hop."""
         try:
             self._check(self._by_nexthop(key, path, path.nexthops[0], _silent))
-        except _NoExit:
+        except _NoEgress:
             return False
         return True
 
@@ -247,71 +247,71 @@ class Mapper:
             return None
         try:
             vrf = self._source_vrf(next(iter(self._host_hops(path))), _silent)
-        except _NoExit:
+        except _NoEgress:
             return _everything(path)  # whatever the prefix is, nothing is looked up for it
         return self.view.lpm(path.family, vrf.table)
 
     def _host_hops(self, path: Path) -> tuple[NextHop, ...]:
         if path.type != RTN_UNICAST:
-            raise _NoExit(f"type {ROUTE_TYPE_NAMES.get(path.type, path.type)} has no exit")
+            raise _NoEgress(f"type {ROUTE_TYPE_NAMES.get(path.type, path.type)} has no egress")
         if path.extras:
-            raise _NoExit(f"the DPU cannot express {', '.join(path.extras)}")
+            raise _NoEgress(f"the DPU cannot express {', '.join(path.extras)}")
         if path.tos:
-            raise _NoExit(f"for tos {path.tos:#x} only, which is not mirrored")
+            raise _NoEgress(f"for tos {path.tos:#x} only, which is not mirrored")
         if not path.nexthops:
-            raise _NoExit(f"nexthop object {path.nh_id} came without its next hops" if path.nh_id else "no next hop")
+            raise _NoEgress(f"nexthop object {path.nh_id} came without its next hops" if path.nh_id else "no next hop")
         if any(hop.gateway is None for hop in path.nexthops):
-            raise _NoExit("connected on the host: no gateway")
+            raise _NoEgress("connected on the host: no gateway")
         return path.nexthops
 
-    # -- the exit
+    # -- the egress
 
-    def _exit(self, key: int, path: Path, hop: NextHop, note: Note) -> Exit:
+    def _egress(self, key: int, path: Path, hop: NextHop, note: Note) -> Egress:
         reasons = []
         for name in self.policy.inference:
             try:
-                exit_ = _INFER[name](self, key, path, hop, note)
-                self._check(exit_)
-            except _NoExit as reason:
+                egress = _INFER[name](self, key, path, hop, note)
+                self._check(egress)
+            except _NoEgress as reason:
                 note(f"{name}: {reason}")
                 reasons.append(f"{name}: {reason}")
                 continue
-            note(f"{name}: exit {self._show(exit_.hops)}, known in vrf {exit_.vrf.name}")
-            return exit_
-        raise _NoExit("; ".join(reasons))
+            note(f"{name}: egress {self._show(egress.hops)}, known in vrf {egress.vrf.name}")
+            return egress
+        raise _NoEgress("; ".join(reasons))
 
     def _source_vrf(self, hop: NextHop, note: Note) -> Vrf:
         if hop.gateway is None:
-            raise _NoExit("the route has no gateway")
+            raise _NoEgress("the route has no gateway")
         owners = self.view.owners.get(hop.gateway, ())
         if not owners:
-            raise _NoExit(f"gateway {hop.gateway} is no address of the DPU")
+            raise _NoEgress(f"gateway {hop.gateway} is no address of the DPU")
         if len(owners) > 1:
             names = ", ".join(self.view.link_name(index) for index in owners)
-            raise _NoExit(f"gateway {hop.gateway} is an address of several links: {names}")
+            raise _NoEgress(f"gateway {hop.gateway} is an address of several links: {names}")
         vrf = self.view.vrf_of_link(owners[0])
         name = self.view.link_name(owners[0])
         if vrf is None:
-            raise _NoExit(f"gateway {hop.gateway} is on {name}, which is in no VRF")
+            raise _NoEgress(f"gateway {hop.gateway} is on {name}, which is in no VRF")
         note(f"nexthop: gateway {hop.gateway} is on {name} in vrf {vrf.name} (table {vrf.table})")
         return vrf
 
-    def _by_nexthop(self, key: int, path: Path, hop: NextHop, note: Note) -> Exit:
+    def _by_nexthop(self, key: int, path: Path, hop: NextHop, note: Note) -> Egress:
         vrf = self._source_vrf(hop, note)
         lpm = self.view.lpm(path.family, vrf.table)
         match = lpm.covering(key)
         prefix = Prefix.from_key(path.family, key)
         if match is None:
-            raise _NoExit(f"vrf {vrf.name} has no route to {prefix}")
+            raise _NoEgress(f"vrf {vrf.name} has no route to {prefix}")
         found = Prefix.from_key(path.family, match[0])
         note(f"nexthop: vrf {vrf.name} reaches {prefix} by {self._describe(found, match[1])}")
         for other, inner in lpm.inside(key):
             if inner.type not in _OWN_ADDRESS_TYPES and _way(inner) != _way(match[1]):
                 part = Prefix.from_key(path.family, other)
-                raise _NoExit(f"ambiguous: vrf {vrf.name} sends a part, {part}, another way than {found}")
-        return Exit(vrf, self._usable(found, match[1], vrf))
+                raise _NoEgress(f"ambiguous: vrf {vrf.name} sends a part, {part}, another way than {found}")
+        return Egress(vrf, self._usable(found, match[1], vrf))
 
-    def _by_prefix(self, key: int, path: Path, _hop: NextHop, note: Note) -> Exit:
+    def _by_prefix(self, key: int, path: Path, _hop: NextHop, note: Note) -> Egress:
         prefix = Prefix.from_key(path.family, key)
         found = []
         for vrf in self.view.vrfs:
@@ -320,55 +320,55 @@ class Mapper:
                 note(f"prefix: vrf {vrf.name} has {self._describe(prefix, own)}")
                 found.append((vrf, own))
         if not found:
-            raise _NoExit("no VRF has a route of its own to this prefix")
+            raise _NoEgress("no VRF has a route of its own to this prefix")
         if len(found) > 1:
-            raise _NoExit(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _own in found)}")
-        return Exit(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
+            raise _NoEgress(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _own in found)}")
+        return Egress(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
 
-    def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Exit:
+    def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Egress:
         prefix = Prefix.from_key(path.family, key)
         for rule in self.policy.static:
             if (rule.prefix is not None and rule.prefix.covers(prefix)) or rule.gateway == hop.gateway:
                 vrf = self.view.vrf_named(rule.vrf)
                 if vrf is None:
-                    raise _NoExit(f"the rule names vrf {rule.vrf}, which does not exist")
+                    raise _NoEgress(f"the rule names vrf {rule.vrf}, which does not exist")
                 index = next((i for i, link in self.view.links.items() if link.name == rule.dev), None)
                 if index is None:
-                    raise _NoExit(f"the rule names link {rule.dev}, which does not exist")
-                return Exit(vrf, (NextHop(rule.via, index),))
-        raise _NoExit("no rule matches")
+                    raise _NoEgress(f"the rule names link {rule.dev}, which does not exist")
+                return Egress(vrf, (NextHop(rule.via, index),))
+        raise _NoEgress("no rule matches")
 
     def _usable(self, prefix: Prefix, own: Path, vrf: Vrf) -> tuple[NextHop, ...]:
         if own.type != RTN_UNICAST:
-            raise _NoExit(f"vrf {vrf.name} says {ROUTE_TYPE_NAMES.get(own.type, own.type)} for {prefix}")
+            raise _NoEgress(f"vrf {vrf.name} says {ROUTE_TYPE_NAMES.get(own.type, own.type)} for {prefix}")
         if own.extras or not own.nexthops:
-            raise _NoExit(f"the route of vrf {vrf.name} to {prefix} has no plain next hop")
+            raise _NoEgress(f"the route of vrf {vrf.name} to {prefix} has no plain next hop")
         return own.nexthops
 
-    def _check(self, exit_: Exit) -> None:
-        for hop in exit_.hops:
+    def _check(self, egress: Egress) -> None:
+        for hop in egress.hops:
             link = self.view.links.get(hop.oif) if hop.oif is not None else None
             if link is None:
-                raise _NoExit("its exit link does not exist")
+                raise _NoEgress("its egress link does not exist")
             if not link.up or not link.carrier:
-                raise _NoExit(f"the exit link {link.name} is down")
+                raise _NoEgress(f"the egress link {link.name} is down")
             if link.index in self.host_links:
-                raise _NoExit(f"the exit {link.name} leads back to the host")
+                raise _NoEgress(f"the egress {link.name} leads back to the host")
 
     # -- the DPU's side
 
     def _targets(
-        self, family: int, exits: list[Exit], host_hops: tuple[NextHop, ...], note: Note
+        self, family: int, egresses: list[Egress], host_hops: tuple[NextHop, ...], note: Note
     ) -> Mapping[int, Path]:
-        sources = {exit_.vrf.name for exit_ in exits}
-        hops = _shares(exits, host_hops)
-        # A VRF's device as exit sends a packet to that VRF's table: from that table it would come round for ever.
+        sources = {egress.vrf.name for egress in egresses}
+        hops = _shares(egresses, host_hops)
+        # A VRF's device as egress sends a packet to that VRF's table: from that table it would come round for ever.
         entered = {self.view.links[hop.oif].vrf_table for hop in hops if hop.oif is not None}
         importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources) and vrf.table not in entered]
         if not importers:
             known = ", ".join(sorted(sources))
-            leads = f"the exit {self._show(hops)} leads into a VRF, and " if entered != {None} else ""
-            raise _NoExit(f"{leads}no other VRF imports from vrf {known}")
+            leads = f"the egress {self._show(hops)} leads into a VRF, and " if entered != {None} else ""
+            raise _NoEgress(f"{leads}no other VRF imports from vrf {known}")
         note(f"goes into vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
         single = len(hops) == 1
         nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())
@@ -413,13 +413,13 @@ def _everything(path: Path) -> Lpm:
     return lpm
 
 
-def _shares(exits: list[Exit], host_hops: tuple[NextHop, ...]) -> dict[NextHop, int]:
-    """Every way out with its weight: what a host hop carries is divided among the hops of its exit."""
-    totals = [sum(hop.weight for hop in exit_.hops) for exit_ in exits]
+def _shares(egresses: list[Egress], host_hops: tuple[NextHop, ...]) -> dict[NextHop, int]:
+    """Every way out with its weight: what a host hop carries is divided among the hops of its egress."""
+    totals = [sum(hop.weight for hop in egress.hops) for egress in egresses]
     common = math.lcm(*totals)
     shares: dict[NextHop, int] = {}
-    for exit_, host_hop, total in zip(exits, host_hops, totals):
-        for hop in exit_.hops:
+    for egress, host_hop, total in zip(egresses, host_hops, totals):
+        for hop in egress.hops:
             # A gateway of another VRF is resolved by its link alone, which needs onlink (fib_check_nh_v4_gw).
             way = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
             shares[way] = shares.get(way, 0) + host_hop.weight * hop.weight * common // total
@@ -435,7 +435,7 @@ def _way(path: Path) -> tuple[int, tuple[NextHop, ...]]:
     return path.type, path.nexthops
 
 
-_INFER: dict[str, Callable[[Mapper, int, Path, NextHop, Note], Exit]] = {
+_INFER: dict[str, Callable[[Mapper, int, Path, NextHop, Note], Egress]] = {
     "nexthop": Mapper._by_nexthop,
     "prefix": Mapper._by_prefix,
     "static": Mapper._by_static,

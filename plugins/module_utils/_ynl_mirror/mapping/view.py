@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ..model.links import Link, LinkAddress, Rule, Vrf
 from ..model.routes import AF_INET, AF_INET6, Address, TableKey
-from ..replica.entry import winner
+from ..replica.entry import best_path
 from ..replica.rib import Rib
 from .lpm import Lpm
 
@@ -83,7 +83,7 @@ def own_routes(rib: Rib, vrfs: Iterable[Vrf]) -> dict[TableKey, Lpm]:
         for family in (AF_INET, AF_INET6):
             lpm = tables[family, vrf.table] = Lpm(family)
             for key, entry in rib.tables.get((family, vrf.table), {}).items():
-                path = winner(entry)
+                path = best_path(entry)
                 if path is not None:
                     lpm.set(key, path)
     return tables

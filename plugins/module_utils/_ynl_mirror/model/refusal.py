@@ -9,16 +9,17 @@ from typing import NamedTuple
 
 
 class Refusal(NamedTuple):
-    """The state a route is in instead, and why: `failed` (kernel or policy said no) or `unmapped` (no exit)."""
+    """The state a route is in instead, and why: `failed` (kernel or policy said no) or `slow_path` (no egress)."""
 
     state: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.state}: {self.reason}"
+        return f"{self.state.replace('_', ' ')}: {self.reason}"
 
     @classmethod
     def parse(cls, text: str) -> Refusal:
         """Read what an agent answered; words of another consumer are a failure."""
-        state, found, reason = text.partition(": ")
-        return cls(state, reason) if found and state in ("failed", "unmapped") else cls("failed", text)
+        words, found, reason = text.partition(": ")
+        state = {"failed": "failed", "slow path": "slow_path"}.get(words)
+        return cls(state, reason) if found and state else cls("failed", text)

@@ -19,7 +19,7 @@ from ..daemon.logs import about
 from ..daemon.tally import REPLICA, Tally, words
 from ..model.routes import AF_INET6, FAMILY_NAMES, Path, TableKey, table_name
 from ..netlink import rtnetlink, sockets
-from .entry import Entry, paths_of, winner
+from .entry import Entry, best_path, paths_of
 from .follower import Follower, deletes_ipv6
 from .rib import Reread, Rib
 
@@ -145,7 +145,7 @@ class ReplicaAudit:
                 known = self._rib.tables.get(scope, {})
                 for key in keys:
                     old, new = known.get(key), reading.found.get(key)
-                    if old is not new and key not in heard and winner(old) != winner(new):
+                    if old is not new and key not in heard and best_path(old) != best_path(new):
                         wrong[key] = "missing" if old is None else "stale" if new is None else "different"
                 await asyncio.sleep(0)
             if wrong:

@@ -10,16 +10,16 @@ from typing import Any
 
 from ..model.links import Link
 from ..model.routes import Path, Prefix, TableKey, protocol_name, table_name
-from .entry import winner
+from .entry import best_path
 from .rib import Rib
 
 
 def events(rib: Rib, changed: Mapping[TableKey, set[int]], links: Mapping[int, Link]) -> Iterator[dict[str, Any]]:
-    """A change for each prefix whose winner is another now: what it is, or that it is gone."""
+    """A change for each prefix whose best path is another now: what it is, or that it is gone."""
     names = {index: link.name for index, link in links.items()}
     for (family, table), keys in changed.items():
         for key in keys:
-            best = winner(rib.tables.get((family, table), {}).get(key))
+            best = best_path(rib.tables.get((family, table), {}).get(key))
             event = {"event": "delete" if best is None else "update", "prefix": str(Prefix.from_key(family, key))}
             event["table"] = table_name(table)
             if best is not None:

@@ -27,7 +27,7 @@ def paths_of(entry: Entry | None) -> tuple[Path, ...]:
     return entry if isinstance(entry, tuple) else (entry,)
 
 
-def winner(entry: Entry | None) -> Path | None:
+def best_path(entry: Entry | None) -> Path | None:
     """The path by which the kernel sends a packet without DS field; None when there is none.
 
     Routes for one tos only and routes whose every hop is dead are passed over, as fib_table_lookup() does.
@@ -55,7 +55,7 @@ def alike_among(paths: Iterable[Path], path: Path) -> list[Path]:
 
 
 def order(path: Path) -> tuple[int, int]:
-    """What paths of one prefix are sorted by, the winner first."""
+    """What paths of one prefix are sorted by, the best path first."""
     return -path.tos, path.metric
 
 

@@ -22,6 +22,7 @@ from .entry import (
     Entry,
     alike_among,
     as_entry,
+    best_path,
     inserted,
     is_manifold,
     maybe_hidden,
@@ -29,7 +30,6 @@ from .entry import (
     order,
     paths_of,
     removed,
-    winner,
 )
 
 
@@ -50,7 +50,7 @@ class Rib:
 
     *accept* decides which paths belong to it; the messages about others are handed to *rejected*
     (type, prefix key, path). Changed prefixes
-    collect in :attr:`changed` while :attr:`recording` is set: by table, the keys whose winner is another now.
+    collect in :attr:`changed` while :attr:`recording` is set: by table, the keys whose best path is another now.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Rib:
             table[key] = new
         if self._fresh and old is not None and (path.family, path.table) in self._fresh:
             self._doubt(key, path, old, new)
-        if self.recording and winner(old) != winner(new):
+        if self.recording and best_path(old) != best_path(new):
             scope = (path.family, path.table)
             changed = self.changed.get(scope)
             if changed is None:
@@ -331,7 +331,7 @@ class Reading:
         changed = {key for key in old if key not in new}
         for key, entry in new.items():
             before = old.get(key)
-            if before is not entry and winner(before) != winner(entry):
+            if before is not entry and best_path(before) != best_path(entry):
                 changed.add(key)
         self._tell(changed)
 
@@ -356,7 +356,7 @@ class Reading:
                 del table[key]
             else:
                 table[key] = after
-            if winner(before) != winner(after):
+            if best_path(before) != best_path(after):
                 changed.add(key)
         self._rib.replace((self._scope.family, self._scope.table), table)
         self._tell(changed)

@@ -36,13 +36,13 @@ class Look:
             found: list[dict[str, Any]] = []
             for table in self._tables:
                 for family in self._families:
-                    winners: dict[int, Path] = {}
+                    best_paths: dict[int, Path] = {}
                     for route in sockets.read_routes(requests, family, table):
                         if not route.path.tos and "dead" not in route.path.extras:
-                            winners.setdefault(route.prefix.key, route.path)
+                            best_paths.setdefault(route.prefix.key, route.path)
                     found += [
                         teller.item(family, key, path)
-                        for key, path in winners.items()
+                        for key, path in best_paths.items()
                         if teller.selection.reason(family, key, path) is None
                     ]
         return found

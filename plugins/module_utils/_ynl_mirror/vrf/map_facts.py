@@ -29,16 +29,17 @@ from ..model.routes import (
 from .items import ItemReader, ItemWriter, LinkNames
 
 
-def map_facts(host_routes: Sequence[object], dpu: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     """Map the host's routes (items, as vrf_route gathers them) onto the machine that *dpu* (of vrf_info) describes.
 
     Returns ``vrfs``, for each VRF its ``table`` and ``routes`` (items), also for a VRF that gets none, and
-    ``unmapped``, a ``route`` and ``reason`` for each host route that stays on the host. ValueError names what makes
-    no sense.
+    ``slow_path``, a ``route`` and ``reason`` for each route that stays on the slow path. ValueError names what makes no
+    sense.
     """
     view, links = view_from(dpu, policy.protocol)
     host_links = LinkNames(None)
-    routes = _winners(ItemReader(host_links, RT_TABLE_MAIN, label="host routes").routes(host_routes, unique=False))
+    reader = ItemReader(host_links, RT_TABLE_MAIN, label="announced routes")
+    routes = _best_paths(reader.routes(announced_routes, unique=False))
     mapper = Mapper(view, policy)
     outcomes = [(route, mapper.map(route.prefix.key, route.path)) for route in routes]
     if mapper.learnt:  # a gateway taught it late which link leads to the host, so the earlier ones may be wrong
@@ -53,11 +54,11 @@ def map_facts(host_routes: Sequence[object], dpu: Mapping[str, Any], policy: Pol
             by_table[table].append(Route(route.prefix, path))
     return {
         "vrfs": {vrf.name: {"table": vrf.table, "routes": writer.items(by_table[vrf.table])} for vrf in view.vrfs},
-        "unmapped": unmapped,
+        "slow_path": unmapped,
     }
 
 
-def _winners(routes: Iterable[Route]) -> list[Route]:
+def _best_paths(routes: Iterable[Route]) -> list[Route]:
     """Of several routes to a prefix the one that the host uses: for any tos, with the least metric."""
     best: dict[Prefix, Route] = {}
     for route in routes:
@@ -88,9 +89,9 @@ def _rule(rule: Mapping[str, Any], name: str) -> MappingRule:
     if unknown:
         raise ValueError(f"{name}: unknown {sorted(unknown)[0]!r}; known are {', '.join(MappingRule._fields)}")
     if not rule.get("vrf") or not rule.get("dev"):
-        raise ValueError(f"{name}: a rule needs vrf and dev, its exit")
+        raise ValueError(f"{name}: a rule needs vrf and dev, its egress")
     if not rule.get("prefix") and not rule.get("gateway"):
-        raise ValueError(f"{name}: a rule needs prefix or gateway, to say which host routes it is for")
+        raise ValueError(f"{name}: a rule needs prefix or gateway, to say which announced routes it is for")
     try:
         return MappingRule(
             rule["vrf"],

@@ -25,7 +25,7 @@ def call(routes: Any, dpu: Any, **options: Any) -> Any:
 def test_it_maps() -> None:
     mapped = call([ITEM], DPU, inference=["nexthop"])
     assert mapped["vrfs"] == {}
-    [stays] = mapped["unmapped"]
+    [stays] = mapped["slow_path"]
     assert stays["route"]["dst"] == "10.0.0.0/8"
     assert "192.0.2.1 is no address of the DPU" in stays["reason"]
 
@@ -36,7 +36,7 @@ def test_it_maps() -> None:
         ([ITEM], DPU, {"infer": []}, "map_routes: unknown option 'infer'; known are inference"),
         ("x", DPU, {}, "map_routes: the routes have to be a list, got str"),
         ([ITEM], {}, {}, "map_routes: no 'links' in the DPU's facts"),
-        ([{"dst": "10.0.0.1/8"}], DPU, {}, "map_routes: host routes[0] (10.0.0.1/8): host bits are set"),
+        ([{"dst": "10.0.0.1/8"}], DPU, {}, "map_routes: announced routes[0] (10.0.0.1/8): host bits are set"),
         ([ITEM], DPU, {"inference": ["guess"]}, "map_routes: inference: 'guess' is none of"),
     ],
 )

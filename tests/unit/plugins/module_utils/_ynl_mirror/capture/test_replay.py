@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replay: journals that users might have sent, and what becomes of files that are damaged, foreign or of another time.
+"""Replay: captures that users might have sent, and what becomes of files that are damaged, foreign or of another time.
 
-To make a test of a journal, put it into tests/unit/data/journals/ as NAME.pcapng, and beside it, as NAME.txt, what
+To make a test of a capture, put it into tests/unit/data/captures/ as NAME.pcapng, and beside it, as NAME.txt, what
 `ynl-mirror replay` is to print.
 """
 
@@ -23,7 +23,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.captur
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.capture.replay import (
     OVERRUN,
     Fault,
-    NoJournal,
+    NotACapture,
     Replay,
     header,
     parse_time,
@@ -33,20 +33,20 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli im
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica import replica
 
-JOURNALS = Path(__file__).parents[4] / "data" / "journals"
+CAPTURES = Path(__file__).parents[4] / "data" / "captures"
 #: Links that go, come, lose an address, and a nexthop object that goes: routes vanish without a word of the kernel.
-SILENT = JOURNALS / "silent.pcapng"
+SILENT = CAPTURES / "silent.pcapng"
 SETTINGS = {"tables": [254], "families": ["ipv4"]}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in JOURNALS.glob("*.pcapng")))
-def test_a_journal_leads_to_what_is_written_beside_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["replay", str(JOURNALS / f"{name}.pcapng")]) == 0
-    assert capsys.readouterr().out == (JOURNALS / f"{name}.txt").read_text()
+@pytest.mark.parametrize("name", sorted(path.stem for path in CAPTURES.glob("*.pcapng")))
+def test_a_capture_leads_to_what_is_written_beside_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["replay", str(CAPTURES / f"{name}.pcapng")]) == 0
+    assert capsys.readouterr().out == (CAPTURES / f"{name}.txt").read_text()
 
 
 def _replay(capsys: pytest.CaptureFixture[str], file: Path, *options: str) -> tuple[int, list[str], str]:
-    """Exit code, changed prefixes, complaint; the last object, the summary, is there whenever there was a journal."""
+    """Exit code, changed prefixes, complaint; the last object, the summary, is there whenever there was a capture."""
     code = main.main(["replay", str(file), "--json", *options])
     printed = capsys.readouterr()
     told = [json.loads(line) for line in printed.out.splitlines()]
@@ -86,11 +86,11 @@ def test_times_are_read_as_they_are_shown() -> None:
         assert parse_time(show_time(time)) == time
 
 
-def test_of_a_cut_off_journal_everything_before_the_cut_is_replayed(
+def test_of_a_cut_off_capture_everything_before_the_cut_is_replayed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _code, everything, _err = _replay(capsys, SILENT)
-    data, file = SILENT.read_bytes(), tmp_path / "journal"
+    data, file = SILENT.read_bytes(), tmp_path / "capture"
     file.write_bytes(data[:-1])
     code, prefixes, complaint = _replay(capsys, file)
     assert (code, complaint.endswith(": cut off\n")) == (1, True)
@@ -101,14 +101,14 @@ def test_of_a_cut_off_journal_everything_before_the_cut_is_replayed(
         assert prefixes == everything[: len(prefixes)]
 
 
-def test_files_that_are_no_journal_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_no_capture_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
-    newer = Section("ynl-mirror 9.0", "Linux", json.dumps({"ynl_mirror_journal": 2}))
+    newer = Section("ynl-mirror 9.0", "Linux", json.dumps({"ynl_mirror_capture": 2}))
     for content, told in (
         (b"", "it is empty"),
         (b"[agents]\nekho-dpu\n", "byte 0: no pcapng file"),
-        (pcapng.section(Section("dumpcap", "Linux", "holiday"), ("nlmon0",)), "it is no journal of ynl-mirror"),
-        (pcapng.section(newer, ()), "it is a journal of version 2, by ynl-mirror 9.0; this one reads 1"),
+        (pcapng.section(Section("dumpcap", "Linux", "holiday"), ("nlmon0",)), "it is no capture of ynl-mirror"),
+        (pcapng.section(newer, ()), "it is a capture of version 2, by ynl-mirror 9.0; this one reads 1"),
     ):
         file.write_bytes(content)
         assert _replay(capsys, file) == (1, [], f"ynl-mirror: {file}: {told}\n")
@@ -123,7 +123,7 @@ def test_whatever_is_damaged_is_told_or_read(data: st.DataObject) -> None:
     for _byte in range(data.draw(st.integers(1, 20))):
         broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
     replay = Replay()
-    with suppress(pcapng.Damaged, NoJournal, Fault):
+    with suppress(pcapng.Damaged, NotACapture, Fault):
         for item in pcapng.read(io.BytesIO(broken)):
             replay.feed(item)
     replay.finish()
@@ -135,7 +135,7 @@ def test_whatever_is_damaged_is_told_or_read(data: st.DataObject) -> None:
 )
 def test_settings_that_are_none_are_refused(wrong: dict[str, object]) -> None:
     item = next(pcapng.read(io.BytesIO(header(wrong, "Linux"))))
-    with pytest.raises(NoJournal, match="no journal of ynl-mirror"):
+    with pytest.raises(NotACapture, match="no capture of ynl-mirror"):
         Replay().feed(item)
 
 
@@ -165,7 +165,7 @@ def test_a_lost_notification_and_one_that_cannot_be_read_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torn = rtnetlink.request(rtnetlink.RTM_NEWROUTE, 0, bytes(4))
-    file = tmp_path / "journal"
+    file = tmp_path / "capture"
     file.write_bytes(header(SETTINGS, "Linux") + pcapng.packet(0, 1, OVERRUN) + pcapng.packet(0, 2, torn))
     main.main(["replay", str(file), "--json"])
     summary = json.loads(capsys.readouterr().out)

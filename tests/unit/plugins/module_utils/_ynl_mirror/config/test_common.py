@@ -39,7 +39,7 @@ LISTENER: dict[str, Any] = {
     "tls": {**TLS, "crl": "/etc/ynl-mirror/tls/crl.pem"},
     "http": {"address": "::1", "port": 0},
     "log_level": "debug",
-    "journal": {"file": "/var/lib/x/journal.pcapng"},
+    "capture": {"file": "/var/lib/x/capture.pcapng"},
 }
 AGENT: dict[str, Any] = {
     "plaintext": True,
@@ -66,8 +66,8 @@ def test_a_listener_configuration_comes_back_equal_from_its_json() -> None:
     assert (config.tables, config.families, config.filters.protocols) == ((254, 100), ("ipv6",), (186, 4))
     assert config.filters.types == (1, 6)
     assert config.agents[1].port == 2620
-    assert config.journal is not None
-    assert config.journal.limit == 2**30
+    assert config.capture is not None
+    assert config.capture.limit == 2**30
 
 
 def test_an_agent_configuration_comes_back_equal_from_its_json() -> None:
@@ -105,8 +105,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({"agents": [{"address": "h", "port": "2620"}]}, "agents[0].port: expected a whole number"),
         ({"agents": [{"port": 2620}]}, "agents[0].address: missing; add it"),
         ({"agents": {}}, "agents: expected a list"),
-        ({"journal": {"file": "j"}}, "journal.file: 'j' is a relative path"),
-        ({"journal": {"limit": 1}}, "journal.file: missing"),
+        ({"capture": {"file": "j"}}, "capture.file: 'j' is a relative path"),
+        ({"capture": {"limit": 1}}, "capture.file: missing"),
         ({"agents": [{"address": "h"}, {"address": "h"}]}, "agents[1]: {'address': 'h'} is there twice"),
         ({"tables": ["mian"]}, "tables[0]: no number for 'mian' in rt_tables; did you mean 'main'?"),
         ({"tables": [0]}, "tables[0]: expected a whole number from 1"),

@@ -119,7 +119,7 @@ def test_a_route_goes_from_pending_to_offloaded(host: Host) -> None:
     host.answer(ONE, via("192.0.2.1"))
     assert host.state(ONE) == ("offloaded", None)
     status = host.session.status()
-    assert (status["offloaded"], status["pending"], status["failed"], status["unmapped"]) == (2, 0, 0, 0)
+    assert (status["offloaded"], status["pending"], status["failed"], status["slow_path"]) == (2, 0, 0, 0)
 
 
 def test_only_the_latest_of_many_changes_is_sent(host: Host) -> None:
@@ -137,7 +137,7 @@ def test_an_answer_about_an_older_version_of_a_route_says_nothing_about_the_late
     host.send()
     host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.2"), NLM_F_REPLACE)
     host.send()
-    host.answer(ONE, via("192.0.2.1"), RTM_F_OFFLOAD_FAILED, "unmapped: no")
+    host.answer(ONE, via("192.0.2.1"), RTM_F_OFFLOAD_FAILED, "slow path: no")
     assert host.state(ONE) == ("pending", "no answer yet")
     host.answer(ONE, via("192.0.2.2"))
     assert host.state(ONE) == ("offloaded", None)
@@ -146,7 +146,7 @@ def test_an_answer_about_an_older_version_of_a_route_says_nothing_about_the_late
 @pytest.mark.parametrize(
     ("text", "state"),
     [
-        ("unmapped: vrf b has no route", ("unmapped", "vrf b has no route")),
+        ("slow path: vrf b has no route", ("slow_path", "vrf b has no route")),
         ("failed: vrf a: no", ("failed", "vrf a: no")),
         ("table full", ("failed", "table full")),
         (None, ("failed", "the agent gave no reason")),
@@ -229,8 +229,8 @@ def test_watchers_are_told_each_outcome_with_its_reason(host: Host) -> None:
         host.kernel(RTM_NEWROUTE, key, via("192.0.2.1"))
     host.send()
     host.answer(ONE, via("192.0.2.1"))
-    host.answer(TWO, via("192.0.2.1"), RTM_F_OFFLOAD_FAILED, "unmapped: no exit")
+    host.answer(TWO, via("192.0.2.1"), RTM_F_OFFLOAD_FAILED, "slow path: no egress")
     assert [(event["event"], event["prefix"], event["reason"]) for event in events] == [
         ("offloaded", "10.1.0.0/16", None),
-        ("unmapped", "10.2.0.0/16", "no exit"),
+        ("slow_path", "10.2.0.0/16", "no egress"),
     ]

@@ -94,12 +94,12 @@ def test_equal_outcomes_are_one_object() -> None:
     assert other.targets[A] is first.targets[A]
 
 
-# -- what has no exit
+# -- what has no egress
 
 
 def test_a_default_route_of_the_dpu_that_points_at_the_host_is_a_loop() -> None:
     words = reason(mapped("10.9.0.0/16", "192.168.102.1@9"))
-    assert "nexthop: the exit eth2 leads back to the host" in words
+    assert "nexthop: the egress eth2 leads back to the host" in words
 
 
 def test_the_default_route_of_the_host_covers_subnets_that_leave_another_way() -> None:
@@ -110,7 +110,7 @@ def test_the_default_route_of_the_host_covers_subnets_that_leave_another_way() -
 
 
 def test_a_link_to_the_host_that_the_user_names_is_no_exit_either() -> None:
-    assert "the exit eth4 leads back to the host" in reason(
+    assert "the egress eth4 leads back to the host" in reason(
         mapped("192.168.12.0/24", "192.168.102.1@9", policy=Policy(host_links=("eth4",)))
     )
 
@@ -128,7 +128,7 @@ def test_a_link_to_the_host_is_learnt_late_and_what_was_mapped_before_is_mapped_
     mapper.map(*host("192.168.12.0/24", "192.168.102.1@9"))
     assert mapper.learnt
     assert mapper.host_links == {1, 2}
-    assert "the exit eth2 leads back to the host" in reason(mapper.map(*detour))
+    assert "the egress eth2 leads back to the host" in reason(mapper.map(*detour))
 
 
 def test_an_exit_found_by_nexthop_before_its_link_was_learnt_is_not_remembered() -> None:
@@ -136,7 +136,7 @@ def test_an_exit_found_by_nexthop_before_its_link_was_learnt_is_not_remembered()
     route = host("10.0.0.0/8", "192.168.102.1@9")
     assert told(mapper.map(*route)) == {A: "192.168.101.9@1!"}
     mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
-    assert "the exit eth1 leads back to the host" in reason(mapper.map(*route))
+    assert "the egress eth1 leads back to the host" in reason(mapper.map(*route))
 
 
 def test_nor_is_one_that_a_rule_for_the_gateway_gave() -> None:
@@ -144,7 +144,7 @@ def test_nor_is_one_that_a_rule_for_the_gateway_gave() -> None:
     mapper = Mapper(view(), Policy(static=(rule,)))
     assert told(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9"))) == {B: "@1"}
     mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
-    assert "the exit eth1 leads back to the host" in reason(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9")))
+    assert "the egress eth1 leads back to the host" in reason(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9")))
 
 
 def test_prefixes_that_nothing_names_share_one_reason() -> None:
@@ -170,7 +170,7 @@ def test_a_connected_route_of_the_host_is_not_mirrored() -> None:
 
 @pytest.mark.parametrize("kind", [RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, RTN_LOCAL])
 def test_a_route_that_forwards_nothing_has_no_exit(kind: int) -> None:
-    assert "has no exit" in reason(mapped("192.168.12.0/24", "", type=kind))
+    assert "has no egress" in reason(mapped("192.168.12.0/24", "", type=kind))
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ def test_a_link_local_gateway_says_where_only_when_one_link_owns_it() -> None:
 @pytest.mark.parametrize("state", [{"up": False}, {"carrier": False}])
 def test_an_exit_link_that_is_down_is_no_exit(state: dict[str, bool]) -> None:
     links = {**LINKS, 4: replace(LINKS[4], **state)}
-    assert "the exit link eth4 is down" in reason(mapped("192.168.12.0/24", "192.168.102.1@9", view(links=links)))
+    assert "the egress link eth4 is down" in reason(mapped("192.168.12.0/24", "192.168.102.1@9", view(links=links)))
 
 
 def test_an_exit_link_that_is_gone_is_no_exit() -> None:
     links = {index: link for index, link in LINKS.items() if index != 4}
     words = reason(mapped("192.168.12.0/24", "192.168.102.1@9", view(links=links)))
-    assert "its exit link does not exist" in words
+    assert "its egress link does not exist" in words
 
 
 def test_the_unreachable_default_of_a_vrf_table_is_no_exit() -> None:
@@ -313,7 +313,7 @@ def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_exit(
     assert tuple(one.weight for one in outcome.targets[C].nexthops) == expected
 
 
-def test_one_hop_without_an_exit_leaves_the_whole_route_unmapped() -> None:
+def test_one_hop_without_an_exit_leaves_the_whole_route_slow_path() -> None:
     spread = view((B, "10.0.0.0/8", "192.168.12.9@4"))
     words = reason(mapped("10.0.0.0/8", "192.168.102.1@9 192.168.99.1@9", spread, Policy(inference=("nexthop",))))
     assert words == "nexthop: gateway 192.168.99.1 is no address of the DPU"
@@ -339,7 +339,7 @@ def test_a_route_leaked_into_a_vrf_through_its_device_is_no_route_of_that_vrf(pr
     seen = view(*leaked, vrfs=THREE_VRFS, links={**LINKS, **DEVICES})
     assert told(mapped(prefix, f"{gateway}@9", seen)) == {C: "@8"}
     words = reason(mapped(prefix, f"{gateway}@9", view(*leaked, links={**LINKS, **DEVICES})))
-    assert words == "the exit dev b leads into a VRF, and no other VRF imports from vrf a"
+    assert words == "the egress dev b leads into a VRF, and no other VRF imports from vrf a"
 
 
 def test_an_address_of_a_vrfs_device_is_in_that_vrf() -> None:
@@ -416,6 +416,6 @@ def test_each_step_is_told() -> None:
     assert steps == [
         "nexthop: gateway 192.168.102.1 is on eth2 in vrf b (table 20)",
         "nexthop: vrf b reaches 192.168.12.0/24 by 192.168.12.0/24 dev eth4 proto static",
-        "nexthop: exit dev eth4, known in vrf b",
+        "nexthop: egress dev eth4, known in vrf b",
         "goes into vrf a: every VRF that imports but the source",
     ]

@@ -40,7 +40,7 @@ def test_named_vrfs_have_the_links_that_the_user_or_the_rules_give_them() -> Non
     assert found == (Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4))))
 
 
-def test_the_dpus_own_routes_are_its_winners_in_the_vrfs_tables() -> None:
+def test_the_dpus_own_routes_are_its_best_paths_in_the_vrfs_tables() -> None:
     rib = Rib([A, 99])
     writer = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL)
     append = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND)

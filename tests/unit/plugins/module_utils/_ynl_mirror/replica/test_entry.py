@@ -19,10 +19,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import (
     AMBIGUOUS,
     Entry,
+    best_path,
     maybe_hidden,
     merged,
     removed,
-    winner,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
 
@@ -92,5 +92,5 @@ def test_nothing_is_read_where_nothing_can_have_been_hidden() -> None:
 def test_a_dump_by_the_hidden_routes_link_does_not_show_it_either() -> None:
     found = merged((SEVERAL, DEVICE), None, oif=4)
     assert found == (SEVERAL, DEVICE)
-    assert winner(found) is SEVERAL
+    assert best_path(found) is SEVERAL
     assert merged((SEVERAL, route(("", 4), metric=5)), None, oif=4) == SEVERAL

@@ -32,8 +32,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import (
     AMBIGUOUS,
+    best_path,
     inserted,
-    winner,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.rib import (
@@ -139,10 +139,10 @@ def test_an_ipv6_hop_put_to_a_route_of_dead_hops_may_not_be_the_first_one() -> N
 
 def test_the_winner_has_no_tos_and_a_hop_that_lives() -> None:
     for_tos, dead, good = v4("192.0.2.1@3", tos=8), Path(AF_INET, extras=("dead",)), v4("192.0.2.2@3", metric=9)
-    assert winner((for_tos, dead, good)) == good
-    assert winner((for_tos, dead)) is None
-    assert winner(for_tos) is winner(dead) is winner(None) is None
-    assert winner(good) is good
+    assert best_path((for_tos, dead, good)) == good
+    assert best_path((for_tos, dead)) is None
+    assert best_path(for_tos) is best_path(dead) is best_path(None) is None
+    assert best_path(good) is good
 
 
 def test_only_a_change_of_the_winner_is_a_change() -> None:
@@ -325,7 +325,7 @@ def test_a_multipath_route_whose_every_hop_is_dead_is_passed_over() -> None:
     rib.apply(bytes(packet))
     rib.apply(new(v4("192.0.2.9@4", metric=5)))
     entry = rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key]
-    assert winner(entry) == v4("192.0.2.9@4", metric=5)
+    assert best_path(entry) == v4("192.0.2.9@4", metric=5)
 
 
 # -- models of the kernel: one prefix of the main table
@@ -449,7 +449,7 @@ class Shadow:
     def catch_up(self) -> None:
         for (family, table), keys in self.rib.take_changed().items():
             for key in keys:
-                self.best[family][key] = winner(self.rib.tables[family, table].get(key))
+                self.best[family][key] = best_path(self.rib.tables[family, table].get(key))
 
 
 @settings(max_examples=200)
@@ -464,7 +464,7 @@ def test_every_event_in_its_turn_leaves_the_kernels_state(kernel: Kernel) -> Non
             dump_into(rib, scope, kernel.shows[number])
         shadow.catch_up()
         assert known(rib, kernel.family) == tuple(kernel.shows[number])
-        assert shadow.best[kernel.family].get(PREFIX[kernel.family].key) == winner(tuple(kernel.shows[number]))
+        assert shadow.best[kernel.family].get(PREFIX[kernel.family].key) == best_path(tuple(kernel.shows[number]))
 
 
 @settings(max_examples=300)
@@ -493,7 +493,7 @@ def test_events_that_a_dump_already_contains_do_no_harm(kernel: Kernel, data: st
             applied += 1
     shadow.catch_up()
     assert known(rib, kernel.family) == tuple(kernel.paths)
-    assert shadow.best[kernel.family].get(PREFIX[kernel.family].key) == winner(tuple(kernel.paths))
+    assert shadow.best[kernel.family].get(PREFIX[kernel.family].key) == best_path(tuple(kernel.paths))
 
 
 def test_an_old_replace_may_have_hit_another_path_than_the_one_that_a_dump_has_left() -> None:

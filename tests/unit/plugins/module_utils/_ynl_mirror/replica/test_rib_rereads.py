@@ -14,7 +14,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     Path,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import winner
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import best_path
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.rib import (
     MAIN,
@@ -72,7 +72,7 @@ def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
     rib = Rib([MAIN])
     read_table(rib, Reread(AF_INET, MAIN), configured, down)
     rib.recording = True
-    before = {prefix: winner(known(rib, AF_INET, prefix=prefix)) for prefix in configured}
+    before = {prefix: best_path(known(rib, AF_INET, prefix=prefix)) for prefix in configured}
     down = down ^ {link}  # goes down or comes up, and no route event tells
     rib.ask(link)
     while rib.rereads:
@@ -82,7 +82,7 @@ def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
     assert {prefix: known(rib, AF_INET, prefix=prefix) for prefix in configured} == {
         prefix: tuple(paths) for prefix, paths in expected.items()
     }
-    after = {prefix: winner(tuple(paths)) for prefix, paths in expected.items()}
+    after = {prefix: best_path(tuple(paths)) for prefix, paths in expected.items()}
     moved = {prefix.key for prefix in configured if before[prefix] != after[prefix]}
     assert rib.take_changed().get((AF_INET, MAIN), set()) == moved
 
@@ -127,7 +127,7 @@ def test_a_link_that_goes_down_costs_no_whole_read_where_nothing_stands_beside_i
     assert scope == Reread(AF_INET, MAIN, 3)
     read_table(rib, scope, {}, {3})
     assert rib.take_rereads() == []
-    assert {path.nexthops for path in map(winner, rib.tables[AF_INET, MAIN].values()) if path} == {
+    assert {path.nexthops for path in map(best_path, rib.tables[AF_INET, MAIN].values()) if path} == {
         (hop("192.0.2.1@4"),)
     }
     assert len(rib.tables[AF_INET, MAIN]) == 5

@@ -77,7 +77,7 @@ def test_the_labs_two_routes() -> None:
             "b": {"table": 20, "routes": [TO_B]},
             "c": {"table": 30, "routes": [TO_B, TO_A]},
         },
-        "unmapped": [],
+        "slow_path": [],
     }
 
 
@@ -98,8 +98,8 @@ def test_a_route_without_a_place_is_told_with_its_reason() -> None:
     ]
     mapped = map_facts(host, DPU, policy_from({"inference": ["nexthop"]}))
     assert all(vrf["routes"] == [] for vrf in mapped["vrfs"].values())
-    told = {item["route"]["dst"]: item["reason"] for item in mapped["unmapped"]}
-    assert "the exit eth1 leads back to the host" in told["10.0.0.0/8"]
+    told = {item["route"]["dst"]: item["reason"] for item in mapped["slow_path"]}
+    assert "the egress eth1 leads back to the host" in told["10.0.0.0/8"]
     assert "no gateway" in told["192.168.101.0/24"]
     assert "203.0.113.1 is no address of the DPU" in told["10.1.0.0/16"]
 
@@ -113,7 +113,7 @@ def test_a_gateway_seen_late_still_tells_which_link_leads_to_the_host() -> None:
         {"dst": "192.168.11.0/24", "gateway": "192.168.101.1", "dev": "eth1"},
     ]
     mapped = map_facts(host, dpu, policy_from({"inference": ["nexthop"]}))
-    assert [item["route"]["dst"] for item in mapped["unmapped"]] == ["10.0.0.0/8"]
+    assert [item["route"]["dst"] for item in mapped["slow_path"]] == ["10.0.0.0/8"]
 
 
 def test_the_route_that_the_host_uses_counts() -> None:
@@ -154,7 +154,7 @@ def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("routes", "dpu", "told"),
     [
-        ([{"dst": "10.0.0.1/8"}], DPU, "host routes[0] (10.0.0.1/8): host bits are set"),
+        ([{"dst": "10.0.0.1/8"}], DPU, "announced routes[0] (10.0.0.1/8): host bits are set"),
         (HOST, {"vrfs": []}, "no 'links' in the DPU's facts"),
         (HOST, "x", "the DPU's facts are no result of vrf_info"),
         (HOST, {**DPU, "links": [1]}, "the DPU's facts are no result of vrf_info"),
