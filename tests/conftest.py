@@ -6,7 +6,7 @@
 Tests import the library by its full name, as Ansible does::
 
     from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Route
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadFileScheduling
 
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 COLLECTIONS = CHECKOUT / ".cache" / "collections"
@@ -110,7 +110,7 @@ def _root() -> None:
 @pytest.fixture
 def namespaces(_root: None) -> Iterator[NamespaceFactory]:
     """Call it for a fresh network namespace (loopback up); every one is deleted after the test, whatever happened."""
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import NamespaceFactory
 
     factory = NamespaceFactory()
     try:

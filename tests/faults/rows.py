@@ -25,7 +25,7 @@ from ansible_collections.ekho.ynl_mirror.tests.faults.wrong_peers import (
     garbage,
     two_listeners,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.faults import (
+from ansible_collections.ekho.ynl_mirror.tests.support.faults.measures import (
     FOREIGN,
     Churn,
     change,
@@ -33,8 +33,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.faults import (
     installed,
     prefixes,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon, batch, link_addresses, until
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, batch, link_addresses, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 #: A receive buffer that takes a handful of notifications.
 _TINY = {"receive_buffer": 4096}

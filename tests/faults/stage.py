@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
-from ansible_collections.ekho.ynl_mirror.tests.support.faults import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
+from ansible_collections.ekho.ynl_mirror.tests.support.faults.measures import (
     Churn,
     Ping,
     calm,
@@ -23,8 +23,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.faults import (
     memory,
     prepare,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon, MirrorLab, Pair, mirror_lab, until
-from ansible_collections.ekho.ynl_mirror.tests.support.weather import Weather
+from ansible_collections.ekho.ynl_mirror.tests.support.faults.weather import Weather
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, MirrorLab, Pair, mirror_lab, until
 
 #: Seconds until everything has to be exact again, on however slow a machine; the longest pause of a listener is 15 s.
 PATIENCE = 90.0

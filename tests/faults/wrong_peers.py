@@ -13,8 +13,8 @@ import ssl
 import struct
 
 from ansible_collections.ekho.ynl_mirror.tests.faults.stage import Stage, told
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import client
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import Producer, frame, message
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import client
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import Producer, frame, message
 
 #: Frames that are none, lie about their length, never end, or say nothing.
 _GARBAGE = (

@@ -20,10 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
-from ansible_collections.ekho.ynl_mirror.tests.support import veths
-from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, batches
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import NETWORK, link_made
+from ansible_collections.ekho.ynl_mirror.tests.support.labs import veths
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import NETWORK, link_made
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import Followed, batches
 
 #: Bytes of receive buffer: one that holds what a step says, and one that a burst overruns.
 ROOMY, TIGHT = 1 << 20, 8192

@@ -24,7 +24,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     encode_route,
     with_route_flags,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support import fpm_peer
+from ansible_collections.ekho.ynl_mirror.tests.support.peers import fpm as fpm_peer
 
 GATEWAY, GATEWAY6 = Address.parse("192.168.101.1"), Address.parse("fd00:101::1")
 _CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE

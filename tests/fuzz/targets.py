@@ -59,7 +59,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.it
     to_item,
 )
 from ansible_collections.ekho.ynl_mirror.tests.fuzz import seeds
-from ansible_collections.ekho.ynl_mirror.tests.support.daemon import Agent
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import Agent
 
 _CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE
 #: Variants of one message are tried up to this size: enough for every attribute, not a second for a single input.

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.fuzz.targets import TARGETS
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, run_tool
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab
 
 
 @pytest.fixture
 def lab(_root: None, tmp_path: Path) -> Iterator[MirrorLab]:
     """A fresh lab, no daemon started; everything is gone after the test."""
-    from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import mirror_lab
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import mirror_lab
 
     with mirror_lab(tmp_path) as made:
         yield made

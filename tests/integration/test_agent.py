@@ -9,7 +9,17 @@ import signal
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
+    MANUAL,
+    NOTHING,
+    OFFLOADED,
+    MirrorLab,
+    RouteMonitor,
+    always,
+    batch,
+    until,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     OFFLOAD,
     OFFLOAD_FAILED,
@@ -20,16 +30,6 @@ from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
     frame,
     message,
     route,
-)
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
-    MANUAL,
-    NOTHING,
-    OFFLOADED,
-    MirrorLab,
-    RouteMonitor,
-    always,
-    batch,
-    until,
 )
 
 #: The listener by the uplink of VRF b, so that a test may take eth1 away.

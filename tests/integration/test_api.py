@@ -27,7 +27,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.cl
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import HttpConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.http import SocketInUse
-from ansible_collections.ekho.ynl_mirror.tests.support.daemon import MIRRORED, UNMAPPED, Agent, Listener, Served
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, UNMAPPED, Agent, Listener, Served
 
 POSTED = {"rta-dst": "10.0.0.0", "rtm-dst-len": 8, "rtm-table": 10, "rta-oif": 3}
 

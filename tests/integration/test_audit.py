@@ -14,8 +14,9 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import AUDIT
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Prefix
-from ansible_collections.ekho.ynl_mirror.tests.support.deafen import deafen
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+from ansible_collections.ekho.ynl_mirror.tests.support.faults.deafen import deafen
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, MirrorLab, batch, until
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     RTM_DELROUTE,
     RTM_NEWROUTE,
@@ -24,8 +25,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
     Producer,
     route,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.middleman import Middleman
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon, MirrorLab, batch, until
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.middleman import Middleman
 
 OFTEN = {"audit_interval": 0.3}
 SELDOM = {"audit_interval": 0}

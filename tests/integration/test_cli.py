@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
-from ansible_collections.ekho.ynl_mirror.tests.support.daemon import MIRRORED, UNMAPPED, Agent, Listener, Served
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, UNMAPPED, Agent, Listener, Served
 
 LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
 RUN = f"import sys; from {LIBRARY}.cli import main; sys.exit(main.main())"

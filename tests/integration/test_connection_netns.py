@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 pytestmark = pytest.mark.controller
 pytestmark = pytest.mark.controller

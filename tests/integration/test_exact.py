@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     MirrorLab,
     Pair,
     RouteMonitor,

@@ -14,7 +14,7 @@ import yaml
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.agent import AgentConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import ListenerConfig
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, run_tool
 
 pytestmark = pytest.mark.controller
 

@@ -12,9 +12,9 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Prefix
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import best_path
-from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, Followed, follow
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import MAIN, Followed, follow
 
 PREFIX = "fd10::/32"
 HIDDEN = f"{PREFIX} dev e2 metric 1024"

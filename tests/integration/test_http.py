@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     MANUAL,
     NOTHING,
     OFFLOADED,
@@ -24,7 +24,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
     MirrorLab,
     until,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 HTTP = {"address": "127.0.0.1", "port": 4321}
 OPEN = {**HTTP, "allow_changes": True}

@@ -29,8 +29,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     LostAnswers,
     Requests,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
 
 ADD = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
 FAR = Address.parse("203.0.113.9")

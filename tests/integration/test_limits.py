@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import DONE, RTM_DELROUTE, Producer, route, wide_route
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     NOTHING,
     OFFLOADED,
     MirrorLab,
@@ -21,6 +20,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
     batch,
     until,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, RTM_DELROUTE, Producer, route, wide_route
 
 #: The host as an agent without TLS knows it.
 HOST = "192.168.101.2"

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import CommandError, Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import CommandError, Namespace, NamespaceFactory
 
 
 def _links() -> list[str]:

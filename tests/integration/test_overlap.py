@@ -9,9 +9,9 @@ import random
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import Followed, follow
 
 GATEWAYS = {4: ("192.0.2.2", "192.0.2.3", "198.51.100.2"), 6: ("fd00:1::2", "fd00:1::3", "fd00:2::2")}
 PREFIX = {4: "10.1.0.0/16", 6: "fd10::/32"}

@@ -30,8 +30,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu i
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import LabFailure
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import KERNEL_ARGUMENTS, Machine
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.process import MachineError, monitor
-from ansible_collections.ekho.ynl_mirror.tests.support.qemu_lab import HOSTS, LINKS, SOLO, QemuLab, command_lines
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import COLLECTIONS
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLECTIONS
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu import HOSTS, LINKS, SOLO, QemuLab, command_lines
 
 # The first test may have to build the image.
 pytestmark = [pytest.mark.controller, pytest.mark.timeout(900)]
@@ -236,7 +236,7 @@ def test_a_bring_up_that_was_killed_is_finished(labs: Labs) -> None:
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(COLLECTIONS)!r})
-from ansible_collections.ekho.ynl_mirror.tests.support.qemu_lab import SOLO, QemuLab
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu import SOLO, QemuLab
 QemuLab(Path({str(folder)!r}), "one", SOLO, []).make()
 """
     with subprocess.Popen([sys.executable, "-c", script]) as process:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     OFFLOADED,
     MirrorLab,
     Pair,

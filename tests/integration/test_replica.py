@@ -18,9 +18,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, QUIET, follow
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import MAIN, QUIET, follow
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.packages.wheelhouse import Wheelhouse
-from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, Systemd, booted
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CACHE
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CACHE
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.systemd import SYSTEMD, Systemd, booted
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = ["pyroute2", "uvicorn", "prometheus-client"]

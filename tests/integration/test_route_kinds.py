@@ -15,9 +15,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     Prefix,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.tests.support.following import Followed, follow
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import Followed, follow
 
 V4, V6 = "10.1.0.0/16", "fd10::/32"
 OBJECTS = (

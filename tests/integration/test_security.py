@@ -21,8 +21,19 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority, client
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority, client
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
+    NOTHING,
+    OFFLOADED,
+    Daemon,
+    MirrorLab,
+    always,
+    mirror_lab,
+    until,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     OFFLOAD,
     OFFLOAD_FAILED,
@@ -32,17 +43,6 @@ from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
     message,
     route,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
-    NOTHING,
-    OFFLOADED,
-    Daemon,
-    MirrorLab,
-    always,
-    mirror_lab,
-    until,
-)
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import run_tool
 
 DPU = [{"address": "192.168.101.1", "server_name": "ekho-dpu"}]
 NOBODY = 65534

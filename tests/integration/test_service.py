@@ -22,8 +22,8 @@ import pytest
 import uvicorn
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import start_time
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 pytestmark = pytest.mark.controller
 

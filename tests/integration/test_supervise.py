@@ -18,7 +18,7 @@ from typing import Any, Callable
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import running_pid, start_time
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
 RUN = f"import sys; from {LIBRARY}.cli import main; sys.exit(main.main())"

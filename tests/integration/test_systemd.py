@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.install.unit import unit_text
-from ansible_collections.ekho.ynl_mirror.tests.support.systemd import SYSTEMD, Systemd, booted
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.systemd import SYSTEMD, Systemd, booted
 
 UNIT = "ynl-mirror-agent"
 

@@ -15,9 +15,8 @@ from typing import Any, Callable
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority, client
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import DONE, OFFLOAD, Producer, route
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority, client
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     NOTHING,
     OFFLOADED,
     Daemon,
@@ -25,6 +24,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
     always,
     until,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, OFFLOAD, Producer, route
 
 DPU = [{"address": "192.168.101.1", "server_name": "ekho-dpu"}]
 

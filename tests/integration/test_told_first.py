@@ -12,9 +12,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica import follower
-from ansible_collections.ekho.ynl_mirror.tests.support.following import follow, routes_of
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import follow, routes_of
 
 #: The kernel works them off in 30 to 60 ms.
 ROUTES = 50_000

@@ -17,9 +17,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import RouteReader
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import paths_of
-from ansible_collections.ekho.ynl_mirror.tests.support.following import MAIN, OTHER, Followed, follow
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import joined
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.following import MAIN, OTHER, Followed, follow
 
 FAMILIES = ("ipv4", "ipv6")
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
 
 pytestmark = pytest.mark.controller
 

@@ -15,8 +15,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import encode_route
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import Requests
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.items import ItemReader, LinkNames
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import TABLE, Router
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import TABLE, Router
 
 GATEWAYS = {4: ("192.0.2.2", "198.51.100.2"), 6: ("fd00:1::2", "fd00:2::2")}
 DESTINATIONS = {4: ("10.0.0.0/8", "10.0.0.0/16", "default"), 6: ("fd09::/16", "fd09:1::/32")}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
 
 
 @pytest.fixture

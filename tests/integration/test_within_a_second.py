@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab, batch, until
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, batch, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 WITHIN = 1.0
 ROUTE = "10.1.0.0/16"

@@ -16,8 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.certificates import Authority
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
+    NOTHING,
+    OFFLOADED,
+    Daemon,
+    MirrorLab,
+    always,
+    until,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     OFFLOAD,
     RTM_DELROUTE,
@@ -26,14 +34,6 @@ from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
     frame,
     message,
     route,
-)
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
-    NOTHING,
-    OFFLOADED,
-    Daemon,
-    MirrorLab,
-    always,
-    until,
 )
 
 GOOD = route("192.168.11.0/24", "192.168.101.1")

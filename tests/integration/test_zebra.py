@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
+    NOTHING,
+    OFFLOADED,
+    MirrorLab,
+    always,
+    batch,
+    until,
+)
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     NLMSG_DONE,
     OFFLOAD,
     RTM_DELROUTE,
@@ -19,15 +27,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import (
     Message,
     route,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
-    NOTHING,
-    OFFLOADED,
-    MirrorLab,
-    always,
-    batch,
-    until,
-)
-from ansible_collections.ekho.ynl_mirror.tests.support.zebra import Zebra
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.zebra import Zebra
 
 STATIC = [
     "192.168.11.0/24 192.168.101.1",

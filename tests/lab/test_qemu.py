@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.version import VERSION
-from ansible_collections.ekho.ynl_mirror.tests.support.mirrored_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import copy_checkout
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu_mirror import (
     DPU,
     HOST,
     TTL_OF_TWO_HOPS,
@@ -28,7 +29,6 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirrored_lab import (
     count_changed,
     until,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import copy_checkout
 
 pytestmark = [pytest.mark.controller, pytest.mark.timeout(1500)]
 

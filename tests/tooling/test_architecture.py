@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 FOLDERS = ("module_utils", "plugin_utils")
 NOT_PURE = {"socket", "time", "datetime", "asyncio", "subprocess", "ansible"}

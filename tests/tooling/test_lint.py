@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, checkout_files, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files, run_tool
 
 
 def test_ruff_check() -> None:

@@ -12,7 +12,7 @@ import re
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, run_tool
 
 SECONDS = 900
 ELSEWHERE = "qemu"

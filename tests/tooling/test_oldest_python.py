@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import (
     CACHE,
     CHECKOUT,
     OLDEST_PYTHON,

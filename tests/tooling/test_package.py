@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, checkout_files, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files, run_tool
 
 # galaxy.yml becomes MANIFEST.json; both JSON files are made by the build.
 NOT_PACKED = {".gitignore", "galaxy.yml"}

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import (
     CACHE,
     CHECKOUT,
     PROGRAMS,
@@ -31,7 +31,7 @@ def _prepare_home() -> None:
     """A home of its own: ansible-test keeps virtual environments there, and finds our stand-in for get-pip."""
     get_pip = HOME / ".ansible" / "test" / "cache" / f"get_pip_{PIP_VERSION.replace('.', '_')}.py"
     get_pip.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(CHECKOUT / "tests" / "support" / "get_pip.py", get_pip)
+    shutil.copy(CHECKOUT / "tests" / "support" / "build" / "get_pip.py", get_pip)
 
 
 def _prepare_pythons() -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 LINK = ".cache/collections/ansible_collections/ekho/ynl_mirror"
 

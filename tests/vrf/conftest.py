@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.elsewhere import REPORTS, Elsewhere, Reporter
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import CommandError, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.elsewhere import REPORTS, Elsewhere, Reporter
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import CommandError, NamespaceFactory
 
 HERE = Path(__file__).parent
 #: The guest's own pytest limits each test; this one limits the wait for it, the making of the guest included.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     OFFLOADED,
     Pair,
     RouteMonitor,
@@ -21,7 +21,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
     batch,
     until,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_lab import VrfLab, ends, vrf
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.vrf import VrfLab, ends, vrf
 
 A_ROUTES = ["192.168.12.0/24 dev eth4", "fd00:12::/64 dev eth4"]
 B_ROUTES = ["192.168.11.0/24 dev eth3", "fd00:11::/64 dev eth3"]

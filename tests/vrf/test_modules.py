@@ -17,10 +17,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mappin
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.map_facts import map_facts
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.target import TaskError
 from ansible_collections.ekho.ynl_mirror.plugins.modules import vrf_info, vrf_route
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import batch
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_lab import ends, vrf
-from ansible_collections.ekho.ynl_mirror.tests.support.vrf_routes import Router
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import batch
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.vrf import ends, vrf
 
 MODULES = {"vrf_info": vrf_info, "vrf_route": vrf_route}
 OURS = "proto 121"

@@ -15,8 +15,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.prefli
     kernel_vrf,
     reach,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
-from ansible_collections.ekho.ynl_mirror.tests.support.preflight import LAST, Findings, look, only
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.preflight import LAST, Findings, look, only
 
 ADDRESS = "192.0.2.1"
 

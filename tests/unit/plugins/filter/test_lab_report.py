@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.lab_report import CLIMBING, STAYING, role_facts, traces
+from ansible_collections.ekho.ynl_mirror.tests.support.build.report import CLIMBING, STAYING, role_facts, traces
 
 pytestmark = pytest.mark.controller
 

@@ -32,7 +32,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     Path,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.mapping_dpu import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import (
     ADDRESSES,
     LAB,
     LINKS,

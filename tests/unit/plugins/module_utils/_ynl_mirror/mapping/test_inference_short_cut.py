@@ -24,7 +24,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     RTN_UNREACHABLE,
     Prefix,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.mapping_dpu import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import (
     LINKS,
     THREE_VRFS,
     VRFS,

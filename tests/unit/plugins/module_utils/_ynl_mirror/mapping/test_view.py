@@ -18,7 +18,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     RTM_NEWROUTE,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.mapping_dpu import LINKS, VRFS, A, B, own
+from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import LINKS, VRFS, A, B, own
 
 
 def test_vrf_devices_are_found_with_their_links() -> None:

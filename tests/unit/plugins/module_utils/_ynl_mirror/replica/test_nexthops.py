@@ -24,7 +24,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.nexthops import NexthopObject
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.messages import group, nexthop, single, u32
+from ansible_collections.ekho.ynl_mirror.tests.support.build.messages import group, nexthop, single, u32
 
 MAIN = 254
 KEY = Prefix.parse("10.1.0.0/16").key

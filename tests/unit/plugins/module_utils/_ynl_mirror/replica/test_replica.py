@@ -35,7 +35,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.messages import address, link, rule, single
+from ansible_collections.ekho.ynl_mirror.tests.support.build.messages import address, link, rule, single
 
 AF_BRIDGE = 7
 ETH1 = Link(3, "eth1", master=9)

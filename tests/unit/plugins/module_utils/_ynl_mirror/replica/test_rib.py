@@ -36,7 +36,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
     inserted,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.rib import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.paths import (
     APPENDED,
     CREATED,
     MAIN,

@@ -16,7 +16,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import best_path
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.rib import (
+from ansible_collections.ekho.ynl_mirror.tests.support.build.paths import (
     MAIN,
     PREFIX,
     dump_into,

@@ -29,7 +29,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.g
 )
 
 if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 pytestmark = pytest.mark.controller
 

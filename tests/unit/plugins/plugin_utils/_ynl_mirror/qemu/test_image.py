@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.image import ImageError, Recipe
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import COLLECTIONS
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLECTIONS
 
 pytestmark = pytest.mark.controller
 

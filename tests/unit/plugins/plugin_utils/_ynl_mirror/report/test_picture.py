@@ -24,8 +24,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.report
     path_from_trace,
     report_from,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.lab_report import CLIMBING, STAYING, role_facts, trace, traces
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.build.report import CLIMBING, STAYING, role_facts, trace, traces
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 pytestmark = pytest.mark.controller
 

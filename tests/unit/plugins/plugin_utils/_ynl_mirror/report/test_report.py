@@ -20,7 +20,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.report
     report_from,
     report_values,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.lab_report import CLIMBING, STAYING, role_facts, trace, traces
+from ansible_collections.ekho.ynl_mirror.tests.support.build.report import CLIMBING, STAYING, role_facts, trace, traces
 
 pytestmark = pytest.mark.controller
 

@@ -27,7 +27,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu i
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, Place
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import Accelerator, Software
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import CHECKOUT, checkout_files
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files
 
 NAME = "tests"
 MEMORY = 384  # MB; what the lab's own machines have, so that both start from one saved state

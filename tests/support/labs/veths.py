@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 #: By link: the first three bytes of its IPv4 network, and the first half of its IPv6 network. It has address 1 of each.
 NETWORK = {"e1": ("192.0.2", "fd00:1::"), "e2": ("198.51.100", "fd00:2::"), "e3": ("203.0.113", "fd00:3::")}

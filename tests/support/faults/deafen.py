@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon
 
 _PIDFD_GETFD = 438  # the same number on all architectures
 _SO_ATTACH_FILTER = 26

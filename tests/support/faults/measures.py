@@ -15,7 +15,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     KERNEL_ROUTES,
     MIRROR,
     Daemon,
@@ -23,7 +23,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import (
     batch,
     until,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 Table = dict[str, str]  # prefix -> its way, as words
 #: By gateway of the host: the DPU's table that a route by it goes to, and its egress there.

@@ -28,7 +28,7 @@ from signal import SIGHUP, SIGTERM
 from typing import Any, Callable, TypeVar
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import ControlClient, NotReachable
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ import struct
 import threading
 import time
 
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN_NO_PI = 0x1001

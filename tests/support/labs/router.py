@@ -13,7 +13,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.ap
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.target import TaskError
 
 if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 TABLE = 10
 

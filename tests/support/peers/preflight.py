@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.check import check
 
 if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 #: Metric of a VRF's closing unreachable route.
 LAST = "metric 4278198272"

@@ -39,7 +39,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 MAIN, OTHER = 254, 100
 TABLES = (MAIN, OTHER)

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWROUTE, RTM_DELROUTE = 2, 3, 24, 25
 OFFLOAD, OFFLOAD_FAILED = 0x4000, 0x20000000

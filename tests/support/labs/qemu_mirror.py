@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ansible_collections.ekho.ynl_mirror.tests.support.tools import COLLECTIONS, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLECTIONS, run_tool
 
 SECONDS = 300.0  # the most that anything takes, on a machine that is busy: a reboot
 PLAY_SECONDS = 900.0  # and a play

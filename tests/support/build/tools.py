@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 CACHE = CHECKOUT / ".cache"
 COLLECTIONS = CACHE / "collections"
 PROGRAMS = Path(sys.executable).parent

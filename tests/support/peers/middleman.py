@@ -11,8 +11,8 @@ import struct
 import threading
 from typing import Callable
 
-from ansible_collections.ekho.ynl_mirror.tests.support.fpm_peer import Message, frame, messages_of
-from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import Message, frame, messages_of
 
 
 class Middleman:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.guest import Guest
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.guest import Guest
 
 #: In the guest: the descriptor that reports are written to.
 REPORTS = "YNL_MIRROR_TEST_REPORTS"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import MirrorLab, batch, link_addresses
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, batch, link_addresses
 
 if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.mirror_lab import Daemon
-    from ansible_collections.ekho.ynl_mirror.tests.support.netns import Namespace
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon
+    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 NAMES = {10: "a", 20: "b"}
 #: What the kernel's documentation (networking/vrf) ends a VRF's table with.
