@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files, run_tool
 
@@ -77,6 +78,13 @@ def test_role_is_documented(elsewhere: Path, name: str) -> None:
     entry = json.loads(output[output.index("{") :])[fqcn]["entry_points"]["main"]
     assert entry["short_description"]
     assert entry["options"]
+
+
+def test_execution_environment_gets_ranges_and_no_development_pins(elsewhere: Path) -> None:
+    """What ansible-builder would put into an image for this collection; its other half is community.crypto's."""
+    output = _run_there(elsewhere, "ansible-builder", "introspect", "collections")
+    found = yaml.safe_load(output)
+    assert found == {"python": ["cryptography >= 3.3  # from collection ekho.ynl_mirror"], "system": []}
 
 
 @pytest.mark.timeout(240)
