@@ -15,8 +15,17 @@ import yaml
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files, run_tool
 
-# galaxy.yml becomes MANIFEST.json; both JSON files are made by the build.
-NOT_PACKED = {".gitignore", "galaxy.yml"}
+# galaxy.yml becomes MANIFEST.json, and the others are of no use without the repository; files or folders at the top.
+NOT_PACKED = {
+    ".editorconfig",
+    ".git-blame-ignore-revs",
+    ".github",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "galaxy.yml",
+    "noxfile.py",
+}
+# Made by the build.
 MADE = {"MANIFEST.json", "FILES.json"}
 PLUGINS = sorted(
     (folder, path.stem)
@@ -55,7 +64,7 @@ def _run_there(elsewhere: Path, *command: str, seconds: float = 60.0) -> str:
 def test_tarball_holds_the_project_and_nothing_else(tarball: Path) -> None:
     with tarfile.open(tarball) as archive:
         packed = {member.name for member in archive if not member.isdir()}
-    assert packed - MADE == {str(path) for path in checkout_files()} - NOT_PACKED
+    assert packed - MADE == {str(path) for path in checkout_files() if path.parts[0] not in NOT_PACKED}
 
 
 @pytest.mark.parametrize(("folder", "name"), PLUGINS, ids=map("/".join, PLUGINS))
