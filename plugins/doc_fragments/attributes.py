@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Fragments to extend: the attributes of any module, and of those that only look."""
+    """Fragments to extend: the attributes of any module, of those that only look, and of an action group's members."""
 
     DOCUMENTATION = r"""
 options: {}
@@ -45,4 +45,25 @@ attributes:
     description: Target operating system that can be operated against.
     support: full
     platforms: Linux
+"""
+
+    # One for each group in meta/runtime.yml; a module extends it beside the fragment with its other attributes.
+    ACTIONGROUP_DAEMONS = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/ekho.ynl_mirror.daemons) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - ekho.ynl_mirror.daemons
+"""
+
+    ACTIONGROUP_LAB = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/ekho.ynl_mirror.lab) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - ekho.ynl_mirror.lab
 """

@@ -18,6 +18,7 @@ version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
   - ekho.ynl_mirror.service
+  - ekho.ynl_mirror.attributes.actiongroup_daemons
 options:
   state:
     description:

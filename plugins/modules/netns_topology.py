@@ -16,7 +16,9 @@ description:
   - Takes a namespace for its own only if it made it. One of the same name that it did not make is an error.
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
-extends_documentation_fragment: ekho.ynl_mirror.topology
+extends_documentation_fragment:
+  - ekho.ynl_mirror.topology
+  - ekho.ynl_mirror.attributes.actiongroup_lab
 options:
   name:
     description: Name of the lab. Its namespaces are called C(NAME-HOST), so labs of different names stand side by side.

@@ -23,7 +23,9 @@ description:
     advance), and the console of each machine as C(HOST/console.log).
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
-extends_documentation_fragment: ekho.ynl_mirror.topology
+extends_documentation_fragment:
+  - ekho.ynl_mirror.topology
+  - ekho.ynl_mirror.attributes.actiongroup_lab
 options:
   name:
     description: Name of the lab. Labs of different names stand side by side.

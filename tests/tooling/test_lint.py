@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Style, types, licences, documentation and change log: the checks that read the files and run nothing."""
+"""Style, types, spelling, licences, documentation and change log: the checks that read the files and run nothing."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ def _is_shell_script(path: Path) -> bool:
     with path.open("rb") as file:
         first = file.readline(80)
     return first.startswith(b"#!") and first.rstrip().endswith((b"/sh", b"/bash", b" bash", b" sh"))
+
+
+def test_codespell() -> None:
+    run_tool("codespell", *(str(path) for path in checkout_files()))
 
 
 def test_reuse_every_file_tells_its_licence() -> None:

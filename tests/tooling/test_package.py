@@ -11,11 +11,21 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files, run_tool
 
-# galaxy.yml becomes MANIFEST.json; both JSON files are made by the build.
-NOT_PACKED = {".gitignore", "galaxy.yml"}
+# galaxy.yml becomes MANIFEST.json, and the others are of no use without the repository; files or folders at the top.
+NOT_PACKED = {
+    ".editorconfig",
+    ".git-blame-ignore-revs",
+    ".github",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "galaxy.yml",
+    "noxfile.py",
+}
+# Made by the build.
 MADE = {"MANIFEST.json", "FILES.json"}
 PLUGINS = sorted(
     (folder, path.stem)
@@ -54,7 +64,7 @@ def _run_there(elsewhere: Path, *command: str, seconds: float = 60.0) -> str:
 def test_tarball_holds_the_project_and_nothing_else(tarball: Path) -> None:
     with tarfile.open(tarball) as archive:
         packed = {member.name for member in archive if not member.isdir()}
-    assert packed - MADE == {str(path) for path in checkout_files()} - NOT_PACKED
+    assert packed - MADE == {str(path) for path in checkout_files() if path.parts[0] not in NOT_PACKED}
 
 
 @pytest.mark.parametrize(("folder", "name"), PLUGINS, ids=map("/".join, PLUGINS))
@@ -77,6 +87,13 @@ def test_role_is_documented(elsewhere: Path, name: str) -> None:
     entry = json.loads(output[output.index("{") :])[fqcn]["entry_points"]["main"]
     assert entry["short_description"]
     assert entry["options"]
+
+
+def test_execution_environment_gets_ranges_and_no_development_pins(elsewhere: Path) -> None:
+    """What ansible-builder would put into an image for this collection; its other half is community.crypto's."""
+    output = _run_there(elsewhere, "ansible-builder", "introspect", "collections")
+    found = yaml.safe_load(output)
+    assert found == {"python": ["cryptography >= 3.3  # from collection ekho.ynl_mirror"], "system": []}
 
 
 @pytest.mark.timeout(240)
