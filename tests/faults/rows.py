@@ -33,8 +33,9 @@ from ansible_collections.ekho.ynl_mirror.tests.support.faults.measures import (
     installed,
     prefixes,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, batch, link_addresses, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, batch, link_addresses
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 #: A receive buffer that takes a handful of notifications.
 _TINY = {"receive_buffer": 4096}

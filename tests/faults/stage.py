@@ -24,7 +24,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.faults.measures import (
     prepare,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.faults.weather import Weather
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, MirrorLab, Pair, mirror_lab, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, MirrorLab, Pair, mirror_lab
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 #: Seconds until everything has to be exact again, on however slow a machine; the longest pause of a listener is 15 s.
 PATIENCE = 90.0

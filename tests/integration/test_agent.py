@@ -15,9 +15,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     OFFLOADED,
     MirrorLab,
     RouteMonitor,
-    always,
     batch,
-    until,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
@@ -31,6 +29,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     message,
     route,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 #: The listener by the uplink of VRF b, so that a test may take eth1 away.
 BY_B = {"agents": [{"address": "192.168.102.1"}]}

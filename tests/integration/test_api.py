@@ -28,6 +28,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.http import SocketInUse
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, UNMAPPED, Agent, Listener, Served
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 POSTED = {"rta-dst": "10.0.0.0", "rtm-dst-len": 8, "rtm-table": 10, "rta-oif": 3}
 
@@ -73,7 +74,7 @@ def test_a_daemon_that_is_not_ready_says_503(path: str) -> None:
         ("/rutes", {}, 404, "/rutes: the listener has no such path; did you mean '/routes'?"),
         ("/route", {}, 404, "/route: the listener has no such path"),
         ("/routes", {"stat": "x"}, 400, "query stat: unknown; did you mean 'state'?"),
-        ("/routes", {"state": "instaled"}, 400, "no state 'instaled'; did you mean 'installed'?"),
+        ("/routes", {"state": "offloded"}, 400, "no state 'offloded'; did you mean 'offloaded'?"),
         ("/routes", {"prefix": "broken"}, 400, "'broken' is no prefix"),
         ("/status", {"x": "y"}, 400, "query x: unknown; this path takes none"),
         ("/explain", {}, 400, "query prefix: missing"),
@@ -129,12 +130,12 @@ def test_watch_streams_changes_until_the_client_leaves(path: str) -> None:
         thread = threading.Thread(target=reader)
         thread.start()
         assert ready.wait(5)
-        _until(lambda: len(daemon.queues) == 1)
+        until(lambda: len(daemon.queues) == 1)
         for number in (1, 2):
             served.call(daemon.queues[0].put_nowait, {"number": number})
         thread.join(5)
         assert got == [{"number": 1}, {"number": 2}]
-        _until(lambda: not daemon.queues)
+        until(lambda: not daemon.queues)
 
 
 def test_a_watcher_does_not_hold_up_the_end_of_the_daemon(path: str) -> None:
@@ -143,7 +144,7 @@ def test_a_watcher_does_not_hold_up_the_end_of_the_daemon(path: str) -> None:
         left: list[object] = []
         thread = threading.Thread(target=lambda: left.extend(ControlClient(path).lines("/watch")))
         thread.start()
-        _until(lambda: len(daemon.queues) == 1)
+        until(lambda: len(daemon.queues) == 1)
         started = time.monotonic()
     assert time.monotonic() - started < 2.0
     thread.join(5)
@@ -241,11 +242,3 @@ def test_signals_stay_with_the_daemon(path: str) -> None:
         return caught.is_set()
 
     assert asyncio.run(main())
-
-
-def _until(condition: Any, seconds: float = 5.0) -> None:
-    """Wait until CONDITION() holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)

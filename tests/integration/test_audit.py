@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import AUDIT
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import Prefix
 from ansible_collections.ekho.ynl_mirror.tests.support.faults.deafen import deafen
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, MirrorLab, batch, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon, MirrorLab, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     RTM_DELROUTE,
@@ -26,6 +26,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     route,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.middleman import Middleman
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 OFTEN = {"audit_interval": 0.3}
 SELDOM = {"audit_interval": 0}

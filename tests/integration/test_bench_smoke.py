@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 pytestmark = pytest.mark.controller  # the benchmark runs on a developer's Python
 BENCH = Path(__file__).resolve().parents[2] / "bench"
@@ -121,10 +124,7 @@ def test_interrupted_run_leaves_nothing() -> None:
         command = [sys.executable, str(BENCH / "run.py"), "--routes", "100000", "--peers", "bird"]
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         own, folders = f"ynlbench-{child.pid}-*", Path(tempfile.gettempdir())
-        end = time.monotonic() + 20
-        while not list(folders.glob(f"{own}/*.log")):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until(partial(glob, str(folders / own / "*.log")))
         child.send_signal(number)
         child.communicate(timeout=30)
         assert child.returncode == status

@@ -16,14 +16,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    MirrorLab,
-    Pair,
-    RouteMonitor,
-    batch,
-    until,
-    words_of,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, Pair, RouteMonitor, batch, words_of
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 VRFS: dict[str, Any] = {
     "a": {"table": 10, "links": ["eth1", "eth3"]},

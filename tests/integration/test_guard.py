@@ -10,9 +10,10 @@ import sys
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.labs import mirror as mirror_lab
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, RouteMonitor, batch, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, RouteMonitor, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, RTM_DELROUTE, Producer, route
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.middleman import Middleman
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 TO_A = "via 192.168.101.1"
 EXIT = "via 192.168.11.2 dev eth3"

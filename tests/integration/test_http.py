@@ -16,15 +16,9 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    MANUAL,
-    NOTHING,
-    OFFLOADED,
-    Daemon,
-    MirrorLab,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MANUAL, NOTHING, OFFLOADED, Daemon, MirrorLab
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 HTTP = {"address": "127.0.0.1", "port": 4321}
 OPEN = {**HTTP, "allow_changes": True}

@@ -16,11 +16,10 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     MirrorLab,
     Pair,
     RouteMonitor,
-    always,
     batch,
-    until,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, RTM_DELROUTE, Producer, route, wide_route
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 #: The host as an agent without TLS knows it.
 HOST = "192.168.101.2"

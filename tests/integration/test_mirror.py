@@ -10,14 +10,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    NOTHING,
-    OFFLOADED,
-    Daemon,
-    MirrorLab,
-    batch,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import NOTHING, OFFLOADED, Daemon, MirrorLab, batch
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 #: VRF c has no link of its own, so it imports from a, from b, and from both at once.
 THREE_VRFS: dict[str, Any] = {

@@ -38,8 +38,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     read_links,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 A, B, C = 10, 20, 300
 MAIN = 254

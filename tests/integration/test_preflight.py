@@ -29,11 +29,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.prefli
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.preflight.look_network import kernel_vrf
 from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLECTIONS
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import until
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.preflight import LAST, OPTIONS, Findings, look, only
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.zebra import Zebra
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 VRFS = {"a": {"table": 10, "links": ["eth1"]}, "b": {"table": 20, "links": ["eth2"]}}
 

@@ -29,9 +29,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import PROGRAM, MirrorLab, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import PROGRAM, MirrorLab
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.veths import NETWORK, joined
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 SETTINGS = {"tables": [254, 100], "families": ["ipv4", "ipv6"]}
 LIMIT = 1 << 30

@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    OFFLOADED,
-    MirrorLab,
-    Pair,
-    RouteMonitor,
-    always,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import OFFLOADED, MirrorLab, Pair, RouteMonitor
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 DPU = [{"address": "192.168.101.1", "server_name": "ekho-dpu"}]
 HOST = "192.168.101.2"

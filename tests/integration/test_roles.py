@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.packages.wheelhouse import Wheelhouse
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CACHE
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.systemd import SYSTEMD, Systemd, booted
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = ["pyroute2", "uvicorn", "prometheus-client"]
@@ -116,12 +116,9 @@ class Machine:
         # A folder's size and its time are the file system's own business.
         return {path: told.rsplit(" ", 2)[0] if told.startswith("d") else told for path, told in found.items()}
 
-    def until(self, script: str, wanted: str) -> None:
+    def prints(self, script: str, wanted: str) -> None:
         """Wait until a script prints something."""
-        deadline = time.monotonic() + 20
-        while wanted not in (said := self.sh(script)):
-            assert time.monotonic() < deadline, said
-            time.sleep(0.1)
+        until(lambda: self.sh(script), lambda printed: wanted in printed)
 
 
 @pytest.fixture(scope="session")
@@ -166,13 +163,13 @@ def test_deployed_used_and_removed_without_a_trace(machine: Machine) -> None:
     for name in (TO_CERTIFICATES, TO_AGENT):
         assert _but_made(announced["results"][name]) == _but_made(first["results"][name])
 
-    machine.until("ip route show table 20", "192.0.2.0/24 dev x1 proto ynl_mirror")
+    machine.prints("ip route show table 20", "192.0.2.0/24 dev x1 proto ynl_mirror")
     status = machine.sh("cat /proc/$(systemctl show --value -p MainPID ynl-mirror-agent)/status")
     assert "CapEff:\t0000000000001000\n" in status
     uid = machine.sh("id -u ynl-mirror").strip()
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status
     machine.sh("systemctl reload ynl-mirror-agent")
-    machine.until("journalctl -u ynl-mirror-agent -o cat --no-pager", "SIGHUP: certificates are read again")
+    machine.prints("journalctl -u ynl-mirror-agent -o cat --no-pager", "SIGHUP: certificates are read again")
     modes = machine.sh("stat -c '%a %U %G %n' /etc/ynl-mirror /etc/ynl-mirror/tls /etc/ynl-mirror/tls/machine.key")
     assert modes.splitlines() == [
         "755 root root /etc/ynl-mirror",
@@ -187,7 +184,7 @@ def test_deployed_used_and_removed_without_a_trace(machine: Machine) -> None:
     assert machine.play("--diff", **gone)["changed"] > 0
     assert machine.files() == before
     assert machine.sh("cat /etc/passwd /etc/group") == users
-    machine.until("systemctl list-units --all 'ynl-mirror*' --no-legend | wc -l", "0")  # forgotten in its own time
+    machine.prints("systemctl list-units --all 'ynl-mirror*' --no-legend | wc -l", "0")  # forgotten in its own time
     assert "192.0.2.0/24" in machine.sh("ip route show table 20")  # what it has installed stays
 
 
@@ -204,7 +201,7 @@ def test_the_order_of_removal_does_not_matter(machine: Machine) -> None:
 def test_other_packages_make_another_environment_and_no_route_is_lost(machine: Machine, wheels: Path) -> None:
     given: dict[str, Any] = {"roles": ROLES[1:], "dpu_agent_plaintext": True, "mirror_listener_plaintext": True}
     machine.play(**given)
-    machine.until("ip route show table 20", "192.0.2.0/24 dev x1")
+    machine.prints("ip route show table 20", "192.0.2.0/24 dev x1")
     machine.sh("ip monitor route > /run/seen 2>&1 & echo $! > /run/monitor")
     folder = machine._root / "wheels"
     shutil.copytree(wheels, folder)
@@ -236,7 +233,7 @@ def test_a_revoked_host_is_refused_without_a_restart_until_it_gets_another_key(m
     given: dict[str, Any] = {"roles": roles, "dpu_agent_hosts": ["ekho-host"]}
     connected = "ynl-mirror status --socket agent --json | tr -d ' \"' | tr , '\\n' | sed -n /^replay:/p"
     machine.play(**given)
-    machine.until(connected, "replay:complete")
+    machine.prints(connected, "replay:complete")
     machine.sh("ip monitor route > /run/seen 2>&1 & echo $! > /run/monitor")
     pid = machine.sh("systemctl show --value -p MainPID ynl-mirror-agent")
 
@@ -244,12 +241,12 @@ def test_a_revoked_host_is_refused_without_a_restart_until_it_gets_another_key(m
     announced = machine.play("--check", **revoked)["results"][TO_AGENT]["actions"]
     done = machine.play(**revoked)["results"][TO_AGENT]["actions"]
     assert announced == done == ["write /etc/ynl-mirror/agent.json", "reload the agent"]
-    machine.until("journalctl -u ynl-mirror-agent -o cat --no-pager", "certificate revoked")
+    machine.prints("journalctl -u ynl-mirror-agent -o cat --no-pager", "certificate revoked")
     assert "192.0.2.0/24 dev x1" in machine.sh("ip route show table 20")
 
     again = machine.play(**given)["results"]  # off the list, so it gets a new key; what was revoked stays so
     assert again[TO_AGENT]["actions"] == []
-    machine.until(connected, "replay:complete")
+    machine.prints(connected, "replay:complete")
     assert "ca.crl" in machine.sh("cat /etc/ynl-mirror/agent.json")
     assert machine.sh("systemctl show --value -p MainPID ynl-mirror-agent") == pid
     machine.sh("kill $(cat /run/monitor)")

@@ -28,9 +28,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     OFFLOADED,
     Daemon,
     MirrorLab,
-    always,
     mirror_lab,
-    until,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
@@ -43,6 +41,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     message,
     route,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 DPU = [{"address": "192.168.101.1", "server_name": "ekho-dpu"}]
 NOBODY = 65534

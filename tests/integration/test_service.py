@@ -13,8 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import uvicorn
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 pytestmark = pytest.mark.controller
 
@@ -134,13 +134,6 @@ def _cleaned(made: Machine) -> Iterator[Machine]:
                 made.run(module, state="absent")
 
 
-def _until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def test_a_daemon_is_started_once_and_survives_the_play(machine: Machine) -> None:
     first = machine.run_by_ansible("dpu_agent", **AGENT)
     assert first["changed"]
@@ -235,15 +228,15 @@ def test_a_daemon_that_was_killed_comes_back_by_itself(machine: Machine) -> None
     pid = machine.agent()["service"]["pid"]
     child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
     os.kill(child, signal.SIGKILL)
-    _until(lambda: start_time(child) is None)
-    _until(lambda: machine.command("status").returncode == 0)
+    until(lambda: start_time(child) is None)
+    until(lambda: machine.command("status").returncode == 0)
     assert machine.agent()["changed"] is False
 
 
 def test_a_supervisor_that_was_killed_is_started_again(machine: Machine) -> None:
     first = machine.agent()["service"]["pid"]
     os.kill(first, signal.SIGKILL)
-    _until(lambda: start_time(first) is None)
+    until(lambda: start_time(first) is None)
     second = machine.agent()
     assert second["actions"] == ["start the agent"]
     assert second["status"]["ready"]

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -19,6 +18,7 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import running_pid, start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
 RUN = f"import sys; from {LIBRARY}.cli import main; sys.exit(main.main())"
@@ -55,15 +55,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 def _pids(tmp_path: Path, count: int) -> list[int]:
     """The pids that the daemon has had, once there are COUNT of them."""
     file = tmp_path / "pids"
-    _until(lambda: file.exists() and len(file.read_text().split()) >= count)
+    until(lambda: file.exists() and len(file.read_text().split()) >= count)
     return [int(word) for word in file.read_text().split()]
-
-
-def _until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def _gone(pid: int) -> bool:
@@ -92,7 +85,7 @@ def test_sigterm_stops_both_and_takes_the_pid_file_away(tmp_path: Path, start: A
 
 def test_sigterm_during_a_pause_stops_at_once(tmp_path: Path, start: Any) -> None:
     supervisor = start("import sys; sys.exit(1)")
-    _until(lambda: "again in 2.0 s" in (tmp_path / "log").read_text())
+    until(lambda: "again in 2.0 s" in (tmp_path / "log").read_text())
     supervisor.terminate()
     assert supervisor.wait(1.5) == 0
 
@@ -106,7 +99,7 @@ def test_sighup_goes_to_the_daemon(tmp_path: Path, start: Any) -> None:
     )
     _pids(tmp_path, 1)
     supervisor.send_signal(signal.SIGHUP)
-    _until((tmp_path / "hup").exists)
+    until((tmp_path / "hup").exists)
     assert supervisor.poll() is None
 
 
@@ -115,7 +108,7 @@ def test_a_daemon_dies_with_its_supervisor(tmp_path: Path, start: Any) -> None:
     pid = _pids(tmp_path, 1)[0]
     supervisor.kill()
     supervisor.wait(5)
-    _until(lambda: _gone(pid))
+    until(lambda: _gone(pid))
     assert running_pid(str(tmp_path / "pid")) is None
 
 
@@ -128,7 +121,7 @@ def test_a_log_that_grows_too_long_starts_over_and_keeps_one_older(tmp_path: Pat
     log, older = tmp_path / "log", tmp_path / "log.1"
     assert log.stat().st_size > 11_000_000
     supervisor.send_signal(signal.SIGCHLD)  # instead of waiting until it looks by itself
-    _until(lambda: 0 < log.stat().st_size < 100_000)
+    until(lambda: 0 < log.stat().st_size < 100_000)
     assert set(log.read_text().split()) <= {"later"}
     assert older.read_text().count("first\n") > 1_000_000
     assert supervisor.poll() is None

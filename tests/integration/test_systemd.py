@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.install.unit import unit_text
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.systemd import SYSTEMD, Systemd, booted
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 UNIT = "ynl-mirror-agent"
 
@@ -82,13 +83,6 @@ def machine(_root: None, tmp_path: Path) -> Iterator[Machine]:
         yield Machine(system, tmp_path)
 
 
-def _until(condition: Callable[[], Any], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
 def test_the_life_of_a_unit(machine: Machine) -> None:
     first = machine.agent()
     assert first["service"]["manager"] == "systemd"
@@ -105,7 +99,7 @@ def test_the_life_of_a_unit(machine: Machine) -> None:
     assert second["status"]["uptime"] < first["status"]["uptime"] + 30
 
     machine.system.run("systemctl", "kill", "--signal=KILL", UNIT)
-    _until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
+    until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
     assert machine.show("StatusText") == "agent is ready"
 
     stopped = machine.agent(state="stopped")
@@ -122,14 +116,14 @@ def test_a_unit_that_cannot_start_fails_with_its_journal_and_can_be_stopped(mach
     result = machine.agent(fails=True, listen=[{"address": "192.0.2.1"}], timeout=3)
     assert "The end of its log:" in result["msg"]
     assert "cannot listen on 192.0.2.1" in result["msg"]
-    _until(lambda: machine.show("ActiveState") == "activating")
+    until(lambda: machine.show("ActiveState") == "activating")
     assert machine.agent(state="stopped")["actions"] == ["stop the agent"]
     assert machine.show("ActiveState") == "inactive"
 
 
 def test_a_unit_that_fails_again_and_again_waits_longer_each_time(machine: Machine) -> None:
     machine.agent(fails=True, listen=[{"address": "192.0.2.1"}], timeout=1)
-    _until(lambda: machine.log().count("waiting") == 3)
+    until(lambda: machine.log().count("waiting") == 3)
     pauses = re.findall(r"the run before failed; waiting ([\d.]+) s", machine.log())
     assert pauses == ["0.5", "1.0", "2.0"]
     # A configuration that works does not wait for what the one before has done, and a clean end leaves no debt.
@@ -184,7 +178,7 @@ def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
     time.sleep(5)
     assert machine.show("NRestarts") == "0"  # it tells that it lives
     machine.system.run("kill", f"-{signal.SIGSTOP.value}", machine.show("MainPID"))
-    _until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
+    until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
 
 
 def test_a_service_keeps_a_capture_of_the_kernel_as_its_documentation_says(machine: Machine) -> None:

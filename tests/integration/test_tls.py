@@ -16,15 +16,9 @@ from typing import Any, Callable
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority, client
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    NOTHING,
-    OFFLOADED,
-    Daemon,
-    MirrorLab,
-    always,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import NOTHING, OFFLOADED, Daemon, MirrorLab
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, OFFLOAD, Producer, route
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 DPU = [{"address": "192.168.101.1", "server_name": "ekho-dpu"}]
 

@@ -25,9 +25,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import until
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 SCOPE = (AF_INET6, 254)
 STAYS = [f"fd01:1:{number:x}::/48" for number in range(2, 4000, 2)]

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, batch, until
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 WITHIN = 1.0
 ROUTE = "10.1.0.0/16"

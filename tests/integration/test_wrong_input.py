@@ -17,14 +17,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    NOTHING,
-    OFFLOADED,
-    Daemon,
-    MirrorLab,
-    always,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import NOTHING, OFFLOADED, Daemon, MirrorLab
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     OFFLOAD,
@@ -35,6 +28,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     message,
     route,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 GOOD = route("192.168.11.0/24", "192.168.101.1")
 NOOP = message(1, b"")

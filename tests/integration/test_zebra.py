@@ -10,14 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    NOTHING,
-    OFFLOADED,
-    MirrorLab,
-    always,
-    batch,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import NOTHING, OFFLOADED, MirrorLab, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     NLMSG_DONE,
     OFFLOAD,
@@ -28,6 +21,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     route,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.zebra import Zebra
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 STATIC = [
     "192.168.11.0/24 192.168.101.1",

@@ -22,13 +22,14 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import copy_c
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu_mirror import (
     DPU,
     HOST,
+    SECONDS,
     TTL_OF_TWO_HOPS,
-    MirroredLab,
     Pings,
+    QemuMirrorLab,
     changes,
     count_changed,
-    until,
 )
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 pytestmark = [pytest.mark.controller, pytest.mark.timeout(1500)]
 
@@ -57,7 +58,7 @@ WantedBy=multi-user.target
 class Fresh:
     """A lab without a mirror, and what is on its machines."""
 
-    def __init__(self, lab: MirroredLab) -> None:
+    def __init__(self, lab: QemuMirrorLab) -> None:
         self.lab = lab
         self.files = self.look()
         self.announced: list[str] = []
@@ -72,7 +73,7 @@ class Fresh:
 
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[Fresh]:
-    lab = MirroredLab(f"ekho-tests-{os.getpid()}")
+    lab = QemuMirrorLab(f"ekho-tests-{os.getpid()}")
     try:
         lab.molecule("reset")  # where a run before was killed, Molecule takes the lab for made
         lab.molecule("create")
@@ -89,7 +90,7 @@ def converged(fresh: Fresh) -> str:
 
 
 @pytest.fixture(scope="module")
-def lab(fresh: Fresh, converged: str) -> MirroredLab:
+def lab(fresh: Fresh, converged: str) -> QemuMirrorLab:
     """The lab with the mirror."""
     fresh.lab.wait_for_hops(2)
     return fresh.lab
@@ -116,15 +117,15 @@ def test_the_first_run_does_what_was_announced(fresh: Fresh, converged: str) -> 
     assert changes(converged) == sorted([*fresh.announced, "ekho-host: Kernel routes: present"])
 
 
-def test_a_second_run_of_every_playbook_changes_nothing(lab: MirroredLab) -> None:
+def test_a_second_run_of_every_playbook_changes_nothing(lab: QemuMirrorLab) -> None:
     lab.molecule("idempotence")
 
 
-def test_two_hops_through_vrfs_that_were_found(lab: MirroredLab) -> None:
+def test_two_hops_through_vrfs_that_were_found(lab: QemuMirrorLab) -> None:
     lab.molecule("verify")
 
 
-def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab: MirroredLab) -> None:
+def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab: QemuMirrorLab) -> None:
     withdrawn = lab.play("kernel_routes", "-e", "kernel_routes_state=absent", "--diff")
     assert changes(withdrawn) == ["ekho-host: Kernel routes: absent"]
     lab.wait_for_hops(4)
@@ -134,7 +135,7 @@ def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab:
 
 
 @pytest.mark.parametrize("machine", DAEMONS)
-def test_the_daemon_runs_locked_up(lab: MirroredLab, machine: str) -> None:
+def test_the_daemon_runs_locked_up(lab: QemuMirrorLab, machine: str) -> None:
     unit = f"ynl-mirror-{DAEMONS[machine]}"
     running = lab.shell(machine, f"cat /proc/$(systemctl show --value -p MainPID {unit})/status").replace("\t", " ")
     number = lab.shell(machine, "id -u ynl-mirror").strip()
@@ -152,7 +153,7 @@ def test_the_daemon_runs_locked_up(lab: MirroredLab, machine: str) -> None:
     lab.shell(machine, "! setpriv --reuid=nobody --regid=nogroup --clear-groups cat /etc/ynl-mirror/tls/machine.key")
 
 
-def test_the_journal_says_what_a_line_is_about(lab: MirroredLab) -> None:
+def test_the_journal_says_what_a_line_is_about(lab: QemuMirrorLab) -> None:
     found = lab.shell(DPU, "journalctl -b -u ynl-mirror-agent -o json --no-pager YNL_MIRROR_HOST=ekho-host")
     entry = json.loads(found.splitlines()[0])
     assert entry["MESSAGE"] == "ekho-host: connected from 192.168.101.2"
@@ -160,13 +161,13 @@ def test_the_journal_says_what_a_line_is_about(lab: MirroredLab) -> None:
     assert (entry["SYSLOG_IDENTIFIER"], entry["LOGGER"]) == ("ynl-mirror-agent", "ynl_mirror.agent")
 
 
-def test_a_check_of_deployed_machines_announces_nothing(lab: MirroredLab) -> None:
+def test_a_check_of_deployed_machines_announces_nothing(lab: QemuMirrorLab) -> None:
     # By the lab's inventory file, as for machines of one's own; the scenario has found the lab by its name.
     checked = lab.play("mirror", "--check", "--diff")
     assert count_changed(checked) == 0, checked
 
 
-def test_a_check_shows_a_changed_option_and_no_secret(lab: MirroredLab) -> None:
+def test_a_check_shows_a_changed_option_and_no_secret(lab: QemuMirrorLab) -> None:
     checked = lab.play("mirror", "--check", "--diff", "-e", "dpu_agent_settle_time=2.5")
     assert changes(checked) == ["ekho-dpu: Bring the agent into the state asked for"]
     lines = [line for line in checked.splitlines() if re.match(r"[-+](?!--|\+\+)", line)]
@@ -179,18 +180,18 @@ def test_a_check_shows_a_changed_option_and_no_secret(lab: MirroredLab) -> None:
 
 
 @pytest.mark.parametrize("machine", DAEMONS)
-def test_a_restart_is_not_noticed(lab: MirroredLab, machine: str) -> None:
+def test_a_restart_is_not_noticed(lab: QemuMirrorLab, machine: str) -> None:
     unit = f"ynl-mirror-{DAEMONS[machine]}"
     before = lab.shell(machine, f"systemctl show --value -p MainPID {unit}")
     with lab.pings() as pings:
         lab.shell(machine, f"systemctl restart {unit}")
-        until(lambda: _connected(lab), lambda: f"{unit} has not come back")
+        until(lambda: _connected(lab), True, SECONDS, f"{unit} has not come back")
         lab.wait_for_hops(2)
     expect_none_lost(pings)
     assert lab.shell(machine, f"systemctl show --value -p MainPID {unit}") != before
 
 
-def test_an_upgrade_is_not_noticed(lab: MirroredLab, tmp_path: Path) -> None:
+def test_an_upgrade_is_not_noticed(lab: QemuMirrorLab, tmp_path: Path) -> None:
     upgraded = tmp_path / "ansible_collections" / "ekho" / "ynl_mirror"
     copy_checkout(upgraded)
     for name in ("galaxy.yml", "plugins/module_utils/_ynl_mirror/model/version.py"):
@@ -199,7 +200,7 @@ def test_an_upgrade_is_not_noticed(lab: MirroredLab, tmp_path: Path) -> None:
         (upgraded / name).write_text(text.replace(VERSION, NEXT_VERSION))
     with lab.pings() as pings:
         played = lab.play("mirror", collections=tmp_path)
-        until(lambda: _connected(lab), lambda: "the listener has not come back")
+        until(lambda: _connected(lab), True, SECONDS, "the listener has not come back")
         lab.wait_for_hops(2)
     expect_none_lost(pings)
     assert changes(played) == [
@@ -210,28 +211,28 @@ def test_an_upgrade_is_not_noticed(lab: MirroredLab, tmp_path: Path) -> None:
     assert NEXT_VERSION in lab.shell(HOST, "ynl-mirror status --json")
 
 
-def test_a_reboot_of_the_dpu_comes_back_to_two_hops(lab: MirroredLab) -> None:
+def test_a_reboot_of_the_dpu_comes_back_to_two_hops(lab: QemuMirrorLab) -> None:
     lab.reboot(DPU)
     lab.wait_for_hops(2)
     assert lab.shell(DPU, "systemctl is-system-running --wait || true").strip() == "running"
 
 
-def test_a_reboot_of_the_host_is_not_noticed(lab: MirroredLab) -> None:
+def test_a_reboot_of_the_host_is_not_noticed(lab: QemuMirrorLab) -> None:
     unit = "/etc/systemd/system/own-routes.service"
     lab.shell(HOST, f"cat > {unit} <<'END'\n{OWN_ROUTES}END\nsystemctl enable own-routes")
     with lab.pings() as pings:
         lab.reboot(HOST)
-        until(lambda: _connected(lab), lambda: "the listener has not come back")
+        until(lambda: _connected(lab), True, SECONDS, "the listener has not come back")
         lab.wait_for_hops(2)
     expect_none_lost(pings)
     # Not just left behind: they follow the host's routes again.
     lab.shell(HOST, "ip route del 192.168.11.0/24")
-    until(lambda: lab.hops()["192.168.11.2"] == 4, lambda: "the listener does not follow any more")
+    until(lambda: lab.hops()["192.168.11.2"], 4, SECONDS, "the listener does not follow any more")
     lab.shell(HOST, f"systemctl restart own-routes; systemctl disable own-routes; rm -f {unit}")
     lab.wait_for_hops(2)
 
 
-def test_the_end_leaves_nothing(fresh: Fresh, lab: MirroredLab) -> None:
+def test_the_end_leaves_nothing(fresh: Fresh, lab: QemuMirrorLab) -> None:
     lab.molecule("cleanup")
     left = fresh.look()
     for machine in DAEMONS:
@@ -240,7 +241,7 @@ def test_the_end_leaves_nothing(fresh: Fresh, lab: MirroredLab) -> None:
     lab.wait_for_hops(4)
 
 
-def _connected(lab: MirroredLab) -> bool:
+def _connected(lab: QemuMirrorLab) -> bool:
     """Whether the agent has the listener's routes of this session."""
     asked = lab.shell(DPU, "ynl-mirror status --json || true")
     hosts = json.loads(asked)["hosts"] if asked.startswith("{") else []

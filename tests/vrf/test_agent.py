@@ -13,15 +13,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
-    OFFLOADED,
-    Pair,
-    RouteMonitor,
-    always,
-    batch,
-    until,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import OFFLOADED, Pair, RouteMonitor, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.vrf import VrfLab, ends, vrf
+from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 A_ROUTES = ["192.168.12.0/24 dev eth4", "fd00:12::/64 dev eth4"]
 B_ROUTES = ["192.168.11.0/24 dev eth3", "fd00:11::/64 dev eth3"]

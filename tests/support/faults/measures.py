@@ -21,9 +21,9 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     Daemon,
     MirrorLab,
     batch,
-    until,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 Table = dict[str, str]  # prefix -> its way, as words
 #: By gateway of the host: the DPU's table that a route by it goes to, and its egress there.

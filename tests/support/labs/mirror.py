@@ -8,7 +8,7 @@ The topology is that of the role ekho_lab with policy rules in the place of VRF 
     host-a 192.168.11.2 -- eth3 [a] dpu eth1 [a] -- eth1 192.168.101.2 host
     host-b 192.168.12.2 -- eth4 [b] dpu eth2 [b] -- eth2 192.168.102.2 host      (IPv6: fd00:11::2 and so on)
 
-Nothing here sleeps for a fixed time: ``until`` polls, bounded, and tells what it saw last.
+Nothing here sleeps for a fixed time: see ``until``.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGHUP, SIGTERM
-from typing import Any, Callable, TypeVar
+from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import ControlClient, NotReachable
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import ControlClient
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
-
-T = TypeVar("T")
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 PROGRAM = (sys.executable, "-m", "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.main")
 MIRROR, MANUAL = 121, 122
@@ -48,7 +46,6 @@ OFFLOADED = {
     "b": ["192.168.11.0/24 dev eth3", "fd00:11::/64 dev eth3"],
 }
 NOTHING: dict[str, list[str]] = {"a": [], "b": []}
-_SECONDS = 60.0  # how long `until` waits: far more than anything here takes, even on a busy or emulated machine
 _numbers = itertools.count()
 
 _END_HOST = {
@@ -68,35 +65,6 @@ _ROUTER = {
     "net.ipv4.conf.all.accept_local": 1,
     "net.ipv4.icmp_errors_use_inbound_ifaddr": 1,
 }
-
-
-def until(read: Callable[[], T], wanted: Any, seconds: float = _SECONDS) -> T:
-    """Call ``read`` until it returns ``wanted`` (or, when that is a function, something it is true of), and return it.
-
-    An AssertionError or NotReachable out of ``read`` counts as not yet. AssertionError with the last outcome in the
-    end.
-    """
-    end, pause = time.monotonic() + seconds, 0.005
-    while True:
-        seen: object
-        try:
-            value = read()
-            seen = value
-            if wanted(value) if callable(wanted) else value == wanted:
-                return value
-        except (AssertionError, NotReachable) as error:
-            seen = error
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:g} s; seen last:\n{seen!r}\nwanted:\n{wanted!r}")
-        time.sleep(pause)
-        pause = min(0.1, pause * 1.5)  # what is asked needs the machine itself
-
-
-def always(read: Callable[[], T], wanted: T, rounds: int = 10) -> None:
-    """Check a few times in a row that ``read`` returns ``wanted``: for what must not move any more."""
-    for _round in range(rounds):
-        assert read() == wanted
-        time.sleep(0.02)
 
 
 def unix_get(path: str, target: str) -> str:

@@ -13,12 +13,12 @@ import os
 import re
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLECTIONS, run_tool
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 SECONDS = 300.0  # the most that anything takes, on a machine that is busy: a reboot
 PLAY_SECONDS = 900.0  # and a play
@@ -66,7 +66,7 @@ class Pings:
         return min(map(len, self.replies.values()))
 
 
-class MirroredLab:
+class QemuMirrorLab:
     """A lab that is there or about to be made."""
 
     def __init__(self, name: str) -> None:
@@ -118,7 +118,7 @@ class MirroredLab:
 
     def wait_for_hops(self, number: int) -> None:
         """Return once every way has that many hops."""
-        until(lambda: set(self.hops().values()) == {number}, lambda: f"not {number} hops, but {self.hops()}")
+        until(lambda: set(self.hops().values()), {number}, SECONDS, f"not every way has {number} hops")
 
     def reboot(self, machine: str) -> None:
         """Boot a machine again; returns when SSH answers from the new system."""
@@ -131,7 +131,7 @@ class MirroredLab:
                 return self.shell(machine, _BOOT, seconds=15) != before
             return False
 
-        until(is_another, lambda: f"{machine} has not come back from its reboot")
+        until(is_another, True, SECONDS, f"{machine} has not come back from its reboot")
 
     @contextlib.contextmanager
     def pings(self) -> Iterator[Pings]:
@@ -186,11 +186,3 @@ def count_changed(output: str) -> int:
     counts = re.findall(r"\bchanged=(\d+)", output)
     assert counts, output
     return sum(map(int, counts))
-
-
-def until(condition: Callable[[], bool], otherwise: Callable[[], str], seconds: float = SECONDS) -> None:
-    """Return once the condition holds; AssertionError when it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, otherwise()
-        time.sleep(0.5)

@@ -15,16 +15,17 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 UNITS = Path("/usr/lib/systemd/system")
 HIERARCHIES = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
 TARGETS = ("sysinit", "basic", "multi-user", "network-pre", "shutdown", "umount", "final")
 NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup")
-SECONDS = 20.0
 
 BOOT = """
 set -e
@@ -102,27 +103,30 @@ def _units(folder: Path) -> Path:
 
 def _wait(process: subprocess.Popen[bytes]) -> Systemd:
     """The system, once it has booted."""
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def running() -> Systemd | None:
+        if process.poll() is not None:
+            raise RuntimeError(f"systemd has ended: {process.communicate()[1].decode(errors='replace')}")
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         if children:
             system = Systemd(int(children[0]))
             if system.run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"):
-                assert system.run("systemctl", "start", "systemd-journald").returncode == 0
                 return system
-        time.sleep(0.1)
-    process.kill()
-    raise AssertionError(f"systemd has not booted: {process.communicate()[1].decode(errors='replace')}")
+        return None
+
+    system = until(running, otherwise="systemd has not booted")
+    assert system
+    assert system.run("systemctl", "start", "systemd-journald").returncode == 0
+    return system
 
 
 def _remove(cgroup: Path) -> None:
     """Remove a control group and those below it; the kernel takes a moment to notice that they are empty."""
-    deadline = time.monotonic() + SECONDS
+
+    def gone(directory: Path) -> bool:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+        return not directory.exists()
+
     for directory in sorted((Path(at) for at, _dirs, _files in os.walk(cgroup)), reverse=True):
-        while directory.exists():
-            try:
-                directory.rmdir()
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        until(partial(gone, directory), otherwise=f"{directory} does not go")

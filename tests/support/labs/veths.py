@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import time
-
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 #: By link: the first three bytes of its IPv4 network, and the first half of its IPv6 network. It has address 1 of each.
 NETWORK = {"e1": ("192.0.2", "fd00:1::"), "e2": ("198.51.100", "fd00:2::"), "e3": ("203.0.113", "fd00:3::")}
@@ -17,7 +16,6 @@ SYSCTLS = {
     # So that the loss of a carrier takes IPv4 hops out of use, without an event.
     "net.ipv4.conf.default.ignore_routes_with_linkdown": 1,
 }
-_SECONDS = 30
 
 
 def link_made(name: str) -> list[str]:
@@ -39,8 +37,5 @@ def joined(machine: Namespace, *names: str) -> Namespace:
         machine.sysctl(key, value)
     commands = [command for name in names or ("e1", "e2") for command in link_made(name)]
     machine.run("ip", "-batch", "-", stdin="".join(f"{command}\n" for command in commands))
-    end = time.monotonic() + _SECONDS
-    while down := [link for link in machine.ip_json("link show type veth") if link["operstate"] != "UP"]:
-        assert time.monotonic() < end, down
-        time.sleep(0.01)
+    until(lambda: [link for link in machine.ip_json("link show type veth") if link["operstate"] != "UP"], [])
     return machine

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import until
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
+from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 PROGRAMS = Path("/usr/lib/frr")
 USER = "frr"  # of the package; its group frrvty may use the vty sockets
