@@ -80,6 +80,6 @@ attributes:
       - O(state=restarted) starts the daemon again each time.
 requirements:
   - On the managed machine Python 3.9 or later. The O(interpreter) that runs the daemon needs the Python packages
-    C(pyroute2), C(uvicorn) and C(prometheus-client).
+    C(uvicorn) and C(prometheus-client).
   - Linux 5.10 or later, C(setpriv) of util-linux, root.
 """

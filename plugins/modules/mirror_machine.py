@@ -67,7 +67,7 @@ options:
     description: Python packages for the daemons, as C(pip install) takes them.
     type: list
     elements: str
-    default: [pyroute2, uvicorn, prometheus-client]
+    default: [uvicorn, prometheus-client]
   packages_from:
     description:
       - V(none) - Ansible's Python on the machine has them.
@@ -186,7 +186,7 @@ OPTIONS = {
     "lib_dir": {"type": "path"},
     "config_dir": {"type": "path", "default": "/etc/ynl-mirror"},
     "daemon": {"type": "str", "choices": ["agent", "listener"]},
-    "packages": {"type": "list", "elements": "str", "default": ["pyroute2", "uvicorn", "prometheus-client"]},
+    "packages": {"type": "list", "elements": "str", "default": ["uvicorn", "prometheus-client"]},
     "packages_from": {"type": "str", "choices": ["none", "pip", "wheels"], "default": "none"},
     "wheels_dir": {"type": "str", "default": ""},
     "controller_time": {"type": "float"},

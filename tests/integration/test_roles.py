@@ -26,7 +26,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.systemd import SYSTE
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 PYTHON = "/usr/bin/python3"
-PACKAGES = ["pyroute2", "uvicorn", "prometheus-client"]
+PACKAGES = ["uvicorn", "prometheus-client"]
 TO_CERTIFICATES = "Put the certificates on the machine, for the user who reads the key"
 TO_AGENT = "Bring the agent into the state asked for"
 ROLES = ("mirror_certificates", "dpu_agent", "mirror_listener")
@@ -218,7 +218,7 @@ def test_other_packages_make_another_environment_and_no_route_is_lost(machine: M
     python = "/proc/$(systemctl show --value -p MainPID ynl-mirror-agent)/exe"
     assert machine.sh(f"readlink {python}")
     assert "import hello" not in machine.sh("head -1 /usr/local/bin/ynl-mirror")
-    machine.sh("$(head -1 /usr/local/bin/ynl-mirror | cut -c3-) -c 'import hello, pyroute2'")
+    machine.sh("$(head -1 /usr/local/bin/ynl-mirror | cut -c3-) -c 'import hello, uvicorn'")
     assert len(machine.sh("ls -d /usr/local/lib/ynl-mirror/python*").split()) == 2  # a daemon may have run in it
     machine.sh("kill $(cat /run/monitor)")
     assert "Deleted 192.0.2.0/24" not in machine.sh("cat /run/seen")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.main import PACKAGES
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 FOLDERS = ("module_utils", "plugin_utils")
@@ -108,6 +110,12 @@ def test_pure_files_import_no_socket_no_clock_and_no_ansible(folder: str) -> Non
     assert pure
     found = {str(path.relative_to(root(folder))): sorted(NOT_PURE & foreign(path)) for path in pure}
     assert {name: others for name, others in found.items() if others} == {}
+
+
+def test_the_daemons_import_the_packages_that_they_check_at_their_start_and_no_other() -> None:
+    known = {*sys.stdlib_module_names, "ansible"}
+    found = {other for path in files("module_utils").values() for other in foreign(path)} - known
+    assert found == set(PACKAGES)
 
 
 def test_only_the_controller_knows_the_lab_of_virtual_machines() -> None:

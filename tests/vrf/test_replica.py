@@ -20,7 +20,7 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import discover_vrfs
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import AF_INET, AF_INET6, Prefix
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import plain_links, rtnetlink
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.sockets import (
     Monitor,
     Requests,
@@ -32,6 +32,8 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.follower import Follower
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Reread, Rib
+from ansible_collections.ekho.ynl_mirror.tests.support.build.oracle import compare_with_kernel
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.links import make_links
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.vrf import ends, vrf
 
@@ -223,10 +225,13 @@ def test_a_random_history_of_vrfs_ends_in_the_kernels_state(machine: Namespace, 
     asyncio.run(live_through(machine, rounds))
 
 
-def test_links_and_rules_are_read_alike_without_pyroute2(machine: Namespace) -> None:
+def test_links_of_every_kind_and_rules_are_read_as_pyroute2_reads_them(machine: Namespace) -> None:
+    made = make_links(machine)
     with machine.entered(), Requests() as requests:
-        assert read_links(requests, plain_links.decode_link) == read_links(requests)
-        assert read_addresses(requests, plain_links.decode_address) == read_addresses(requests)
-        rules = read_rules(requests)
-        assert read_rules(requests, plain_links.decode_rule) == rules
-    assert [rule.family for rule in rules if rule.l3mdev] == [AF_INET, AF_INET6]
+        found = compare_with_kernel(requests)
+    assert made >= {"vrf", "vlan", "bond", "dummy"}
+    assert {link.kind for link in found["link"]} >= made
+    links = {link.name: link for link in found["link"]}
+    assert links["red"].vrf_table == 4_000_000_000
+    assert links["fifteen-letters"].master == links["red"].index
+    assert {rule.family for rule in found["rule"] if rule.l3mdev} == {AF_INET, AF_INET6}

@@ -24,7 +24,7 @@ from typing import Any
 from ..mapping.view import discover_vrfs
 from ..model.routes import AF_INET6, FAMILIES, FAMILY_NAMES, table_name
 from ..model.version import VERSION
-from ..netlink import link_codec, rtnetlink, sockets
+from ..netlink import rtnetlink, sockets
 from ..replica.describe import events
 from ..replica.replica import Replica
 from ..replica.rib import Reading, Reread, Rib
@@ -199,7 +199,7 @@ class Replay:
         elif kind == rtnetlink.RTM_GETNEXTHOP and flags & rtnetlink.NLM_F_REQUEST:
             self._objects = True
         elif flags & rtnetlink.NLM_F_DUMP == rtnetlink.NLM_F_DUMP and flags & rtnetlink.NLM_F_REQUEST:
-            self._answer = self._view[kind, link_codec.family_of(data)] = []
+            self._answer = self._view[kind, rtnetlink.family_of(data)] = []
         elif data == DONE:
             self._end_of_answer()
         elif self._objects:
@@ -221,9 +221,9 @@ class Replay:
         elif (rtnetlink.RTM_GETRULE, AF_INET6) in self._view:  # the last of them
             answers = _Answers(self._view)
             self.replica.load(
-                sockets.read_links(answers, link_codec.decode_link),
-                sockets.read_addresses(answers, link_codec.decode_address),
-                sockets.read_rules(answers, link_codec.decode_rule),
+                sockets.read_links(answers),
+                sockets.read_addresses(answers),
+                sockets.read_rules(answers),
             )
             self._view, self._ask = {}, True
         self._answer = None
@@ -244,7 +244,7 @@ class Replay:
         """What a dump request asks for; takes it off the list of what is to be read."""
         found = dict(rtnetlink.attributes(request, rtnetlink.NLMSGHDR.size + rtnetlink.RTMSG.size, len(request)))
         table, oif = (found.get(kind) for kind in (rtnetlink.RTA_TABLE, rtnetlink.RTA_OIF))
-        scope = Reread(link_codec.family_of(request), _number(table) or 0, _number(oif))
+        scope = Reread(rtnetlink.family_of(request), _number(table) or 0, _number(oif))
         self._take_asked()
         narrower = [s for s in self._asked if s[:2] == scope[:2] and scope.oif in (None, s.oif)]
         for answered in narrower:
@@ -270,7 +270,7 @@ class _Answers:
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         (kind,) = struct.unpack_from("=H", message, 4)
-        return self._answers[kind, link_codec.family_of(message)]
+        return self._answers[kind, rtnetlink.family_of(message)]
 
 
 def _rib(settings: Mapping[str, Any]) -> Rib:

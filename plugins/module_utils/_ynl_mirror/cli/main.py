@@ -31,7 +31,7 @@ Config = TypeVar("Config", ListenerConfig, AgentConfig)
 FINE, NOT_MIRRORED, USAGE, UNREACHABLE = 0, 1, 2, 3
 RUNTIME_DIR = "/run/ynl-mirror"
 MIRRORED = "offloaded"
-PACKAGES = {"pyroute2": "pyroute2", "uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}  # module: at PyPI
+PACKAGES = {"uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}  # module: at PyPI
 
 EPILOG = """\
 exit codes: 0 fine; 1 not mirrored, or not ready; 2 wrong usage or configuration; 3 no daemon answers
@@ -211,7 +211,6 @@ def _supervise(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    _need({"pyroute2": "pyroute2"})
     from ..capture import pcapng
     from ..capture.replay import Fault, NotACapture, Replay, parse_time
 

@@ -1,108 +1,97 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Link, address and rule messages -> values.
+"""Link, address and rule messages of rtnetlink -> values. Pure: bytes in, values out.
 
-They are few and seldom, so pyroute2 does the decoding; only routes have a decoder of their own (route_codec.py).
+Layout and numbers: ``linux/if_link.h``, ``linux/if_addr.h``, ``linux/fib_rules.h``. Attributes that the values have no
+field for are skipped; those that they have must be of the right size, else WireError.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+import struct
 
 from ..model.links import Link, LinkAddress, Rule
-from ..model.routes import AF_INET, WIDTH, Address, Prefix
-from .rtnetlink import NLMSGHDR, WireError
+from ..model.routes import WIDTH, Prefix
+from .rtnetlink import NLMSGHDR, WireError, address_value, attributes, index_value, text_value, u8_value, u32_value
 
-try:
-    from pyroute2.netlink.rtnl.fibmsg import fibmsg
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-except ImportError:  # daemons refuse to start without it; modules bring this file along and do without (plain_links)
-    fibmsg = ifaddrmsg = ifinfmsg = None
+_IFINFOMSG = struct.Struct("=BBHiII")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_FIB_RULE_HDR = struct.Struct("=BBBBBBBBI")
 
-IFF_UP = 0x1
-IFF_LOWER_UP = 0x10000
-#: IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
-_NO_CARRIER = ("DOWN", "LOWERLAYERDOWN", "NOTPRESENT")
-
-Value = TypeVar("Value", Link, LinkAddress, Rule)
-Decoder = Callable[[bytes], Value]
+_IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 3, 4, 10, 16, 18
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_L3MDEV = 2, 3, 6, 15, 19
+#: IF_OPER_NOTPRESENT, IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
+_NO_CARRIER = (1, 2, 3)
 
 
-def _refusing(decode: Decoder[Value]) -> Decoder[Value]:
-    """The same decoder, with WireError for whatever pyroute2 raises about bytes that are no such message."""
-
-    @functools.wraps(decode)
-    def decoded(message: bytes) -> Value:
-        try:
-            return decode(message)
-        except WireError:
-            raise
-        except Exception as error:  # of many kinds, and some only when an attribute is asked for
-            raise WireError(f"{decode.__name__}: not such a message: {type(error).__name__}: {error}") from None
-
-    return decoded
-
-
-def _fields(kind: Any, message: bytes) -> Any:
-    if len(message) < NLMSGHDR.size:
-        raise WireError(f"netlink message of {len(message)} bytes")
-    found = kind(message)
-    found.decode()
-    return found
-
-
-@_refusing
 def decode_link(message: bytes) -> Link:
     """One RTM_NEWLINK or RTM_DELLINK, with its header."""
-    link = _fields(ifinfmsg, message)
-    info = link.get_attr("IFLA_LINKINFO")
-    kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
-    table: int | None = None
-    if kind == "vrf":
-        data = info.get_attr("IFLA_INFO_DATA")
-        table = data.get_attr("IFLA_VRF_TABLE") if data else None
+    _family, _pad, _type, index, flags, _change = _header(_IFINFOMSG, message)
+    found = _attributes(_IFINFOMSG, message)
+    info = _nested(found, _IFLA_LINKINFO)
+    kind = text_value(info.get(_IFLA_INFO_KIND, b""))
+    data = _nested(info, _IFLA_INFO_DATA) if kind == "vrf" else {}
+    state = u8_value(found[_IFLA_OPERSTATE], "IFLA_OPERSTATE") if _IFLA_OPERSTATE in found else 0
     return Link(
-        index=link["index"],
-        name=link.get_attr("IFLA_IFNAME") or "",
-        up=bool(link["flags"] & IFF_UP),
-        carrier=link.get_attr("IFLA_OPERSTATE") not in _NO_CARRIER and bool(link["flags"] & IFF_LOWER_UP),
-        master=link.get_attr("IFLA_MASTER"),
+        index=index_value(index),
+        name=text_value(found.get(_IFLA_IFNAME, b"")),
+        up=bool(flags & _IFF_UP),
+        carrier=bool(flags & _IFF_LOWER_UP) and state not in _NO_CARRIER,
+        master=u32_value(found[_IFLA_MASTER], "IFLA_MASTER") if _IFLA_MASTER in found else None,
         kind=kind,
-        vrf_table=table,
-        mtu=link.get_attr("IFLA_MTU") or 0,
+        vrf_table=u32_value(data[_IFLA_VRF_TABLE], "IFLA_VRF_TABLE") if _IFLA_VRF_TABLE in data else None,
+        mtu=u32_value(found[_IFLA_MTU], "IFLA_MTU") if _IFLA_MTU in found else 0,
     )
 
 
-@_refusing
 def decode_address(message: bytes) -> LinkAddress:
     """One RTM_NEWADDR or RTM_DELADDR, with its header."""
-    found = _fields(ifaddrmsg, message)
+    family, length, _flags, _scope, index = _header(_IFADDRMSG, message)
+    found = _attributes(_IFADDRMSG, message)
     # On a point-to-point link IFA_ADDRESS is the peer's; IFA_LOCAL, where there is one, is always ours.
-    text = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
-    return LinkAddress(found["index"], Address.parse(text), found["prefixlen"])
+    payload = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS, b""))
+    return LinkAddress(index_value(index), address_value(family, payload), _prefix_length(family, length))
 
 
-@_refusing
 def decode_rule(message: bytes) -> Rule:
     """One RTM_NEWRULE or RTM_DELRULE, with its header."""
-    found = _fields(fibmsg, message)
-    family = found["family"]
-    source = found.get_attr("FRA_SRC")
-    table = found.get_attr("FRA_TABLE")
+    family, _dst, source_length, _tos, table, _res1, _res2, _action, _flags = _header(_FIB_RULE_HDR, message)
+    found = _attributes(_FIB_RULE_HDR, message)
+    source = None
+    if _FRA_SRC in found and family in WIDTH:
+        # The kernel keeps host bits where the user has set some, and masks them in its look-up.
+        value = address_value(family, found[_FRA_SRC]).value
+        source = Prefix(family, value, _prefix_length(family, source_length))
     return Rule(
         family=family,
-        priority=found.get_attr("FRA_PRIORITY") or 0,
-        table=found["table"] if table is None else table,
-        iif=found.get_attr("FRA_IIFNAME") or "",
-        source=Prefix(family, Address.parse(source).value, found["src_len"]) if source and family in WIDTH else None,
-        l3mdev=found.get_attr("FRA_L3MDEV") == 1,
+        priority=u32_value(found[_FRA_PRIORITY], "FRA_PRIORITY") if _FRA_PRIORITY in found else 0,
+        table=u32_value(found[_FRA_TABLE], "FRA_TABLE") if _FRA_TABLE in found else table,
+        iif=text_value(found.get(_FRA_IIFNAME, b"")),
+        source=source,
+        l3mdev=_FRA_L3MDEV in found and u8_value(found[_FRA_L3MDEV], "FRA_L3MDEV") == 1,
     )
 
 
-def family_of(message: bytes) -> int:
-    """The address family that an address, rule or route message speaks of."""
-    return message[16] if len(message) > 16 else AF_INET
+def _header(layout: struct.Struct, message: bytes) -> tuple[int, ...]:
+    if len(message) < NLMSGHDR.size + layout.size:
+        raise WireError(f"message of {len(message)} bytes, shorter than its header of {NLMSGHDR.size + layout.size}")
+    return layout.unpack_from(message, NLMSGHDR.size)
+
+
+def _attributes(layout: struct.Struct, message: bytes) -> dict[int, bytes]:
+    return dict(attributes(message, NLMSGHDR.size + layout.size, len(message)))
+
+
+def _nested(found: dict[int, bytes], kind: int) -> dict[int, bytes]:
+    payload = found.get(kind, b"")
+    return dict(attributes(payload, 0, len(payload)))
+
+
+def _prefix_length(family: int, length: int) -> int:
+    if length > WIDTH[family]:
+        raise WireError(f"prefix length {length} in family {family}")
+    return length

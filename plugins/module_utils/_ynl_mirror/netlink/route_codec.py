@@ -53,8 +53,11 @@ from .rtnetlink import (
     RTMSG,
     U32,
     WireError,
+    address_value,
     attribute,
     attributes,
+    index_value,
+    u32_value,
 )
 
 #: Attributes that say something a :class:`Path` has no field for.
@@ -196,29 +199,10 @@ def encode_route(route: Route, kind: int, nlflags: int) -> bytes:
 # -- bytes -> values ------------------------------------------------------------------------------------------------
 
 
-def _address(family: int, payload: bytes) -> Address:
-    if len(payload) * 8 != WIDTH.get(family):
-        raise WireError(f"an address of {len(payload)} bytes in family {family}")
-    return Address(family, int.from_bytes(payload, "big"))
-
-
 def _via(payload: bytes) -> Address:
     if len(payload) < 2:
         raise WireError("RTA_VIA is too short")
-    return _address(struct.unpack_from("=H", payload)[0], payload[2:])
-
-
-def _number(payload: bytes, what: str) -> int:
-    if len(payload) != 4:
-        raise WireError(f"{what} of {len(payload)} bytes")
-    return int(U32.unpack(payload)[0])
-
-
-def _index(number: int) -> int:
-    """An ifindex, which the kernel keeps in a signed number."""
-    if not 0 <= number <= 0x7FFFFFFF:
-        raise WireError(f"ifindex {number} is out of range")
-    return number
+    return address_value(struct.unpack_from("=H", payload)[0], payload[2:])
 
 
 def _parse_multipath(
@@ -235,15 +219,15 @@ def _parse_multipath(
         gateway = None
         for kind, value in attributes(payload, start + _RTNEXTHOP.size, start + length):
             if kind == RTA_GATEWAY:
-                gateway = _address(family, value)
+                gateway = address_value(family, value)
             elif kind == RTA_VIA:
                 gateway = _via(value)
             elif kind in _EXTRAS and _EXTRAS[kind] not in extras:
                 extras.append(_EXTRAS[kind])
         if dead_hops or not flags & RTNH_F_DEAD:
-            living.append(NextHop(gateway, _index(oif) or None, hops + 1, bool(flags & RTNH_F_ONLINK)))
+            living.append(NextHop(gateway, index_value(oif) or None, hops + 1, bool(flags & RTNH_F_ONLINK)))
         else:
-            dead.append(_index(oif))
+            dead.append(index_value(oif))
         start += (length + 3) & ~3
     return living, dead
 
@@ -262,7 +246,7 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
     if length > WIDTH[family]:
         raise WireError(f"prefix length {length} in family {family}")
     found = dict(attributes(buffer, start + _ATTRIBUTES, end))
-    destination = _address(family, found[RTA_DST]).value if RTA_DST in found else 0
+    destination = address_value(family, found[RTA_DST]).value if RTA_DST in found else 0
     if destination & ((1 << (WIDTH[family] - length)) - 1):
         raise WireError(f"{Address(family, destination)}/{length} has host bits set")
     extras = [name for number, name in _EXTRAS.items() if number in found]
@@ -276,16 +260,16 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
         extras.append("dead")
     path = Path(
         family=family,
-        table=_number(found[RTA_TABLE], "RTA_TABLE") if RTA_TABLE in found else table,
+        table=u32_value(found[RTA_TABLE], "RTA_TABLE") if RTA_TABLE in found else table,
         type=kind,
         protocol=protocol,
         scope=scope,
         tos=tos,
-        metric=_number(found[RTA_PRIORITY], "RTA_PRIORITY") if RTA_PRIORITY in found else 0,
-        src=_address(family, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
+        metric=u32_value(found[RTA_PRIORITY], "RTA_PRIORITY") if RTA_PRIORITY in found else 0,
+        src=address_value(family, found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
         mtu=_mtu(found),
         nexthops=nexthops,
-        nh_id=_number(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
+        nh_id=u32_value(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
         extras=tuple(extras),
         dead_links=dead_links,
     )
@@ -304,10 +288,10 @@ def _nexthops(
         return tuple(hops), tuple(sorted(set(dead)))
     gateway = None
     if RTA_GATEWAY in found:
-        gateway = _address(family, found[RTA_GATEWAY])
+        gateway = address_value(family, found[RTA_GATEWAY])
     elif RTA_VIA in found:
         gateway = _via(found[RTA_VIA])
-    oif = _index(_number(found[RTA_OIF], "RTA_OIF")) if RTA_OIF in found else None
+    oif = index_value(u32_value(found[RTA_OIF], "RTA_OIF")) if RTA_OIF in found else None
     if gateway is None and oif is None:
         return (), ()
     if rtflags & RTNH_F_DEAD and not dead_hops:
@@ -319,7 +303,7 @@ def _mtu(found: dict[int, bytes]) -> int | None:
     if RTA_METRICS in found:
         for kind, value in attributes(found[RTA_METRICS], 0, len(found[RTA_METRICS])):
             if kind == RTAX_MTU:
-                return _number(value, "RTAX_MTU")
+                return u32_value(value, "RTAX_MTU")
     return None
 
 

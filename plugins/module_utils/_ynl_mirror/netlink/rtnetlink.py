@@ -4,8 +4,8 @@
 """Messages of rtnetlink: their numbers, headers and attributes, requests and answers.
 
 Layout and numbers: ``linux/netlink.h``, ``linux/rtnetlink.h``; rtnetlink(7). Integers are in the machine's byte
-order, addresses in network order. What is in a message about a route is route_codec.py's, in one about a link, an
-address or a rule link_codec.py's. Pure: bytes in, values out, and back.
+order, addresses in network order. Route messages are decoded in route_codec.py, links, addresses and rules in
+link_codec.py. Pure: bytes in, values out, and back.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
+
+from ..model.routes import AF_INET, WIDTH, Address
 
 NLMSG_NOOP = 1
 NLMSG_ERROR = 2
@@ -37,6 +39,7 @@ NLM_F_CREATE = 0x400
 NLM_F_APPEND = 0x800
 NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
+NLMSGERR_ATTR_MSG = 1
 
 RTM_F_CLONED = 0x200
 RTM_F_OFFLOAD = 0x4000
@@ -110,6 +113,50 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return RTATTR.pack(RTATTR.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
+def family_of(message: bytes) -> int:
+    """The address family of an address, rule or route message."""
+    return message[NLMSGHDR.size] if len(message) > NLMSGHDR.size else AF_INET
+
+
+# -- payloads of attributes -> values: WireError when the size is wrong; *what* names the attribute
+
+
+def u8_value(payload: bytes, what: str) -> int:
+    """A number of one byte."""
+    if len(payload) != 1:
+        raise WireError(f"{what} of {len(payload)} bytes")
+    return payload[0]
+
+
+def u32_value(payload: bytes, what: str) -> int:
+    """A number of four bytes."""
+    if len(payload) != U32.size:
+        raise WireError(f"{what} of {len(payload)} bytes")
+    return int(U32.unpack(payload)[0])
+
+
+def index_value(number: int) -> int:
+    """An ifindex, which the kernel keeps in a signed number."""
+    if not 0 <= number <= 0x7FFFFFFF:
+        raise WireError(f"ifindex {number} is out of range")
+    return number
+
+
+def address_value(family: int, payload: bytes) -> Address:
+    """An address of that family."""
+    if len(payload) * 8 != WIDTH.get(family):
+        raise WireError(f"an address of {len(payload)} bytes in family {family}")
+    return Address(family, int.from_bytes(payload, "big"))
+
+
+def text_value(payload: bytes) -> str:
+    """A string that ends at the first NUL. A link's name need not be UTF-8: other bytes stay distinct."""
+    return payload.split(b"\0")[0].decode(errors="backslashreplace")
+
+
+# -- requests and answers
+
+
 def request(kind: int, flags: int, payload: bytes = b"", seq: int = 0) -> bytes:
     """A whole netlink message around *payload*."""
     return NLMSGHDR.pack(NLMSGHDR.size + len(payload), kind, flags, seq, 0) + payload
@@ -140,14 +187,19 @@ def parse_acknowledgement(buffer: bytes, start: int, end: int) -> Acknowledgemen
     text = ""
     if flags & NLM_F_ACK_TLVS:
         for kind, payload in attributes(buffer, origin + ((length + 3) & ~3), end):
-            if kind == 1:
-                text = payload.split(b"\0")[0].decode(errors="replace")
+            if kind == NLMSGERR_ATTR_MSG:
+                text = text_value(payload)
     return Acknowledgement(-error, text, buffer[origin : origin + length])
 
 
 def encode_error(message: bytes, errno: int, text: str) -> bytes:
     """An NLMSG_ERROR with extended-ack text about *message*: how a mirror says why a route failed."""
-    body = _I32.pack(-errno) + message + bytes(-len(message) % 4) + attribute(1, text.encode()[:480] + b"\0")
+    body = (
+        _I32.pack(-errno)
+        + message
+        + bytes(-len(message) % 4)
+        + attribute(NLMSGERR_ATTR_MSG, text.encode()[:480] + b"\0")
+    )
     return request(NLMSG_ERROR, NLM_F_ACK_TLVS, body)
 
 

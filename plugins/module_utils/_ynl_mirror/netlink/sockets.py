@@ -21,7 +21,8 @@ from typing import Callable, Protocol
 
 from ..model.links import Link, LinkAddress, Rule
 from ..model.routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
-from . import link_codec, plain_links, rtnetlink
+from . import rtnetlink
+from .link_codec import decode_address, decode_link, decode_rule
 from .route_codec import RouteReader
 
 _LOG = logging.getLogger("ynl_mirror.kernel")
@@ -334,14 +335,8 @@ def _end_of_dump(chunk: bytes) -> int | None:
         if kind == rtnetlink.NLMSG_DONE:
             number, text = -struct.unpack_from("=i", chunk, start + 16)[0], ""
             if end - start > 20:
-                text = next(
-                    (
-                        v.split(b"\0")[0].decode(errors="replace")
-                        for k, v in rtnetlink.attributes(chunk, start + 20, end)
-                        if k == 1
-                    ),
-                    "",
-                )
+                found = dict(rtnetlink.attributes(chunk, start + 20, end))
+                text = rtnetlink.text_value(found.get(rtnetlink.NLMSGERR_ATTR_MSG, b""))
         elif kind == rtnetlink.NLMSG_ERROR:
             number, text, _offset = rtnetlink.parse_acknowledgement(chunk, start, end)
         else:
@@ -428,28 +423,26 @@ class Monitor:
 # -- whole reads, for modules and start-up ----------------------------------------------------------------------------
 
 
-def read_links(requests: WholeDumps, decode: Callable[[bytes], Link] = plain_links.decode_link) -> list[Link]:
-    """All links, by ifindex. *decode*: the default does without pyroute2, which a module may lack; likewise below."""
+def read_links(requests: WholeDumps) -> list[Link]:
+    """All links, by ifindex."""
     chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETLINK, struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0)))
-    return sorted((decode(m) for m in _each(chunks, rtnetlink.RTM_NEWLINK)), key=lambda link: link.index)
+    return sorted((decode_link(m) for m in _each(chunks, rtnetlink.RTM_NEWLINK)), key=lambda link: link.index)
 
 
-def read_addresses(
-    requests: WholeDumps, decode: Callable[[bytes], LinkAddress] = plain_links.decode_address
-) -> list[LinkAddress]:
+def read_addresses(requests: WholeDumps) -> list[LinkAddress]:
     """All IP addresses of this machine, in the kernel's order."""
     chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
     # A dump of all families names those of MCTP and others as well.
-    found = (message for message in _each(chunks, rtnetlink.RTM_NEWADDR) if link_codec.family_of(message) in WIDTH)
-    return [decode(message) for message in found]
+    found = (message for message in _each(chunks, rtnetlink.RTM_NEWADDR) if rtnetlink.family_of(message) in WIDTH)
+    return [decode_address(message) for message in found]
 
 
-def read_rules(requests: WholeDumps, decode: Callable[[bytes], Rule] = plain_links.decode_rule) -> list[Rule]:
+def read_rules(requests: WholeDumps) -> list[Rule]:
     """All policy rules of both families, in the order of their priority."""
     rules: list[Rule] = []
     for family in (AF_INET, AF_INET6):
         chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETRULE, rtnetlink.RTMSG.pack(family, *[0] * 8)))
-        rules += [decode(m) for m in _each(chunks, rtnetlink.RTM_NEWRULE)]
+        rules += [decode_rule(m) for m in _each(chunks, rtnetlink.RTM_NEWRULE)]
     return rules
 
 

@@ -19,7 +19,7 @@ from ..config.listener import ListenerConfig, PeerAddress
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 #: What the daemons import, as PyPI calls it.
-PYTHON_PACKAGES = ("pyroute2", "uvicorn", "prometheus-client")
+PYTHON_PACKAGES = ("uvicorn", "prometheus-client")
 
 
 @dataclass(frozen=True)

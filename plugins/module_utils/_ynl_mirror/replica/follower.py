@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..model.routes import AF_INET6
-from ..netlink import link_codec, rtnetlink, sockets
+from ..netlink import rtnetlink, sockets
 from . import nexthops
 from .replica import Replica
 from .rib import Reread
@@ -186,9 +186,9 @@ class Follower:
 
     def _read_view(self) -> None:
         self._replica.load(
-            sockets.read_links(self._requests, link_codec.decode_link),
-            sockets.read_addresses(self._requests, link_codec.decode_address),
-            sockets.read_rules(self._requests, link_codec.decode_rule),
+            sockets.read_links(self._requests),
+            sockets.read_addresses(self._requests),
+            sockets.read_rules(self._requests),
         )
 
     async def _reread(self) -> None:
@@ -293,4 +293,4 @@ def _request(scope: Reread) -> bytes:
 def deletes_ipv6(notification: bytes) -> bool:
     """Whether a notification is of an IPv6 route that is gone, so that a dump meanwhile may have skipped others."""
     (kind,) = struct.unpack_from("=H", notification, 4)
-    return kind == rtnetlink.RTM_DELROUTE and link_codec.family_of(notification) == AF_INET6
+    return kind == rtnetlink.RTM_DELROUTE and rtnetlink.family_of(notification) == AF_INET6

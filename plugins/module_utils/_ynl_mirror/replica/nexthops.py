@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 
-from ..model.routes import DISCARD_TYPES, RTN_BLACKHOLE, RTNH_F_DEAD, RTNH_F_ONLINK, WIDTH, Address, NextHop, Path
+from ..model.routes import DISCARD_TYPES, RTN_BLACKHOLE, RTNH_F_DEAD, RTNH_F_ONLINK, NextHop, Path
 from ..netlink import rtnetlink
 
 #: struct nhmsg: family, scope, protocol, reserved, flags.
@@ -39,7 +39,7 @@ def decode(message: bytes) -> NexthopObject:
         raise rtnetlink.WireError(f"nexthop message of {len(message)} bytes")
     family, _scope, _protocol, _reserved, flags = _NHMSG.unpack_from(message, rtnetlink.NLMSGHDR.size)
     found = dict(rtnetlink.attributes(message, rtnetlink.NLMSGHDR.size + _NHMSG.size, len(message)))
-    number = _u32(found, _NHA_ID)
+    number = rtnetlink.u32_value(found.get(_NHA_ID, b""), "NHA_ID")
     if _NHA_GROUP in found:
         group = found[_NHA_GROUP]
         if len(group) % _MEMBER.size:
@@ -47,22 +47,10 @@ def decode(message: bytes) -> NexthopObject:
         return NexthopObject(number, members=tuple((m[0], m[1] + 1) for m in _MEMBER.iter_unpack(group)))
     if _NHA_BLACKHOLE in found:
         return NexthopObject(number, blackhole=True)
-    gateway = None
-    if _NHA_GATEWAY in found:
-        packed = found[_NHA_GATEWAY]
-        if len(packed) * 8 != WIDTH.get(family):
-            raise rtnetlink.WireError(f"an address of {len(packed)} bytes in family {family}")
-        gateway = Address(family, int.from_bytes(packed, "big"))
-    oif = _u32(found, _NHA_OIF) if _NHA_OIF in found else None
+    gateway = rtnetlink.address_value(family, found[_NHA_GATEWAY]) if _NHA_GATEWAY in found else None
+    oif = rtnetlink.u32_value(found[_NHA_OIF], "NHA_OIF") if _NHA_OIF in found else None
     hop = None if flags & RTNH_F_DEAD else NextHop(gateway, oif, 1, bool(flags & RTNH_F_ONLINK))
     return NexthopObject(number, hop, encap=_NHA_ENCAP in found)
-
-
-def _u32(found: dict[int, bytes], kind: int) -> int:
-    payload = found.get(kind, b"")
-    if len(payload) != 4:
-        raise rtnetlink.WireError(f"nexthop attribute {kind} of {len(payload)} bytes")
-    return int(struct.unpack("=I", payload)[0])
 
 
 def request(number: int | None = None) -> bytes:

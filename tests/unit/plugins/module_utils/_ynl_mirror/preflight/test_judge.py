@@ -168,7 +168,7 @@ def test_the_machine(machine: Changes, task: Changes, check: str, level: str, to
 
 def test_what_the_machine_may_be() -> None:
     assert not_ok(on_dpu({"now": NOW + 119})) == not_ok(on_dpu({"now": NOW - 29})) == []
-    assert not_ok(on_dpu({"missing_packages": ("pyroute2",)}, packages_from="pip")) == []
+    assert not_ok(on_dpu({"missing_packages": ("uvicorn",)}, packages_from="pip")) == []
     assert not_ok(on_dpu({"missing_for_venv": ("venv",), "has_venv": True}, packages_from="pip")) == []
     assert not_ok(on_dpu({"missing_for_venv": ("ensurepip",)}, packages_from="wheels")) == []
     assert not_ok(on_dpu({"disk_free": 20 * MIB, "has_venv": True}, packages_from="wheels")) == []
