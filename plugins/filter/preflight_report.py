@@ -11,7 +11,7 @@ short_description: Report what was found before the mirror goes onto machines
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 description:
-  - Puts the results of M(ekho.ynl_mirror.mirror_preflight) on all machines together. The playbook
+  - Puts the results of M(ekho.ynl_mirror.mirror_preflight_info) on all machines together. The playbook
     C(ekho.ynl_mirror.preflight) uses it.
   - A machine without a result (it cannot be reached, say) is a problem, too.
 positional: agents, listeners
@@ -33,7 +33,7 @@ options:
     elements: str
     required: true
 seealso:
-  - module: ekho.ynl_mirror.mirror_preflight
+  - module: ekho.ynl_mirror.mirror_preflight_info
 """
 
 EXAMPLES = r"""
@@ -50,7 +50,7 @@ _value:
     machines:
       description:
         - Each with C(machine), C(role) (V(agent), V(listener) or V(authority)), and C(findings), C(problems) and
-          C(warnings) as M(ekho.ynl_mirror.mirror_preflight) returns them.
+          C(warnings) as M(ekho.ynl_mirror.mirror_preflight_info) returns them.
       type: list
       elements: dict
     problems:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: mirror_preflight
+module: mirror_preflight_info
 short_description: Check a machine before the mirror goes onto it
 description:
   - Looks at everything on a machine that can let a mirror down - kernel, Python, clock, VRFs, addresses, ports, other
@@ -101,7 +101,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Check a DPU
-  ekho.ynl_mirror.mirror_preflight:
+  ekho.ynl_mirror.mirror_preflight_info:
     agent:
       plaintext: true
     python_packages_from: pip
@@ -113,7 +113,7 @@ EXAMPLES = r"""
     fail_msg: "{{ dpu.findings | selectattr('level', 'eq', 'problem') | map(attribute='found') | join('; ') }}"
 
 - name: Check a host
-  ekho.ynl_mirror.mirror_preflight:
+  ekho.ynl_mirror.mirror_preflight_info:
     listener:
       agents: [{address: 192.168.101.1, server_name: dpu1}]
       tls:
