@@ -104,7 +104,7 @@ def _authority(hostvars: Any, names: list[str]) -> Iterator[dict[str, Any]]:
 def _machine(name: str, role: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     if result is None or "findings" not in result:
         why = str((result or {}).get("msg") or "nothing was looked at").strip()
-        findings = [{"check": "connection", "level": "problem", "found": why, "way_out": "see that Ansible gets there"}]
+        findings = [{"check": "connection", "level": "problem", "found": why, "fix": "see that Ansible gets there"}]
     else:
         findings = [dict(finding) for finding in result["findings"]]
     levels = [finding["level"] for finding in findings]
@@ -123,8 +123,8 @@ def _text(machines: list[dict[str, Any]]) -> Iterator[str]:
         yield f"== {machine['machine']}, {machine['role']}: {', '.join(counts) or 'all right'}"
         for finding in machine["findings"]:
             yield f"{finding['level']:8} {finding['check']:20} {finding['found']}"
-            if finding["way_out"]:
-                yield f"{'':29} -> {finding['way_out']}"
+            if finding["fix"]:
+                yield f"{'':29} -> {finding['fix']}"
 
 
 def _count(number: int, word: str) -> str:

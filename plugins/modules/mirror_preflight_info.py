@@ -140,14 +140,14 @@ findings:
     found:
       description: What was found.
       type: str
-    way_out:
+    fix:
       description: What to do about it; empty when there is nothing to do.
       type: str
   sample:
     - check: rp_filter
       level: warning
       found: "strict on eth3: what still comes by way of the host is dropped once its source is mirrored"
-      way_out: sysctl -w net.ipv4.conf.all.rp_filter=2 (loose; the larger of `all` and a link's own applies)
+      fix: sysctl -w net.ipv4.conf.all.rp_filter=2 (loose; the larger of `all` and a link's own applies)
 problems:
   description: Number of problems.
   returned: always

@@ -167,7 +167,7 @@ def test_no_unreachable_default(dpu: Namespace) -> None:
     assert finding["found"].startswith("VRF b, ipv6: what its table does not know is looked up in the main table")
     dpu.ip("-6 route add default dev eth2 table 20")
     assert "if its default route goes" in only(on_dpu(dpu), "unreachable default", "warning")["found"]
-    dpu.run(*finding["way_out"].split())  # the way out is one
+    dpu.run(*finding["fix"].split())  # the way out is one
     assert on_dpu(dpu) == {}
 
 
@@ -175,7 +175,7 @@ def test_no_rule_for_a_link(dpu: Namespace) -> None:
     dpu.ip("rule delete iif eth2 lookup 20")
     finding = only(on_dpu(dpu), "rules", "problem")
     assert finding["found"] == "VRF b, ipv4: no rule sends what comes in by eth2 to table 20"
-    dpu.run(*finding["way_out"].split())
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
@@ -381,13 +381,13 @@ def test_what_the_role_replaces_is_a_warning(dpu: Namespace, tmp_path: Path) -> 
         shutil.copy(path, tls[name])
     found = with_tls(dpu, tls, certificates_dir=str(folder), authority_sha256="of another one")["certificates"]
     assert [finding["level"] for finding in found] == ["warning"] * 3
-    assert {finding["way_out"] for finding in found} == {"ekho.ynl_mirror.mirror replaces it"}
+    assert {finding["fix"] for finding in found} == {"ekho.ynl_mirror.mirror replaces it"}
     assert found[0]["found"].startswith("expired on 20")
     assert found[1]["found"] == "not of the controller's authority"
     assert found[2]["found"] == "it is for dpu2, and this machine is dpu1"
     # Without an authority on the controller they are somebody's own, though they are where the role puts them.
     found = with_tls(dpu, tls, certificates_dir=str(folder))["certificates"]
-    assert [(finding["level"], finding["way_out"]) for finding in found] == [("problem", "renew it")]
+    assert [(finding["level"], finding["fix"]) for finding in found] == [("problem", "renew it")]
 
 
 def test_the_authority(tmp_path: Path) -> None:
@@ -439,13 +439,13 @@ def test_a_bird_that_writes_into_a_vrf(dpu: Namespace, tmp_path: Path) -> None:
     found = until(lambda: on_dpu(dpu), lambda found: set(found) == {"owners", "daemons"})
     assert found["owners"][0]["found"] == "VRF a (table 10) has routes 1 of bird"
     assert found["daemons"][0]["found"].startswith("bird (pid ")
-    assert "`learn`" in found["daemons"][0]["way_out"]
+    assert "`learn`" in found["daemons"][0]["fix"]
 
 
 def test_a_zebra(dpu: Namespace) -> None:
     zebra = Zebra(dpu, "192.0.2.1").start()
     try:
-        assert "redistribute kernel" in only(on_dpu(dpu), "daemons", "warning")["way_out"]
+        assert "redistribute kernel" in only(on_dpu(dpu), "daemons", "warning")["fix"]
     finally:
         zebra.close()
 

@@ -64,7 +64,7 @@ def test_a_vrf_without_links(dpu: Namespace) -> None:
     dpu.ip("link set eth2 nomaster")
     finding = only(on_dpu(dpu), "vrfs", "warning")
     assert finding["found"] == "VRF b (table 70000) has no link"
-    assert finding["way_out"] == "ip link set dev LINK master b"
+    assert finding["fix"] == "ip link set dev LINK master b"
 
 
 def test_no_unreachable_default(dpu: Namespace) -> None:
@@ -73,7 +73,7 @@ def test_no_unreachable_default(dpu: Namespace) -> None:
     assert finding["found"].startswith("VRF b, ipv6: what its table does not know is looked up in the main table")
     dpu.ip("-6 route add fd00:9::/64 dev lo")
     assert "dev lo" in dpu.ip("-6 route get fd00:9::1 vrf b")  # so it is
-    dpu.run(*finding["way_out"].split())
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
@@ -81,7 +81,7 @@ def test_no_rule_for_vrf_devices(dpu: Namespace) -> None:
     dpu.ip("rule delete l3mdev pref 1000")
     finding = only(on_dpu(dpu), "rules", "problem")
     assert finding["found"] == "no l3mdev rule for ipv4: packets are not looked up in their VRF's table"
-    dpu.run(*finding["way_out"].split())
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
@@ -98,7 +98,7 @@ def test_an_agent_that_does_not_hear_what_comes_by_a_vrf(machines: tuple[Namespa
         assert answer() != "connected"
     finding = only(on_dpu(dpu), "address", "problem")
     assert finding["found"] == f"hosts reach it at {ADDRESS}, in VRF a, where the agent hears nothing"
-    dpu.run(*finding["way_out"].split())
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
@@ -113,4 +113,4 @@ def test_routes_of_somebody_else_with_the_mirrors_protocol(dpu: Namespace) -> No
     dpu.ip("route add 10.0.0.0/8 dev eth2 proto 121 vrf b")
     finding = only(on_dpu(dpu), "ownership", "problem")
     assert finding["found"].startswith("VRF b has 1 route with protocol 121")
-    assert "vrf_route vrf=b protocol=121 state=deleted" in finding["way_out"]
+    assert "vrf_route vrf=b protocol=121 state=deleted" in finding["fix"]

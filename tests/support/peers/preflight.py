@@ -52,5 +52,5 @@ def only(found: Findings, name: str, level: str) -> dict[str, str]:
     assert list(found) == [name], found
     [finding] = found[name]
     assert finding["level"] == level
-    assert finding["way_out"]
+    assert finding["fix"]
     return finding

@@ -29,7 +29,7 @@ class Finding:
     check: str
     level: str
     found: str
-    way_out: str = ""
+    fix: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""

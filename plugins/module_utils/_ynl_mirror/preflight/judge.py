@@ -96,16 +96,16 @@ def _packages(machine: Machine, task: Task) -> Iterator[Finding]:
             )
         return
     if task.packages_from == "wheels" and not task.wheels_found:
-        way_out = (
+        fix = (
             f"pip download --dest FOLDER {' '.join(PYTHON_PACKAGES)}; or leave it empty: the controller downloads them"
         )
-        yield Finding("packages", PROBLEM, f"the controller has no such folder as {task.prefix}_wheels_dir", way_out)
+        yield Finding("packages", PROBLEM, f"the controller has no such folder as {task.prefix}_wheels_dir", fix)
     # Packages from the controller are unpacked, which needs no pip.
     missing = [name for name in machine.missing_for_venv if name == "venv" or task.packages_from == "pip"]
     if missing and not machine.has_venv:
         found = f"{machine.executable} cannot make a virtual environment: no {', '.join(missing)}"
-        way_out = f"install python3-venv (as Debian and Ubuntu call it), or set {variable} to "
-        yield Finding("packages", PROBLEM, found, way_out + ("none" if "venv" in missing else "wheels"))
+        fix = f"install python3-venv (as Debian and Ubuntu call it), or set {variable} to "
+        yield Finding("packages", PROBLEM, found, fix + ("none" if "venv" in missing else "wheels"))
 
 
 def _privilege(machine: Machine) -> Iterator[Finding]:
@@ -158,8 +158,8 @@ def judge_certificates(tls: Tls, task: Task, now: float) -> list[Finding]:
         return [Finding("certificates", OK, "none yet: ekho.ynl_mirror.mirror makes them")]
     level = PROBLEM if task.own_certificates else WARNING
     troubles = [
-        Finding("certificates", level, found, way_out if task.own_certificates else RENEWED)
-        for found, way_out in _certificate_troubles(tls, task, now)
+        Finding("certificates", level, found, fix if task.own_certificates else RENEWED)
+        for found, fix in _certificate_troubles(tls, task, now)
     ]
     fine = f"valid until {_day(tls.end)}, for {', '.join(tls.names)}"
     return troubles or either("certificates", fine, _soon(tls, task, now))
@@ -202,8 +202,8 @@ def _not_of_the_role(tls: Tls, task: Task) -> Iterator[tuple[str, str]]:
 
 def _soon(tls: Tls, task: Task, now: float) -> Iterator[Finding]:
     if tls.end is not None and tls.end < now + task.renew_days * DAY:
-        way_out = "renew it" if task.own_certificates else "ekho.ynl_mirror.mirror renews it"
-        yield Finding("certificates", WARNING, f"ends on {_day(tls.end)}", way_out)
+        fix = "renew it" if task.own_certificates else "ekho.ynl_mirror.mirror renews it"
+        yield Finding("certificates", WARNING, f"ends on {_day(tls.end)}", fix)
 
 
 def judge_authority(tls: Tls, folder: str, now: float, renew_days: int) -> list[Finding]:
@@ -242,15 +242,15 @@ def _judge_names(facts: Facts, task: Task) -> list[Finding]:
     if task.agent:
         expected = [peer.server_name or peer.address for peer in mine(facts, task)]
         found = f"hosts expect the certificate of {', '.join(dict.fromkeys(expected))}"
-        way_out = f"set server_name in mirror_listener_agents to {' or '.join(names)}"
+        fix = f"set server_name in mirror_listener_agents to {' or '.join(names)}"
     else:
         expected = list(task.accepted)
         found = f"dpu_agent_hosts has {', '.join(expected)}"
-        way_out = f"add {' or '.join(names)} to dpu_agent_hosts"
+        fix = f"add {' or '.join(names)} to dpu_agent_hosts"
     if not names:
         return []
     if expected and not set(expected) & set(names):
-        return [Finding("names", PROBLEM, f"{found}, and this machine is {', '.join(names)}", way_out)]
+        return [Finding("names", PROBLEM, f"{found}, and this machine is {', '.join(names)}", fix)]
     return [Finding("names", OK, f"the other side knows it as {', '.join(names)}")]
 
 
@@ -263,8 +263,8 @@ def _judge_buffer(facts: Facts, task: Task) -> list[Finding]:
         return []
     granted = f"{_mib(facts.receive_buffer)} of {_mib(config.receive_buffer)}"
     if facts.receive_buffer < config.receive_buffer:
-        way_out = f"sysctl -w net.core.rmem_max={config.receive_buffer}: CAP_NET_ADMIN does not exceed it here"
-        return [Finding("receive buffer", WARNING, f"the kernel grants {granted}", way_out)]
+        fix = f"sysctl -w net.core.rmem_max={config.receive_buffer}: CAP_NET_ADMIN does not exceed it here"
+        return [Finding("receive buffer", WARNING, f"the kernel grants {granted}", fix)]
     return [Finding("receive buffer", OK, granted)]
 
 

@@ -71,11 +71,11 @@ def _vrfs(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:
     for vrf in dpu.vrfs:
         down = [link for link in vrf.links if not (link.up and link.carrier)]
         if not vrf.links:
-            found, way_out = (
+            found, fix = (
                 f"VRF {vrf.name} (table {vrf.table}) has no link",
                 f"ip link set dev LINK master {vrf.name}",
             )
-            yield Finding("vrfs", WARNING, found, way_out if vrf.device else f"add links to dpu_agent_vrfs.{vrf.name}")
+            yield Finding("vrfs", WARNING, found, fix if vrf.device else f"add links to dpu_agent_vrfs.{vrf.name}")
         elif down:
             found = f"VRF {vrf.name}: {_names(down)} {'is' if len(down) == 1 else 'are'} down, or without carrier"
             yield Finding(
@@ -136,8 +136,8 @@ def _rules(dpu: Dpu, agent: AgentConfig) -> Iterator[Finding]:
             bare = [link for link in vrf.links if family not in link.ruled]
             if bare:
                 found = f"VRF {vrf.name}, {family}: no rule sends what comes in by {_names(bare)} to table {vrf.table}"
-                way_out = f"{_IP[family]} rule add iif {bare[0].name} lookup {vrf.table} pref 1000"
-                yield Finding("rules", PROBLEM, found, way_out)
+                fix = f"{_IP[family]} rule add iif {bare[0].name} lookup {vrf.table} pref 1000"
+                yield Finding("rules", PROBLEM, found, fix)
 
 
 def _forwarding(links: list[LinkState]) -> Iterator[Finding]:
@@ -191,20 +191,20 @@ def _listen(dpu: Dpu) -> Iterator[Finding]:
         where = f"{port.address} port {port.port}"
         place = dpu.places.get(port.address)
         if port.holder and not port.ours:
-            way_out = "end it, or choose another port (dpu_agent_listen, dpu_agent_http; mirror_listener_agents)"
-            yield Finding("listen", PROBLEM, f"{where} is held by {port.holder}", way_out)
+            fix = "end it, or choose another port (dpu_agent_listen, dpu_agent_http; mirror_listener_agents)"
+            yield Finding("listen", PROBLEM, f"{where} is held by {port.holder}", fix)
         if port.address in _WILDCARDS:
             if port.address == "::" and not dpu.ipv6:
                 yield Finding("listen", PROBLEM, f"{where}: IPv6 is disabled here", "set dpu_agent_listen to 0.0.0.0")
         elif place is None:
             if ipaddress.ip_address(port.address).is_loopback:
                 continue
-            way_out = "write one of its own, or :: for all"
-            yield Finding("listen", PROBLEM, f"{where} is no address of this machine", way_out)
+            fix = "write one of its own, or :: for all"
+            yield Finding("listen", PROBLEM, f"{where} is no address of this machine", fix)
         elif place.vrf_device:
             found = f"{where} is in VRF {place.vrf_device}, where the agent cannot bind to it"
-            way_out = "listen at :: with the sysctl net.ipv4.tcp_l3mdev_accept=1"
-            yield Finding("listen", PROBLEM, found, way_out)
+            fix = "listen at :: with the sysctl net.ipv4.tcp_l3mdev_accept=1"
+            yield Finding("listen", PROBLEM, found, fix)
 
 
 def _address_fine(facts: Facts, task: Task) -> str:
@@ -292,8 +292,8 @@ def _daemons(facts: Facts, agent: AgentConfig) -> Iterator[Finding]:
         if daemon.name == _NETWORKD:
             yield from _networkd(daemon.pid, facts.machine.networkd_removes, by_rules=bool(agent.vrfs))
         elif daemon.name == "NetworkManager":
-            way_out = f"leave it out of {links}: unmanaged-devices in NetworkManager.conf"
-            yield Finding("daemons", WARNING, f"{who} may rewrite the routes of links that it manages", way_out)
+            fix = f"leave it out of {links}: unmanaged-devices in NetworkManager.conf"
+            yield Finding("daemons", WARNING, f"{who} may rewrite the routes of links that it manages", fix)
         elif daemon.name in _TAKES_FOREIGN_ROUTES:
             found = f"{who} can take the mirrored routes in, and tell its neighbours"
             yield Finding("daemons", WARNING, found, _TAKES_FOREIGN_ROUTES[daemon.name])

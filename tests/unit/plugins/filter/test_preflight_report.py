@@ -11,10 +11,10 @@ import pytest
 
 pytestmark = pytest.mark.controller
 
-FINE = {"check": "kernel", "level": "ok", "found": "Linux 6.1.0", "way_out": ""}
-ODD = {"check": "rp_filter", "level": "warning", "found": "strict on eth1", "way_out": "sysctl ..."}
-BAD = {"check": "listen", "level": "problem", "found": ":: port 2620 is held by nc (pid 7)", "way_out": "end it"}
-AUTHORITY = {"check": "authority", "level": "ok", "found": "none yet", "way_out": ""}
+FINE = {"check": "kernel", "level": "ok", "found": "Linux 6.1.0", "fix": ""}
+ODD = {"check": "rp_filter", "level": "warning", "found": "strict on eth1", "fix": "sysctl ..."}
+BAD = {"check": "listen", "level": "problem", "found": ":: port 2620 is held by nc (pid 7)", "fix": "end it"}
+AUTHORITY = {"check": "authority", "level": "ok", "found": "none yet", "fix": ""}
 
 
 def report(hostvars: dict[str, Any], agents: list[str], listeners: list[str]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def not_ok(findings: list[Finding]) -> list[Finding]:
 
 def one(findings: list[Finding]) -> Finding:
     [finding] = not_ok(findings)
-    assert finding.way_out, finding
+    assert finding.fix, finding
     return finding
 
 
@@ -128,7 +128,7 @@ def changed_link(**changes: Any) -> tuple[VrfState, ...]:
 def test_nothing_is_in_the_way_of_either() -> None:
     for findings in (judge(ON_THE_DPU, FOR_THE_AGENT), judge(ON_THE_HOST, FOR_THE_LISTENER)):
         assert not_ok(findings) == []
-        assert all(finding.found and not finding.way_out for finding in findings)
+        assert all(finding.found and not finding.fix for finding in findings)
 
 
 MACHINES: list[tuple[Changes, Changes, str, str, str]] = [
@@ -190,7 +190,7 @@ def test_ones_own_certificate_is_a_problem_and_one_that_the_role_replaces_is_not
     own = one(on_dpu(tls=tls, own_certificates=True))
     made = one(on_dpu(tls=tls))
     assert (own.check, own.level) == ("certificates", "problem")
-    assert (made.level, made.way_out) == ("warning", "ekho.ynl_mirror.mirror replaces it")
+    assert (made.level, made.fix) == ("warning", "ekho.ynl_mirror.mirror replaces it")
     assert own.found == made.found
     assert told in own.found
 
@@ -198,7 +198,7 @@ def test_ones_own_certificate_is_a_problem_and_one_that_the_role_replaces_is_not
 def test_certificates_that_end_soon() -> None:
     for own, told in ((True, "renew it"), (False, "ekho.ynl_mirror.mirror renews it")):
         finding = one(on_dpu(tls={"end": NOW + 29 * DAY}, own_certificates=own))
-        assert (finding.level, finding.found, finding.way_out) == ("warning", "ends on 2027-02-13", told)
+        assert (finding.level, finding.found, finding.fix) == ("warning", "ends on 2027-02-13", told)
         assert not_ok(on_dpu(tls={"end": NOW + 31 * DAY}, own_certificates=own)) == []
 
 
@@ -219,7 +219,7 @@ def test_a_key_that_the_daemons_user_cannot_read() -> None:
     finding = one(on_dpu(own_certificates=True, user="ynl-mirror"))
     assert finding.level == "problem"
     assert finding.found == "the key belongs to root, and the daemon's user ynl-mirror cannot read it"
-    assert finding.way_out.startswith("chown ynl-mirror /etc/tls/machine.key, or set dpu_agent_user to ''")
+    assert finding.fix.startswith("chown ynl-mirror /etc/tls/machine.key, or set dpu_agent_user to ''")
     assert not_ok(on_dpu(tls={"owner": "ynl-mirror"}, own_certificates=True, user="ynl-mirror")) == []
     assert not_ok(on_dpu(user="ynl-mirror")) == []  # the role gives it to its user
 
@@ -232,7 +232,7 @@ def test_names_that_the_other_side_does_not_expect() -> None:
     assert finding.found == "hosts expect the certificate of 192.168.101.1, and this machine is dpu1"
     finding = one(judge(ON_THE_HOST, replace(FOR_THE_LISTENER, accepted=("host7", "host8"))))
     assert (finding.check, finding.found) == ("names", "dpu_agent_hosts has host7, host8, and this machine is host1")
-    assert finding.way_out == "add host1 to dpu_agent_hosts"
+    assert finding.fix == "add host1 to dpu_agent_hosts"
     assert not_ok(judge(ON_THE_HOST, replace(FOR_THE_LISTENER, accepted=()))) == []
 
 
@@ -406,12 +406,12 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("dpu", "task", "check", "level", "told", "way_out"), DPUS)
-def test_the_dpu(dpu: Changes, task: Changes, check: str, level: str, told: str, way_out: str) -> None:
+@pytest.mark.parametrize(("dpu", "task", "check", "level", "told", "fix"), DPUS)
+def test_the_dpu(dpu: Changes, task: Changes, check: str, level: str, told: str, fix: str) -> None:
     finding = one(on_dpu(dpu=dpu, **task))
     assert (finding.check, finding.level) == (check, level)
     assert told in finding.found
-    assert way_out in finding.way_out
+    assert fix in finding.fix
 
 
 def test_rules_in_the_place_of_devices_need_no_device_but_a_rule_for_each_link_and_family() -> None:
@@ -423,9 +423,9 @@ def test_rules_in_the_place_of_devices_need_no_device_but_a_rule_for_each_link_a
     finding = one(on_dpu(dpu={**spared, **places, "vrfs": (bare, rules[1])}, agent=RULES))
     assert (finding.check, finding.level) == ("rules", "problem")
     assert finding.found == "VRF a, ipv4: no rule sends what comes in by eth1 to table 10"
-    assert finding.way_out == "ip rule add iif eth1 lookup 10 pref 1000"
+    assert finding.fix == "ip rule add iif eth1 lookup 10 pref 1000"
     closing = one(on_dpu(dpu={**spared, **places, "vrfs": (replace(rules[0], unreachable=BOTH - {"ipv4"}), rules[1])}))
-    assert closing.way_out.endswith("table 10")
+    assert closing.fix.endswith("table 10")
 
 
 def test_what_a_dpu_may_have() -> None:
@@ -451,13 +451,13 @@ DAEMONS: list[tuple[str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "told", "way_out"), DAEMONS)
-def test_daemons_that_deal_in_routes(name: str, told: str, way_out: str) -> None:
+@pytest.mark.parametrize(("name", "told", "fix"), DAEMONS)
+def test_daemons_that_deal_in_routes(name: str, told: str, fix: str) -> None:
     removes = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
     finding = one(on_dpu({"daemons": (Daemon(name, 7),), "networkd_removes": removes}))
     assert (finding.check, finding.level) == ("daemons", "warning")
     assert told in finding.found
-    assert way_out in finding.way_out
+    assert fix in finding.fix
 
 
 def test_what_networkd_may_remove() -> None:
@@ -469,7 +469,7 @@ def test_what_networkd_may_remove() -> None:
     assert [finding.level for finding in judged("ManageForeignRoutingPolicyRules")] == ["ok"]  # VRF devices need none
     [finding] = judged("ManageForeignRoutes", "ManageForeignRoutingPolicyRules", agent=RULES)
     assert "removes routes and policy rules that it has not made" in finding.found
-    assert "`ManageForeignRoutes=no`, `ManageForeignRoutingPolicyRules=no`" in finding.way_out
+    assert "`ManageForeignRoutes=no`, `ManageForeignRoutingPolicyRules=no`" in finding.fix
 
 
 HOSTS: list[tuple[Changes, str, str, str]] = [
@@ -502,4 +502,4 @@ def test_a_receive_buffer_that_the_kernel_does_not_grant() -> None:
     finding = one(judge(replace(ON_THE_HOST, receive_buffer=212_992), FOR_THE_LISTENER))
     assert (finding.check, finding.level) == ("receive buffer", "warning")
     assert finding.found == "the kernel grants 0 MiB of 128 MiB"
-    assert "net.core.rmem_max=134217728" in finding.way_out
+    assert "net.core.rmem_max=134217728" in finding.fix
