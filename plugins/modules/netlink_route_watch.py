@@ -7,13 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: netlink_route_watch
-short_description: Follow the kernel's routes, for a moment or as a service that mirrors them
+short_description: Run the listener, which follows the kernel's routes and mirrors them
 description:
   - Runs the listener as a service of the managed machine, the host. It follows the kernel's routing tables and sends
     what the kernel uses to one or several agents (M(ekho.ynl_mirror.dpu_agent)), or to any other FPM consumer.
   - Copies the program and writes the configuration, then starts the listener, and starts it again when program or
     configuration have changed. Returns once the listener is ready.
-  - With O(state=snapshot) and O(state=captured) takes a look itself, without a service.
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
@@ -26,10 +25,8 @@ options:
       - V(restarted) does the same, and starts it again in any case.
       - V(stopped) ends it.
       - V(absent) ends it and removes its files.
-      - V(snapshot) returns the routes that the kernel uses now.
-      - V(captured) returns the route events of the next O(duration) seconds.
     type: str
-    choices: [started, stopped, restarted, absent, snapshot, captured]
+    choices: [started, stopped, restarted, absent]
     default: started
   tables:
     description: Tables to follow, by number or name.
@@ -88,7 +85,7 @@ options:
         description: Name that the agent's certificate has to have. The default is O(agents[].address).
         type: str
   tls:
-    description: Files for mutual TLS 1.3. Give either this or O(plaintext), unless the module only looks.
+    description: Files for mutual TLS 1.3. Give either this or O(plaintext).
     type: dict
     suboptions:
       ca:
@@ -145,15 +142,8 @@ options:
     type: str
     choices: [debug, info, warning, error]
     default: info
-  duration:
-    description: With O(state=captured), how many seconds to look.
-    type: float
-    default: 10.0
-  max_events:
-    description: With O(state=captured), after how many events to stop looking.
-    type: int
-    default: 1000
 seealso:
+  - module: ekho.ynl_mirror.netlink_route_info
   - module: ekho.ynl_mirror.dpu_agent
   - module: ekho.ynl_mirror.vrf_route
 """
@@ -172,66 +162,21 @@ EXAMPLES = r"""
       key: /etc/ynl-mirror/tls/host.key
     user: ynl-mirror
 
-- name: Look at the static routes
-  ekho.ynl_mirror.netlink_route_watch:
-    state: snapshot
-    filters:
-      protocols: [static]
-  register: now
-
-- name: See what a routing daemon does for ten seconds
-  ekho.ynl_mirror.netlink_route_watch:
-    state: captured
-    duration: 10
-    max_events: 100
-    filters:
-      protocols: [bgp]
-  register: seen
-
 - name: Remove the listener
   ekho.ynl_mirror.netlink_route_watch:
     state: absent
 """
 
 RETURN = r"""
-routes:
-  description:
-    - The routes that the kernel uses, one for each table and prefix, as M(ekho.ynl_mirror.vrf_route) takes them, each
-      with its C(table), C(family), C(protocol) and C(protocol_name) besides.
-  returned: O(state=snapshot)
-  type: list
-  elements: dict
-  sample:
-    - dst: 192.168.11.0/24
-      type: unicast
-      gateway: 192.168.101.1
-      dev: eth1
-      metric: 0
-      table: 254
-      family: ipv4
-      protocol: 4
-      protocol_name: static
-events:
-  description:
-    - The route events in the kernel's order, each a route as in RV(routes) with C(event) and C(time) (seconds since the
-      look began) besides.
-    - C(event) is V(added), V(replaced), V(appended), V(deleted), or V(overrun) where the kernel has dropped some.
-  returned: O(state=captured)
-  type: list
-  elements: dict
-complete:
-  description: Whether the look lasted for O(duration), and was not cut short by O(max_events) or by an overrun.
-  returned: O(state=captured)
-  type: bool
 actions:
   description: What was done, or would be in check mode, a line each.
-  returned: when a service is meant
+  returned: success
   type: list
   elements: str
   sample: ["write /etc/ynl-mirror/listener.json", "start the listener"]
 service:
   description: The service as it is now.
-  returned: when a service is meant
+  returned: success
   type: dict
   contains:
     name:
@@ -265,7 +210,7 @@ service:
       type: str
 status:
   description: What C(ynl-mirror status --json) says. Null when the listener does not run.
-  returned: when a service is meant
+  returned: success
   type: dict
 """
 
@@ -273,12 +218,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ynl_mirror.config.fields import ConfigError
 from ..module_utils._ynl_mirror.config.listener import ListenerConfig
 from ..module_utils._ynl_mirror.config.names import read_names
 from ..module_utils._ynl_mirror.install import service_module
-from ..module_utils._ynl_mirror.netlink.sockets import KernelError
-from ..module_utils._ynl_mirror.vrf.looks import Look
 
 FILTERS = {
     "protocols": {"type": "list", "elements": "raw"},
@@ -319,41 +261,17 @@ def read_config(data: Any) -> ListenerConfig:
     return ListenerConfig.from_dict(data, read_names())
 
 
-def look(module: AnsibleModule) -> None:
-    """Answer `snapshot` and `captured`, which change nothing, in check mode as well."""
-    params = module.params
-    if not 0 < params["duration"] <= 86400:
-        module.fail_json(msg=f"duration: {params['duration']:g} s; give more than 0 and at most 86400")
-    if params["max_events"] < 1:
-        module.fail_json(msg=f"max_events: {params['max_events']}; give 1 or more")
-    given = {name: params[name] for name in ("tables", "families", "filters") if params[name] is not None}
-    try:
-        config = ListenerConfig.from_dict({**service_module.without_none(given), "plaintext": True}, read_names())
-        looking = Look(config.tables, config.families, config.filters)
-        if params["state"] == "snapshot":
-            module.exit_json(changed=False, routes=looking.snapshot())
-        events = list(looking.events(params["duration"], params["max_events"], params["receive_buffer"]))
-    except (ConfigError, KernelError, OSError) as error:
-        module.fail_json(msg=str(error))
-    cut = len(events) >= params["max_events"] or any(event["event"] == "overrun" for event in events)
-    module.exit_json(changed=False, events=events, complete=not cut)
-
-
 def main() -> None:
     """Run the module."""
-    states = ["started", "stopped", "restarted", "absent", "snapshot", "captured"]
+    states = ["started", "stopped", "restarted", "absent"]
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": states, "default": "started"},
             **OPTIONS,
-            "duration": {"type": "float", "default": 10.0},
-            "max_events": {"type": "int", "default": 1000},
             **service_module.OPTIONS,
         },
         supports_check_mode=True,
     )
-    if module.params["state"] in ("snapshot", "captured"):
-        look(module)
     service_module.run(module, "listener", read_config, tuple(OPTIONS))
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in the way of the mirror, provoked on machines of namespaces and found there: one thing at a time."""
+"""Faults that would keep the mirror from working, made in namespaces one at a time, and found there."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def dpu(namespaces: NamespaceFactory) -> Namespace:
     return namespace
 
 
-def test_a_machine_that_is_ready_as_either(dpu: Namespace, namespaces: NamespaceFactory) -> None:
+def test_a_ready_machine_has_no_findings_but_ok_as_dpu_or_host(dpu: Namespace, namespaces: NamespaceFactory) -> None:
     assert on_dpu(dpu) == {}
     host, _agent = namespaces.pair("host", "agent")
-    assert on_host(host) == {}  # nobody listens there yet, and it answers
+    assert on_host(host) == {}  # no agent listens yet, but its machine is reachable
 
 
-def test_looking_changes_nothing(dpu: Namespace) -> None:
+def test_a_check_changes_nothing(dpu: Namespace) -> None:
     def state() -> list[str]:
         return [dpu.ip(f"{family} {what} show") for family in ("-4", "-6") for what in ("rule", "route", "address")]
 
@@ -74,11 +74,11 @@ def test_looking_changes_nothing(dpu: Namespace) -> None:
 # -- the machine ------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_daemons_import_is_what_is_looked_for() -> None:
+def test_the_packages_checked_are_those_that_the_daemons_import() -> None:
     assert tuple(PACKAGES.values()) == PYTHON_PACKAGES
 
 
-def test_a_python_without_the_packages() -> None:
+def test_a_python_without_the_packages_is_a_problem() -> None:
     params = {**OPTIONS, "agent": {"plaintext": True, "vrfs": VRFS}}
     code = f"import sys; sys.path.insert(0, {str(COLLECTIONS)!r}); from {check.__module__} import check\n"
     code += f"print(*[finding['found'] for finding in check({params!r})['findings']], sep='\\n')"
@@ -87,7 +87,7 @@ def test_a_python_without_the_packages() -> None:
     assert f"{sys.executable} lacks uvicorn, prometheus-client\n" in done.stdout
 
 
-def test_no_privilege(dpu: Namespace) -> None:
+def test_missing_privilege_is_a_problem(dpu: Namespace) -> None:
     def as_nobody(params: dict[str, Any]) -> dict[str, Any]:
         os.setgroups([])
         os.setresgid(65534, 65534, 65534)
@@ -103,7 +103,7 @@ def test_no_privilege(dpu: Namespace) -> None:
     assert "of 128 MiB" in found["receive buffer"]["found"]
 
 
-def test_a_clock_that_is_off(netns: Namespace) -> None:
+def test_a_clock_that_is_off_is_a_warning_and_with_tls_a_problem(netns: Namespace) -> None:
     for off, level in ((0, "ok"), (200, "warning"), (1000, "problem")):
         tls = dict.fromkeys(("ca", "certificate", "key"), "/nowhere")
         params = {**OPTIONS, "agent": {"tls": tls}, "controller_time": time.time() - off}
@@ -111,7 +111,7 @@ def test_a_clock_that_is_off(netns: Namespace) -> None:
         assert [finding["level"] for finding in found] == ([] if level == "ok" else [level])
 
 
-def test_a_full_disk(dpu: Namespace, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_problem(dpu: Namespace, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)], check=True)
     try:
         finding = only(on_dpu(dpu, lib_dir=str(tmp_path / "lib")), "disk", "problem")
@@ -120,7 +120,7 @@ def test_a_full_disk(dpu: Namespace, tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_variables_that_make_no_sense(dpu: Namespace) -> None:
+def test_an_invalid_variable_is_named(dpu: Namespace) -> None:
     finding = only(on_dpu(dpu, {"vrfs": {"a": {"tabel": 10}}}), "variables", "problem")
     assert finding["found"] == "vrfs.a.table: missing; spell 'tabel' so"
     finding = only(on_host(dpu, {"agents": [{"addres": "192.0.2.2"}]}), "variables", "problem")
@@ -130,67 +130,67 @@ def test_variables_that_make_no_sense(dpu: Namespace) -> None:
 # -- VRFs -------------------------------------------------------------------------------------------------------------
 
 
-def test_no_vrf(dpu: Namespace) -> None:
+def test_fewer_than_two_vrfs_are_a_problem(dpu: Namespace) -> None:
     found = on_dpu(dpu, {"vrfs": {}})
-    assert found["vrfs"][0]["found"].startswith("no VRF device, and")
+    assert found["vrfs"][0]["found"].startswith("no VRF device; the mirror needs two")
     found = on_dpu(dpu, {"vrfs": {"a": VRFS["a"]}})
-    assert found["vrfs"][0]["found"].startswith("only the VRF a, and")
+    assert found["vrfs"][0]["found"].startswith("only VRF a; the mirror needs two")
 
 
-def test_a_link_that_is_not_there(dpu: Namespace) -> None:
+def test_a_link_that_does_not_exist_is_a_problem(dpu: Namespace) -> None:
     found = on_dpu(dpu, {"vrfs": {**VRFS, "b": {"table": 20, "links": ["eth2", "eth9"]}}})
-    assert only(found, "vrfs", "problem")["found"] == "dpu_agent_vrfs.b.links: there is no 'eth9' here"
+    assert only(found, "vrfs", "problem")["found"] == "dpu_agent_vrfs.b.links: no link 'eth9' on this machine"
 
 
-def test_a_vrf_without_links(dpu: Namespace) -> None:
+def test_a_vrf_without_links_is_a_warning(dpu: Namespace) -> None:
     for family in ("-4", "-6"):
         dpu.ip(f"{family} route add unreachable default {LAST} table 30")
     found = on_dpu(dpu, {"vrfs": {**VRFS, "c": {"table": 30}}})
     assert only(found, "vrfs", "warning")["found"] == "VRF c (table 30) has no link"
 
 
-def test_a_link_without_carrier(dpu: Namespace) -> None:
+def test_a_link_without_carrier_is_a_warning(dpu: Namespace) -> None:
     dpu.ip("link set peer1 down")
-    assert only(on_dpu(dpu), "vrfs", "warning")["found"] == "VRF a: eth1 is down, or without carrier"
+    assert only(on_dpu(dpu), "vrfs", "warning")["found"] == "VRF a: down or without carrier: eth1"
 
 
-def test_no_unreachable_default(dpu: Namespace) -> None:
+def test_a_missing_unreachable_default_is_a_warning_whose_fix_works(dpu: Namespace) -> None:
     dpu.ip(f"-6 route delete unreachable default {LAST} table 20")
     finding = only(on_dpu(dpu), "unreachable default", "warning")
-    assert finding["found"].startswith("VRF b, ipv6: what its table does not know is looked up in the main table")
+    assert finding["found"].startswith("VRF b, ipv6: destinations that its table lacks are looked up in table main")
     dpu.ip("-6 route add default dev eth2 table 20")
-    assert "if its default route goes" in only(on_dpu(dpu), "unreachable default", "warning")["found"]
-    dpu.run(*finding["way_out"].split())  # the way out is one
+    assert "without its default route" in only(on_dpu(dpu), "unreachable default", "warning")["found"]
+    dpu.run(*finding["fix"].split())  # the fix works
     assert on_dpu(dpu) == {}
 
 
-def test_no_rule_for_a_link(dpu: Namespace) -> None:
+def test_a_link_without_a_rule_is_a_problem_whose_fix_works(dpu: Namespace) -> None:
     dpu.ip("rule delete iif eth2 lookup 20")
     finding = only(on_dpu(dpu), "rules", "problem")
-    assert finding["found"] == "VRF b, ipv4: no rule sends what comes in by eth2 to table 20"
-    dpu.run(*finding["way_out"].split())
+    assert finding["found"] == "VRF b, ipv4: no rule sends packets from eth2 to table 20"
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
-def test_forwarding_is_off(dpu: Namespace) -> None:
+def test_forwarding_that_is_off_is_found_per_link_and_family(dpu: Namespace) -> None:
     dpu.sysctl("net.ipv4.conf.eth2.forwarding", 0)
-    assert only(on_dpu(dpu), "forwarding", "problem")["found"] == "ipv4 is not forwarded on eth2"
+    assert only(on_dpu(dpu), "forwarding", "problem")["found"] == "ipv4 forwarding is off on eth2"
     dpu.sysctl("net.ipv4.ip_forward", 1)
     dpu.sysctl("net.ipv4.conf.eth2.forwarding", 1)
     dpu.sysctl("net.ipv6.conf.all.forwarding", 0)
-    assert only(on_dpu(dpu), "forwarding", "warning")["found"] == "ipv6 is not forwarded on eth1, eth2"
+    assert only(on_dpu(dpu), "forwarding", "warning")["found"] == "ipv6 forwarding is off on eth1, eth2"
 
 
 @pytest.mark.parametrize("link", ["all", "eth1"])
-def test_a_strict_rp_filter(dpu: Namespace, link: str) -> None:
+def test_a_strict_rp_filter_is_a_warning_whose_fix_works(dpu: Namespace, link: str) -> None:
     dpu.sysctl(f"net.ipv4.conf.{link}.rp_filter", 1)
     finding = only(on_dpu(dpu), "rp_filter", "warning")
     assert finding["found"].startswith(f"strict on {'eth1, eth2' if link == 'all' else 'eth1'}: ")
-    dpu.sysctl("net.ipv4.conf.all.rp_filter", 2)  # the way out: the larger number applies
+    dpu.sysctl("net.ipv4.conf.all.rp_filter", 2)  # the fix: the larger number applies
     assert on_dpu(dpu) == {}
 
 
-def test_whether_a_kernel_can_make_vrf_devices(tmp_path: Path) -> None:
+def test_whether_a_kernel_can_make_vrf_devices_is_read_from_its_files(tmp_path: Path) -> None:
     assert kernel_vrf(str(tmp_path)) == "unknown"
     modules = tmp_path / "lib" / "modules" / os.uname().release
     modules.mkdir(parents=True)
@@ -207,86 +207,88 @@ def test_whether_a_kernel_can_make_vrf_devices(tmp_path: Path) -> None:
     assert kernel_vrf(str(tmp_path)) == "yes"
 
 
-def test_what_is_said_of_this_kernel_is_true(netns: Namespace) -> None:
+def test_whether_this_kernel_can_make_vrf_devices_is_true(netns: Namespace) -> None:
     made = netns.run("ip", "link", "add", "trial", "type", "vrf", "table", "10", check=False).returncode == 0
     assert kernel_vrf() in ("unknown", "yes" if made else "no")
 
 
-# -- the way to the agent ---------------------------------------------------------------------------------------------
+# -- how hosts reach the agent ----------------------------------------------------------------------------------------
 
 
-def test_a_port_that_somebody_else_has(dpu: Namespace) -> None:
+def test_a_port_in_use_is_a_problem_that_names_the_process(dpu: Namespace) -> None:
     code = "import socket,time; s=socket.create_server(('127.0.0.1',2620)); print('up',flush=True); time.sleep(99)"
     process = dpu.start(sys.executable, "-c", code)
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     finding = only(on_dpu(dpu), "listen", "problem")
-    assert finding["found"].startswith(f":: port 2620 is held by {os.path.basename(sys.executable)} (pid ")
+    assert finding["found"].startswith(f":: port 2620 is in use by {os.path.basename(sys.executable)} (pid ")
     other = {"listen": [{"address": "192.0.2.1", "port": 2620}]}
     assert on_dpu(dpu, other) == {}  # another address, another socket
     assert on_dpu(dpu, {"listen": [{"address": "::", "port": 2621}]}) == {}
     assert list(on_dpu(dpu, {**other, "http": {"port": 2620}})) == ["listen"]
 
 
-def test_an_address_that_is_not_the_machines(dpu: Namespace) -> None:
+def test_an_address_of_another_machine_is_a_problem(dpu: Namespace) -> None:
     found = on_dpu(dpu, {"listen": [{"address": "203.0.113.9", "port": 2620}]})
-    assert only(found, "listen", "problem")["found"] == "203.0.113.9 port 2620 is no address of this machine"
+    assert only(found, "listen", "problem")["found"] == "203.0.113.9 port 2620 is not an address of this machine"
 
 
-def test_hosts_that_look_for_the_agent_elsewhere(dpu: Namespace) -> None:
+def test_hosts_that_connect_to_another_address_or_port_are_found(dpu: Namespace) -> None:
     assert on_dpu(dpu, expected=[{"address": "192.0.2.1"}]) == {}
     assert on_dpu(dpu, expected=[{"address": "fd00:1:0::1"}]) == {}  # however it is written
     assert on_dpu(dpu, expected=[{"address": "dpu.example"}]) == {}
     finding = only(on_dpu(dpu, expected=[{"address": "203.0.113.9"}]), "address", "warning")
-    assert "no host's mirror_listener_agents has an address of this machine" in finding["found"]
+    assert "no host's mirror_listener_agents lists an address of this machine" in finding["found"]
     finding = only(on_dpu(dpu, expected=[{"address": "192.0.2.1", "port": 2621}]), "address", "problem")
-    assert finding["found"] == "hosts connect to port 2621, and dpu_agent_listen has 2620"
+    assert finding["found"] == "hosts connect to port 2621, but dpu_agent_listen has 2620"
 
 
 AGENTS: dict[str, tuple[str, str]] = {
-    "192.0.2.9": ("", "no answer within 0.5 s"),  # nobody has that address
+    "192.0.2.9": ("", "no answer within 0.5 s"),  # no machine has that address
     "192.0.2.2": ("route add blackhole 192.0.2.1/32", "no answer within 0.5 s"),  # the answer gets lost
     "198.51.100.1": ("", "Network is unreachable"),
     "nowhere.invalid": ("", "name"),
-    "192.0.2.2." + "x" * 64: ("", "no host name: "),
+    "192.0.2.2." + "x" * 64: ("", "not a host name: "),
 }
 
 
-@pytest.mark.parametrize(("address", "broken", "told"), [(a, *case) for a, case in AGENTS.items()])
-def test_an_agent_that_cannot_be_reached(namespaces: NamespaceFactory, address: str, broken: str, told: str) -> None:
+@pytest.mark.parametrize(("address", "broken", "message"), [(a, *case) for a, case in AGENTS.items()])
+def test_an_unreachable_agent_is_a_problem_that_says_why(
+    namespaces: NamespaceFactory, address: str, broken: str, message: str
+) -> None:
     host, agent = namespaces.pair("host", "agent")
     if broken:
         agent.ip(broken)
     found = on_host(host, {"agents": [{"address": address}]})
     finding = only(found, "agents", "problem")
-    assert finding["found"].startswith(f"{address} port 2620 cannot be reached: ")
-    assert told in finding["found"]
+    assert finding["found"].startswith(f"{address} port 2620 is unreachable: ")
+    assert message in finding["found"]
 
 
-def test_all_agents_are_tried_and_each_is_told(namespaces: NamespaceFactory) -> None:
+def test_every_agent_is_tried_and_reported(namespaces: NamespaceFactory) -> None:
     host, agent = namespaces.pair("host", "agent")
     agent.start(sys.executable, "-c", "import socket,time; s=socket.create_server(('192.0.2.2',2620)); time.sleep(99)")
     agents = [{"address": address} for address in ("192.0.2.2", "192.0.2.7", "192.0.2.8", "fd00:db8::2")]
 
-    def said() -> list[str]:
+    def report() -> list[str]:
         result = host.call(check, {**OPTIONS, "listener": {"plaintext": True, "agents": agents}})
         return [finding["found"] for finding in result["findings"] if finding["check"] == "agents"]
 
-    assert [text.split(":")[0] for text in said()] == [
-        "192.0.2.7 port 2620 cannot be reached",
-        "192.0.2.8 port 2620 cannot be reached",
+    assert [text.split(":")[0] for text in report()] == [
+        "192.0.2.7 port 2620 is unreachable",
+        "192.0.2.8 port 2620 is unreachable",
     ]
     agents[1:3] = []
-    [found] = until(said, lambda texts: "listens" in texts[0])
-    assert "192.0.2.2 port 2620 listens" in found
-    assert "fd00:db8::2 port 2620 answers, nobody listens yet" in found
+    [found] = until(report, lambda texts: "is open" in texts[0])
+    assert "192.0.2.2 port 2620 is open" in found
+    assert "fd00:db8::2 port 2620 is closed: reachable, no agent yet" in found
 
 
-def test_no_agent(netns: Namespace) -> None:
+def test_a_listener_without_agents_is_a_problem(netns: Namespace) -> None:
     assert only(on_host(netns, {"agents": []}), "agents", "problem")["found"] == "mirror_listener_agents is empty"
 
 
-def test_routes_are_counted_and_silent_ipv6_is_told(namespaces: NamespaceFactory) -> None:
+def test_routes_are_counted_and_silent_ipv6_losses_are_reported(namespaces: NamespaceFactory) -> None:
     host, _agent = namespaces.pair("host", "agent")
     host.ip("route add 10.0.0.0/8 via 192.0.2.2")
     host.sysctl("net.ipv6.route.skip_notify_on_dev_down", 1)
@@ -304,54 +306,54 @@ def with_tls(namespace: Namespace, tls: dict[str, str], **options: Any) -> Findi
     return on_dpu(namespace, agent, names=["dpu1"], **options)
 
 
-def test_certificates_that_are_all_right(dpu: Namespace, tmp_path: Path) -> None:
+def test_good_certificates_are_ok(dpu: Namespace, tmp_path: Path) -> None:
     tls = Authority(tmp_path / "ca").issue("dpu1", "192.0.2.1")
     assert with_tls(dpu, tls, expected=[{"address": "192.0.2.1", "server_name": "dpu1"}]) == {}
-    assert with_tls(dpu, tls, expected=[{"address": "192.0.2.1"}]) == {}  # the address is in the certificate, too
+    assert with_tls(dpu, tls, expected=[{"address": "192.0.2.1"}]) == {}  # the address is in the certificate too
 
 
-def test_certificates_that_are_not(dpu: Namespace, tmp_path: Path) -> None:
+def test_each_fault_of_a_certificate_is_a_problem_that_names_it(dpu: Namespace, tmp_path: Path) -> None:
     authority, other = Authority(tmp_path / "ca"), Authority(tmp_path / "other")
     good = authority.issue("dpu1")
 
-    def told(**files: str) -> str:
+    def message(**files: str) -> str:
         return only(with_tls(dpu, {**good, **files}), "certificates", "problem")["found"]
 
     expired = authority.issue("old", "dpu1", expired=True)
-    assert told(certificate=expired["certificate"], key=expired["key"]).startswith("expired on 20")
+    assert message(certificate=expired["certificate"], key=expired["key"]).startswith("expired on 20")
     foreign = other.issue("dpu1")
-    refused = told(certificate=foreign["certificate"], key=foreign["key"])
-    assert refused == "the other side would refuse it: unable to get local issuer certificate"
-    assert "are no certificate and its key" in told(key=foreign["key"])
-    assert told(key="/nowhere/machine.key") == "no machine.key"
-    assert "is no CA certificate in PEM form" in told(ca=good["key"])
+    refused = message(certificate=foreign["certificate"], key=foreign["key"])
+    assert refused == "peers would reject it: unable to get local issuer certificate"
+    assert "are no certificate and its key" in message(key=foreign["key"])
+    assert message(key="/nowhere/machine.key") == "no machine.key"
+    assert "is no CA certificate in PEM form" in message(ca=good["key"])
     os.chmod(good["key"], 0o640)
-    assert told() == f"tls.key: {good['key']} has mode 0640; run chmod 0600 {good['key']}"
+    assert message() == f"tls.key: {good['key']} has mode 0640; run chmod 0600 {good['key']}"
 
 
-def test_a_certificate_of_another_machine(dpu: Namespace, tmp_path: Path) -> None:
+def test_a_certificate_of_another_machine_is_a_problem(dpu: Namespace, tmp_path: Path) -> None:
     tls = Authority(tmp_path / "ca").issue("dpu2")
     finding = only(with_tls(dpu, tls, expected=[{"address": "192.0.2.1", "server_name": "dpu1"}]), "names", "problem")
-    assert finding["found"] == "hosts expect the certificate of dpu1, and this machine is dpu2"
+    assert finding["found"] == "hosts expect a certificate for dpu1, but this machine is dpu2"
     found = on_host(dpu, {"agents": [], "plaintext": False, "tls": tls}, accepted=["host1"])
-    assert found["names"][0]["found"] == "dpu_agent_hosts has host1, and this machine is dpu2"
+    assert found["names"][0]["found"] == "dpu_agent_hosts lists host1, but this machine is dpu2"
 
 
-def test_a_certificate_that_ends_soon(dpu: Namespace, tmp_path: Path) -> None:
+def test_a_certificate_that_expires_soon_is_a_warning(dpu: Namespace, tmp_path: Path) -> None:
     tls = Authority(tmp_path / "ca").issue("dpu1")  # for 30 days
     assert with_tls(dpu, tls, renew_days=29) == {}
-    assert only(with_tls(dpu, tls, renew_days=31), "certificates", "warning")["found"].startswith("ends on 20")
+    assert only(with_tls(dpu, tls, renew_days=31), "certificates", "warning")["found"].startswith("expires on 20")
 
 
-def test_a_key_that_the_daemons_user_cannot_read(dpu: Namespace, tmp_path: Path) -> None:
+def test_a_key_that_the_daemons_user_cannot_read_is_a_problem(dpu: Namespace, tmp_path: Path) -> None:
     tls = Authority(tmp_path / "ca").issue("dpu1")
     finding = only(with_tls(dpu, tls, user="nobody"), "certificates", "problem")
-    assert finding["found"] == "the key belongs to root, and the daemon's user nobody cannot read it"
+    assert finding["found"] == "the key belongs to root; the daemon's user nobody cannot read it"
     shutil.chown(tls["key"], "nobody")
     assert with_tls(dpu, tls, user="nobody") == {}
 
 
-def test_what_the_role_replaces_is_a_warning(dpu: Namespace, tmp_path: Path) -> None:
+def test_a_fault_in_a_file_that_the_role_replaces_is_a_warning(dpu: Namespace, tmp_path: Path) -> None:
     folder = tmp_path / "tls"
     folder.mkdir()
     tls = {name: str(folder / file) for name, file in
@@ -362,87 +364,92 @@ def test_what_the_role_replaces_is_a_warning(dpu: Namespace, tmp_path: Path) -> 
         shutil.copy(path, tls[name])
     found = with_tls(dpu, tls, certificates_dir=str(folder), authority_sha256="of another one")["certificates"]
     assert [finding["level"] for finding in found] == ["warning"] * 3
-    assert {finding["way_out"] for finding in found} == {"ekho.ynl_mirror.mirror replaces it"}
+    assert {finding["fix"] for finding in found} == {"ekho.ynl_mirror.mirror replaces it"}
     assert found[0]["found"].startswith("expired on 20")
-    assert found[1]["found"] == "not of the controller's authority"
-    assert found[2]["found"] == "it is for dpu2, and this machine is dpu1"
-    # Without an authority on the controller they are somebody's own, though they are where the role puts them.
+    assert found[1]["found"] == "not signed by the controller's authority"
+    assert found[2]["found"] == "issued for dpu2, but this machine is dpu1"
+    # Without an authority on the controller they are the user's own, though they are where the role installs them.
     found = with_tls(dpu, tls, certificates_dir=str(folder))["certificates"]
-    assert [(finding["level"], finding["way_out"]) for finding in found] == [("problem", "renew it")]
+    assert [(finding["level"], finding["fix"]) for finding in found] == [("problem", "renew it")]
 
 
-def test_the_authority(tmp_path: Path) -> None:
+def test_each_state_of_the_authority_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "ca"
 
-    def said(**options: Any) -> tuple[str, str]:
+    def report(**options: Any) -> tuple[str, str]:
         [finding] = check({**OPTIONS, "authority_dir": str(folder), **options})["findings"]
         return finding["level"], finding["found"]
 
-    assert said() == ("ok", f"none yet: ekho.ynl_mirror.mirror makes it in {folder}")
+    assert report() == ("ok", f"none yet: ekho.ynl_mirror.mirror creates it in {folder}")
     authority = Authority(folder)
-    assert said() == ("warning", f"{folder} has ca.crt and no ca.key")
+    assert report() == ("warning", f"{folder} has ca.crt but no ca.key")
     key = folder / "ca.key"
     shutil.copy(authority.issue("dpu1")["key"], key)
-    assert said()[0] == "problem"
-    assert "are no certificate and its key" in said()[1]
+    assert report()[0] == "problem"
+    assert "are no certificate and its key" in report()[1]
     key.write_bytes(authority.private_key)
-    assert said()[0] == "ok"
-    assert said(renew_days=400)[0] == "warning"
+    assert report()[0] == "ok"
+    assert report(renew_days=400)[0] == "warning"
     key.chmod(0o644)
-    assert said() == ("problem", f"tls.key: {key} has mode 0644; run chmod 0600 {key}")
+    assert report() == ("problem", f"tls.key: {key} has mode 0644; run chmod 0600 {key}")
 
 
-# -- who else deals in routes -----------------------------------------------------------------------------------------
+# -- who else manages routes ------------------------------------------------------------------------------------------
 
 
-def test_routes_with_the_mirrors_protocol_that_no_agent_of_ours_has_made(dpu: Namespace, tmp_path: Path) -> None:
+def test_routes_with_the_mirrors_protocol_are_a_problem_unless_an_agent_is_deployed(
+    dpu: Namespace, tmp_path: Path
+) -> None:
     dpu.ip("route add 10.0.0.0/8 dev eth1 proto 121 table 10")
     finding = only(on_dpu(dpu), "ownership", "problem")
-    assert finding["found"].startswith("VRF a has 1 route with protocol 121, and no agent is deployed here")
+    assert finding["found"].startswith("VRF a has 1 route with protocol 121, but no agent is deployed here")
     assert on_dpu(dpu, {"protocol": 99})["owners"][0]["level"] == "warning"  # then they are somebody else's
     (tmp_path / "agent.json").write_text("{}")
     assert on_dpu(dpu, config_dir=str(tmp_path)) == {}
 
 
-def test_routes_of_routing_daemons(dpu: Namespace) -> None:
+def test_routes_of_other_owners_are_counted_by_protocol(dpu: Namespace) -> None:
     for protocol, prefix in (("ospf", "10.1.0.0/16"), ("bgp", "10.2.0.0/16"), ("bgp", "10.3.0.0/16")):
         dpu.ip(f"route add {prefix} dev eth2 proto {protocol} metric 20 table 20")
     found = only(on_dpu(dpu), "owners", "warning")["found"]
-    assert found == "VRF b (table 20) has routes 2 of bgp, 1 of ospf"
+    assert found == "VRF b (table 20) has routes of other owners: 2 bgp, 1 ospf"
 
 
-def test_a_bird_that_writes_into_a_vrf(dpu: Namespace, tmp_path: Path) -> None:
+def test_a_bird_that_writes_into_a_vrf_is_a_warning(dpu: Namespace, tmp_path: Path) -> None:
     (tmp_path / "bird.conf").write_text(
         "router id 192.0.2.1; protocol device {} protocol static { ipv4; route 10.0.0.0/8 blackhole; }\n"
         "protocol kernel { kernel table 10; ipv4 { export all; }; }\n"
     )
     dpu.start("bird", "-f", "-c", str(tmp_path / "bird.conf"), "-s", str(tmp_path / "bird.ctl"))
     found = until(lambda: on_dpu(dpu), lambda found: set(found) == {"owners", "daemons"})
-    assert found["owners"][0]["found"] == "VRF a (table 10) has routes 1 of bird"
+    assert found["owners"][0]["found"] == "VRF a (table 10) has routes of other owners: 1 bird"
     assert found["daemons"][0]["found"].startswith("bird (pid ")
-    assert "`learn`" in found["daemons"][0]["way_out"]
+    assert "`learn`" in found["daemons"][0]["fix"]
 
 
-def test_a_zebra(dpu: Namespace) -> None:
+def test_a_running_zebra_is_a_warning(dpu: Namespace) -> None:
     zebra = Zebra(dpu, "192.0.2.1").start()
     try:
-        assert "redistribute kernel" in only(on_dpu(dpu), "daemons", "warning")["way_out"]
+        assert "redistribute kernel" in only(on_dpu(dpu), "daemons", "warning")["fix"]
     finally:
         zebra.close()
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("systemd-networkd", "removes routes and policy rules"), ("NetworkManager", "may rewrite")]
+    ("name", "message"),
+    [("systemd-networkd", "removes foreign routes and policy rules"), ("NetworkManager", "may rewrite")],
 )
-def test_network_managers(dpu: Namespace, other: Namespace, tmp_path: Path, name: str, told: str) -> None:
+def test_a_network_manager_is_a_warning_only_in_this_network_namespace(
+    dpu: Namespace, other: Namespace, tmp_path: Path, name: str, message: str
+) -> None:
     # A program of that name: the real ones work on the files of the whole machine.
     program = tmp_path / name
     shutil.copy("/bin/sleep", program)
     other.start(str(program), "99")
-    assert on_dpu(dpu) == {}  # in another network, and none of ours
+    assert on_dpu(dpu) == {}  # in another network namespace
     dpu.start(str(program), "99")
     found = until(lambda: on_dpu(dpu), bool)
-    assert told in only(found, "daemons", "warning")["found"]
+    assert message in only(found, "daemons", "warning")["found"]
 
 
 @pytest.fixture
@@ -450,7 +457,7 @@ def other(namespaces: NamespaceFactory) -> Namespace:
     return namespaces("other")
 
 
-def test_what_networkd_is_told(tmp_path: Path) -> None:
+def test_networkds_settings_are_read_from_its_files_in_their_order(tmp_path: Path) -> None:
     etc, lib = tmp_path / "etc", tmp_path / "lib"
     for folder in (etc, lib):
         (folder / "networkd.conf.d").mkdir(parents=True)
@@ -459,7 +466,7 @@ def test_what_networkd_is_told(tmp_path: Path) -> None:
         return [name.removeprefix("ManageForeign") for name in what_networkd_removes((str(etc), str(lib)))]
 
     everything = ["Routes", "RoutingPolicyRules"]
-    assert removed() == everything  # unless it is told otherwise
+    assert removed() == everything  # the default
     (lib / "networkd.conf").write_text("[Network]\nManageForeignRoutes=no\n")
     assert removed() == ["RoutingPolicyRules"]
     (etc / "networkd.conf").write_text("[Network]\n#ManageForeignRoutes=no\nSpeedMeter=%t\n[DHCPv4]\nDUIDType=vendor\n")
@@ -467,7 +474,7 @@ def test_what_networkd_is_told(tmp_path: Path) -> None:
     (lib / "networkd.conf.d" / "50-keep.conf").write_text("[Network]\nManageForeignRoutes = FALSE\n")
     assert removed() == ["RoutingPolicyRules"]
     (etc / "networkd.conf.d" / "60-all.conf").write_text("[Network]\nManageForeignRoutes=yes\n")
-    assert removed() == everything  # the last word
+    assert removed() == everything  # the last setting
     (etc / "networkd.conf.d" / "60-all.conf").write_text("nonsense\n")
     assert removed() == ["RoutingPolicyRules"]
     (etc / "networkd.conf.d" / "70-rules.conf").write_text("[Network]\nManageForeignRoutingPolicyRules=0\n")

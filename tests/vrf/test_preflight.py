@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in the way of the mirror on a DPU with VRF devices, and that it really is in the way."""
+"""Faults of a DPU with VRF devices: found by preflight, and real."""
 
 from __future__ import annotations
 
@@ -50,42 +50,44 @@ def on_dpu(dpu: Namespace, **agent: Any) -> Findings:
     return look(dpu, agent={"plaintext": True, **agent}, expected=[{"address": ADDRESS}])
 
 
-def test_a_dpu_that_is_ready(dpu: Namespace) -> None:
+def test_a_ready_dpu_has_no_findings_but_ok(dpu: Namespace) -> None:
     assert on_dpu(dpu) == {}
     assert kernel_vrf() == "yes"
 
 
-def test_one_vrf_is_not_enough(dpu: Namespace) -> None:
+def test_a_single_vrf_is_a_problem(dpu: Namespace) -> None:
     dpu.ip("link delete dev b")
-    assert only(on_dpu(dpu), "vrfs", "problem")["found"] == "only the VRF a, and the mirror works between VRFs"
+    assert only(on_dpu(dpu), "vrfs", "problem")["found"] == "only VRF a; the mirror needs two VRFs or more"
 
 
-def test_a_vrf_without_links(dpu: Namespace) -> None:
+def test_a_vrf_without_links_is_a_warning(dpu: Namespace) -> None:
     dpu.ip("link set eth2 nomaster")
     finding = only(on_dpu(dpu), "vrfs", "warning")
     assert finding["found"] == "VRF b (table 70000) has no link"
-    assert finding["way_out"] == "ip link set dev LINK master b"
+    assert finding["fix"] == "ip link set dev LINK master b"
 
 
-def test_no_unreachable_default(dpu: Namespace) -> None:
+def test_a_missing_unreachable_default_leaks_into_main_and_the_fix_works(dpu: Namespace) -> None:
     dpu.ip(f"-6 route delete unreachable default {LAST} vrf b")
     finding = only(on_dpu(dpu), "unreachable default", "warning")
-    assert finding["found"].startswith("VRF b, ipv6: what its table does not know is looked up in the main table")
+    assert finding["found"].startswith("VRF b, ipv6: destinations that its table lacks are looked up in table main")
     dpu.ip("-6 route add fd00:9::/64 dev lo")
-    assert "dev lo" in dpu.ip("-6 route get fd00:9::1 vrf b")  # so it is
-    dpu.run(*finding["way_out"].split())
+    assert "dev lo" in dpu.ip("-6 route get fd00:9::1 vrf b")
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
-def test_no_rule_for_vrf_devices(dpu: Namespace) -> None:
+def test_a_missing_l3mdev_rule_is_a_problem_whose_fix_works(dpu: Namespace) -> None:
     dpu.ip("rule delete l3mdev pref 1000")
     finding = only(on_dpu(dpu), "rules", "problem")
     assert finding["found"] == "no l3mdev rule for ipv4: packets are not looked up in their VRF's table"
-    dpu.run(*finding["way_out"].split())
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
-def test_an_agent_that_does_not_hear_what_comes_by_a_vrf(machines: tuple[Namespace, Namespace]) -> None:
+def test_without_tcp_l3mdev_accept_the_agent_is_unreachable_through_a_vrf_and_the_fix_works(
+    machines: tuple[Namespace, Namespace],
+) -> None:
     dpu, host = machines
 
     def answer() -> str:
@@ -97,20 +99,20 @@ def test_an_agent_that_does_not_hear_what_comes_by_a_vrf(machines: tuple[Namespa
         dpu.sysctl("net.ipv4.tcp_l3mdev_accept", 0)
         assert answer() != "connected"
     finding = only(on_dpu(dpu), "address", "problem")
-    assert finding["found"] == f"hosts reach it at {ADDRESS}, in VRF a, where the agent hears nothing"
-    dpu.run(*finding["way_out"].split())
+    assert finding["found"] == f"hosts reach it at {ADDRESS} in VRF a, where the agent accepts no connection"
+    dpu.run(*finding["fix"].split())
     assert on_dpu(dpu) == {}
 
 
-def test_an_agent_that_is_to_listen_at_an_address_in_a_vrf(dpu: Namespace) -> None:
+def test_an_address_in_a_vrf_cannot_be_bound_and_is_a_problem(dpu: Namespace) -> None:
     with dpu.entered(), pytest.raises(OSError, match="Cannot assign requested address"):
         socket.create_server((ADDRESS, 2620))
     finding = only(on_dpu(dpu, listen=[{"address": ADDRESS, "port": 2620}]), "listen", "problem")
-    assert finding["found"] == f"{ADDRESS} port 2620 is in VRF a, where the agent cannot bind to it"
+    assert finding["found"] == f"{ADDRESS} port 2620 is in VRF a; the agent cannot bind to it"
 
 
-def test_routes_of_somebody_else_with_the_mirrors_protocol(dpu: Namespace) -> None:
+def test_routes_with_the_mirrors_protocol_are_a_problem_without_an_agent(dpu: Namespace) -> None:
     dpu.ip("route add 10.0.0.0/8 dev eth2 proto 121 vrf b")
     finding = only(on_dpu(dpu), "ownership", "problem")
     assert finding["found"].startswith("VRF b has 1 route with protocol 121")
-    assert "vrf_route vrf=b protocol=121 state=deleted" in finding["way_out"]
+    assert "vrf_route vrf=b protocol=121 state=deleted" in finding["fix"]

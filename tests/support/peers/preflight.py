@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module mirror_preflight finds in a namespace, without the detour over an Ansible process."""
+"""What the module mirror_preflight_info finds in a namespace, without the detour over an Ansible process."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def only(found: Findings, name: str, level: str) -> dict[str, str]:
     assert list(found) == [name], found
     [finding] = found[name]
     assert finding["level"] == level
-    assert finding["way_out"]
+    assert finding["fix"]
     return finding

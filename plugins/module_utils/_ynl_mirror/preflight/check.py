@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What to check before the mirror goes onto a machine: the work of the module mirror_preflight."""
+"""The work of the module mirror_preflight_info: check a machine before the mirror is deployed on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILES = 3  # authority, certificate, key
 
 
 def check(params: dict[str, Any]) -> dict[str, Any]:
-    """The module's result for its parameters. OSError when the machine cannot be looked at."""
+    """The module's result for its parameters. OSError when the machine cannot be inspected."""
     if params["authority_dir"]:
         found = look_at_authority(params["authority_dir"])
         findings = judge_authority(found, params["authority_dir"], time.time(), params["renew_days"])
@@ -33,18 +33,18 @@ def check(params: dict[str, Any]) -> dict[str, Any]:
         task = _task(params)
     except ConfigError as error:
         variable = "dpu_agent" if params["agent"] is not None else "mirror_listener"
-        trouble = Finding("variables", PROBLEM, str(error), f"put {variable}_* right in the inventory, and ask again")
+        trouble = Finding("variables", PROBLEM, str(error), f"correct {variable}_* in the inventory, and check again")
         bare = Task(packages_from=params["python_packages_from"], lib_dir=params["lib_dir"])
         return _result([trouble, *judge_machine(look_at_machine(bare), bare)])
     facts = look(task)
     made = facts.tls is not None and len(facts.tls.absent) < _FILES
-    if made and not task.authority_sha256:  # by somebody else than the controller's authority, which there is not
+    if made and not task.authority_sha256:  # nothing replaces them: the controller has no authority
         task = replace(task, own_certificates=True)
     return _result(judge(facts, task))
 
 
 def _task(params: dict[str, Any]) -> Task:
-    """What is asked; ConfigError names an option that makes no sense."""
+    """The task of the parameters; ConfigError names an invalid option."""
     names = read_names()
     agent = None if params["agent"] is None else AgentConfig.from_dict(params["agent"], names)
     listener = None if params["listener"] is None else ListenerConfig.from_dict(params["listener"], names)
@@ -70,7 +70,7 @@ def _task(params: dict[str, Any]) -> Task:
 
 
 def _are_own(tls: TlsConfig | None, folder: str) -> bool:
-    """Whether the TLS files are other ones than those of the role mirror_certificates."""
+    """Whether the TLS files are the user's own, not those of the role mirror_certificates."""
     made = [os.path.join(folder, name) for name in ("ca.crt", "machine.crt", "machine.key")]
     return tls is not None and [tls.ca, tls.certificate, tls.key] != made
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values: what is asked about a machine before the mirror goes onto it, what was found there, and what that means.
+"""Values: the task that a machine is checked for, the facts found there, and the findings. Pure.
 
-look.py fills the facts, judge.py turns them into findings. Bytes, seconds and Unix time.
+look.py gathers the facts, judge.py turns them into findings. Units are bytes, seconds and Unix time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ PYTHON_PACKAGES = ("uvicorn", "prometheus-client")
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check: its name, `ok`, `warning` or `problem`, what was found, and the way out."""
+    """The outcome of one check: its name, `ok`, `warning` or `problem`, what was found, and how to fix it."""
 
     check: str
     level: str
     found: str
-    way_out: str = ""
+    fix: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
@@ -37,19 +37,19 @@ class Finding:
 
 
 def either(check: str, fine: str, troubles: Iterable[Finding]) -> list[Finding]:
-    """The troubles of one check, or that it is fine."""
+    """The troubles of one check, or one finding that it is fine."""
     return list(troubles) or [Finding(check, OK, fine)]
 
 
-# -- asked ------------------------------------------------------------------------------------------------------------
+# -- the task ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Task:
-    """What the mirror is to do on the machine, and what its controller knows.
+    """What the mirror will do on the machine, and what the controller knows.
 
-    *names*: those that the machine's certificate is to have. *expected*: where and as whom listeners look for agents.
-    *accepted*: the names of hosts that agents accept, empty accepts all. *own_certificates*: the files are the user's,
+    *names*: what the machine's certificate has to name. *expected*: the agents of all listeners, address and name.
+    *accepted*: the names of hosts that agents accept; empty accepts all. *own_certificates*: the files are the user's,
     no role replaces them. *authority_sha256*: of the controller's authority, empty when there is none yet.
     """
 
@@ -78,16 +78,16 @@ class Task:
 
     @property
     def prefix(self) -> str:
-        """What the variables of the role start with."""
+        """The prefix of the role's variables."""
         return "dpu_agent" if self.agent else "mirror_listener"
 
 
-# -- found ------------------------------------------------------------------------------------------------------------
+# -- the facts --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A process in the machine's own network namespace that is known to deal in routes."""
+    """A process in the machine's network namespace that is known to manage routes."""
 
     name: str
     pid: int
@@ -95,10 +95,10 @@ class Daemon:
 
 @dataclass(frozen=True)
 class Machine:
-    """Kernel, Python, privilege, clock and room. *strict_dumps* is an error, or empty.
+    """Kernel, Python, privilege, clock, memory and disk. *strict_dumps* is an error, or empty.
 
-    *clock_kept*: whether the kernel knows of somebody who keeps its clock right. *networkd_removes*: the settings of
-    systemd-networkd by which it removes what it has not made: ManageForeignRoutes, ManageForeignRoutingPolicyRules.
+    *clock_kept*: whether the kernel counts its clock as synchronised. *networkd_removes*: the settings by which
+    systemd-networkd removes what it has not made: ManageForeignRoutes, ManageForeignRoutingPolicyRules.
     """
 
     release: str
@@ -146,7 +146,7 @@ class VrfState:
 
 @dataclass(frozen=True)
 class Port:
-    """A TCP port for the agent to listen at. *holder*: the process that does so already, *ours*: it is the agent."""
+    """A TCP port for the agent to listen at. *holder*: the process that uses it already; *ours*: it is the agent."""
 
     address: str
     port: int
@@ -164,7 +164,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Dpu:
-    """What an agent meets. *kernel_vrf*: whether the kernel can make VRF devices, `yes`, `no` or `unknown`.
+    """The machine as a DPU. *kernel_vrf*: whether the kernel can make VRF devices: `yes`, `no` or `unknown`.
 
     *protocol_names*: number -> name. *deployed*: an agent was put here by its role.
     """
@@ -193,7 +193,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class Host:
-    """What a listener meets: the agents it is to reach, its routes by table, and IPv6 that goes without a word."""
+    """The machine as a host: its attempts to reach agents, its routes by table, and whether IPv6 losses are silent."""
 
     reaches: tuple[Reach, ...] = ()
     routes: Mapping[int, int] = field(default_factory=dict)
@@ -202,10 +202,10 @@ class Host:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of one machine, or of the authority. *absent*: those that are not there. *error*: why they are of no use.
+    """Files of one machine, or of the authority. *absent*: those that do not exist. *error*: why they are unusable.
 
-    *chain*: why the other side would refuse the certificate, its times left out. *start* and *end* are those of the
-    certificate, *ca_end* of the authority's. *owner*: the user whose the key is.
+    *chain*: why a peer would reject the certificate, its dates aside. *start* and *end* are those of the
+    certificate, *ca_end* that of the authority's. *owner*: the user who owns the key.
     """
 
     absent: tuple[str, ...] = ()
@@ -221,7 +221,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that was found."""
+    """All facts about one machine."""
 
     machine: Machine
     dpu: Dpu | None = None

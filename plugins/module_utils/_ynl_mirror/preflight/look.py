@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at a machine before the mirror goes onto it: kernel, Python, clock, room, daemons. Changes nothing.
+"""Gathers the facts of a machine: kernel, Python, clock, memory, disk, daemons. Changes nothing.
 
-What is in the network is read by look_network.py, certificates by look_tls.py.
+Those of its network are in look_network.py, those of its certificates in look_tls.py.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _TIME_ERROR = 5
 #: More than a struct timex has on any machine (208 bytes on 64 bits).
 _TIMEX = 512
 
-#: Daemons that deal in routes, as /proc/PID/comm has them: at most 15 bytes.
+#: Daemons that manage routes, as /proc/PID/comm has them: at most 15 bytes.
 ROUTE_DAEMONS = frozenset(("zebra", "bird", "bird6", "systemd-network", "NetworkManager"))
-#: In the order in which systemd looks for a file; of drop-ins with the same name the first counts.
+#: In the order in which systemd searches for a file; of drop-ins with the same name the first counts.
 NETWORKD_DIRECTORIES = ("/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
 NETWORKD_SETTINGS = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
 _FALSE = ("0", "no", "n", "false", "f", "off")
 
 
 def look(task: Task) -> Facts:
-    """Everything that the task's findings need. OSError when /proc or a folder cannot be read."""
+    """All facts that the task's findings need. OSError when /proc or a folder cannot be read."""
     config = task.agent or task.listener
     granted = None
     strict_dumps = ""
@@ -62,7 +62,7 @@ def look(task: Task) -> Facts:
 
 
 def look_at_machine(task: Task, strict_dumps: str = "") -> Machine:
-    """The machine itself; *strict_dumps* is what the kernel said against them."""
+    """The machine itself; *strict_dumps* is the kernel's error, if it refused them."""
     disk_path = _existing(task.lib_dir)
     disk = os.statvfs(disk_path)
     return Machine(
@@ -86,32 +86,32 @@ def look_at_machine(task: Task, strict_dumps: str = "") -> Machine:
 
 
 def _receive_buffer(wanted: int) -> int:
-    """What the kernel grants of a receive buffer, tried with a socket that hears nothing."""
+    """The receive buffer that the kernel grants, tried on a socket without subscriptions."""
     monitor = Monitor(wanted, groups=())
     monitor.close()
     return monitor.granted
 
 
 def _existing(path: str) -> str:
-    """The folder that a path is, or is to be, in."""
+    """The nearest folder above a path that exists."""
     while not os.path.isdir(path):
         path = os.path.dirname(path) or "/"
     return path
 
 
 def _missing(packages: Sequence[str]) -> tuple[str, ...]:
-    """Those that this interpreter cannot import, as PyPI calls them."""
+    """Those that this interpreter cannot import, by their names on PyPI."""
     return tuple(name for name in packages if importlib.util.find_spec(name.replace("-", "_")) is None)
 
 
 def clock_is_kept() -> bool:
-    """Whether the kernel counts its clock as synchronised, by whichever program (adjtimex(2), asked only)."""
+    """Whether the kernel counts its clock as synchronised, by whatever program (adjtimex(2), read only)."""
     libc = ctypes.CDLL(None, use_errno=True)
     return int(libc.adjtimex(ctypes.create_string_buffer(_TIMEX))) not in (_TIME_ERROR, -1)
 
 
 def _value(path: str, name: str) -> str:
-    """What stands behind `NAME:` in a file of /proc; empty where it is not there."""
+    """The value of `NAME:` in a file of /proc; empty where there is none."""
     with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.startswith(name + ":"):
@@ -123,11 +123,11 @@ def _value(path: str, name: str) -> str:
 
 
 def route_daemons() -> tuple[Daemon, ...]:
-    """Those of ROUTE_DAEMONS that run in our own network namespace, one process of each name."""
+    """Those of ROUTE_DAEMONS that run in this network namespace, one process of each name."""
     here = os.readlink("/proc/self/ns/net")
     found: dict[str, Daemon] = {}
     for entry in sorted((name for name in os.listdir("/proc") if name.isdigit()), key=int):
-        with contextlib.suppress(OSError):  # a process that has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended
             with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as file:
                 name = file.read().strip()
             if name in ROUTE_DAEMONS and os.readlink(f"/proc/{entry}/ns/net") == here:
@@ -136,22 +136,22 @@ def route_daemons() -> tuple[Daemon, ...]:
 
 
 def what_networkd_removes(directories: Sequence[str] = NETWORKD_DIRECTORIES) -> tuple[str, ...]:
-    """Those of NETWORKD_SETTINGS that are in force: systemd-networkd removes what it does not know, unless told not to.
+    """Those of NETWORKD_SETTINGS in force. By default systemd-networkd removes the routes and rules of others.
 
-    networkd.conf(5): the first networkd.conf, then the drop-ins of all directories by name; the last word counts.
+    networkd.conf(5): the first networkd.conf, then the drop-ins of all directories by name; the last setting counts.
     """
-    said = dict.fromkeys(NETWORKD_SETTINGS, "yes")
+    settings = dict.fromkeys(NETWORKD_SETTINGS, "yes")
     for path in _networkd_files(directories):
         parser = configparser.RawConfigParser(strict=False, allow_no_value=True, delimiters=("=",))
-        parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd minds upper and lower case
+        parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd distinguishes upper and lower case
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
                 parser.read_file(file)
         except (OSError, configparser.Error):
             continue
         for name in NETWORKD_SETTINGS:
-            said[name] = parser.get("Network", name, fallback="") or said[name]
-    return tuple(name for name in NETWORKD_SETTINGS if said[name].lower() not in _FALSE)
+            settings[name] = parser.get("Network", name, fallback="") or settings[name]
+    return tuple(name for name in NETWORKD_SETTINGS if settings[name].lower() not in _FALSE)
 
 
 def _networkd_files(directories: Sequence[str]) -> list[str]:

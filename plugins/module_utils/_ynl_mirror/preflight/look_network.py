@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at a machine's network before the mirror goes onto it: VRFs, addresses, ports, agents. Changes nothing."""
+"""Gathers the facts of a machine's network: VRFs, addresses, ports, reachable agents. Changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def look_at_dpu(requests: Requests, task: Task) -> Dpu:
     """The machine as a DPU. KernelError when the kernel cannot be read."""
     agent = task.agent
     if agent is None:
-        raise ValueError("no agent asked for")
+        raise ValueError("the task has no agent")
     links = {link.index: link for link in read_links(requests)}
     rules = read_rules(requests)
     named = {name: (spec.table, spec.links) for name, spec in agent.vrfs.items()}
@@ -59,7 +59,7 @@ def look_at_host(requests: Requests, task: Task) -> Host:
     """The machine as a listener's host. KernelError when the kernel cannot be read."""
     listener = task.listener
     if listener is None:
-        raise ValueError("no listener asked for")
+        raise ValueError("the task has no listener")
     return Host(
         reaches=reach(listener.agents, task.timeout),
         routes={
@@ -106,7 +106,7 @@ def _link_state(link: Link, table: int, rules: Iterable[Rule]) -> LinkState:
 
 
 def kernel_vrf(root: str = "/") -> str:
-    """Whether the kernel can make VRF devices: `yes`, `no` or `unknown`. Looked up, as a trial would load a module."""
+    """Whether the kernel can make VRF devices: `yes`, `no` or `unknown`. Not tried: that would load a module."""
     release = os.uname().release
     modules = os.path.join(root, "lib/modules", release)
     if os.path.exists(os.path.join(root, "sys/module/vrf")):
@@ -115,7 +115,7 @@ def kernel_vrf(root: str = "/") -> str:
         return "yes"
     for path in ("proc/config.gz", f"boot/config-{release}"):
         text = _text(os.path.join(root, path))
-        if text:  # a module counts for nothing when it is not installed
+        if text:  # CONFIG_NET_VRF=m does not help when the module is not installed
             return "yes" if "\nCONFIG_NET_VRF=y" in text else "no"
     return "no" if os.path.exists(os.path.join(modules, "modules.dep")) else "unknown"
 
@@ -166,7 +166,7 @@ def _port(address: str, port: int, sockets: Iterable[tuple[str, int, str]]) -> P
             words = command.split("\0")
             ours = "agent" in words and any(os.path.basename(word) == "ynl-mirror" for word in words)
             name = os.path.basename(words[0]) or "a process"
-            return Port(address, port, f"{name} (pid {pid})" if pid else "a process that cannot be seen", ours)
+            return Port(address, port, f"{name} (pid {pid})" if pid else "a process that is not visible", ours)
     return Port(address, port)
 
 
@@ -188,12 +188,12 @@ def _proc_address(digits: str) -> str:
 
 
 def _owner_of(inode: str) -> tuple[int, str]:
-    """Pid and command line of the process that has a socket open; 0 when nobody can be seen to."""
+    """Pid and command line of the process that has a socket open; 0 when none is visible."""
     wanted = f"socket:[{inode}]"
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
-        with contextlib.suppress(OSError):  # a process that has ended, or is not ours to look at
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             for descriptor in os.scandir(f"/proc/{entry}/fd"):
                 if os.readlink(descriptor.path) == wanted:
                     return int(entry), _text(f"/proc/{entry}/cmdline")
@@ -204,7 +204,7 @@ def _owner_of(inode: str) -> tuple[int, str]:
 
 
 def reach(agents: Iterable[PeerAddress], seconds: float) -> tuple[Reach, ...]:
-    """Try to connect to each agent, all at once, as the listener does; nothing is sent."""
+    """Try to connect to each agent, all in parallel, as the listener does; sends nothing."""
     wanted = list(agents)
     with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
         return tuple(pool.map(lambda agent: _connect(agent, seconds), wanted))
@@ -221,6 +221,6 @@ def _connect(agent: PeerAddress, seconds: float) -> Reach:
         answer = f"no answer within {seconds:g} s"
     except OSError as error:
         answer = error.strerror or str(error)
-    except UnicodeError as error:  # what the resolver cannot even be asked for
-        answer = f"no host name: {error}"
+    except UnicodeError as error:  # the resolver cannot encode it
+        answer = f"not a host name: {error}"
     return Reach(agent.address, agent.port, answer, (time.monotonic() - started) * 1000)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at TLS files by doing what the daemons do with them: a handshake of a machine with itself, in memory.
+"""Gathers the facts of TLS files by using them as the daemons do: a handshake of a machine with itself, in memory.
 
-So OpenSSL judges key, chain and purpose, and nothing but Python is needed. Times are left out of the handshake, to
-be judged apart: an expired certificate has a chain and names, too.
+OpenSSL judges key, chain and purpose, and nothing but Python is needed. The handshake ignores dates, which are judged
+apart: an expired certificate still has a chain and names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .facts import Tls
 
 #: X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, for which Python has no name.
 _NO_CHECK_TIME = 0x200000
-#: Each side has done its part of a TLS 1.3 handshake after two turns.
+#: Each side has finished its part of a TLS 1.3 handshake after two turns.
 _FLIGHTS = 4
 
 
@@ -55,14 +55,14 @@ def look_at_authority(folder: str) -> Tls:
     if absent:
         return Tls(absent=absent)
     try:
-        context = server_context(TlsConfig(certificate, certificate, key))  # its key fits
+        context = server_context(TlsConfig(certificate, certificate, key))  # checks that key and certificate match
     except TlsError as error:
         return Tls(error=str(error))
     return Tls(ca_end=_authority_end(context), ca_sha256=_sha256(certificate))
 
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[dict[str, Any], str]:
-    """A handshake in memory: the certificate that the server showed, and what either side had against the other's."""
+    """A handshake in memory: the certificate that the server presented, and why either side rejected the other's."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = {
         "client": client.wrap_bio(to_client, to_server),
@@ -90,7 +90,7 @@ def _time(certificate: dict[str, Any], name: str) -> float | None:
 
 
 def _authority_end(context: ssl.SSLContext) -> float | None:
-    """When the first of the authorities' certificates ends."""
+    """When the first of the authorities' certificates expires."""
     ends = [_time(dict(certificate), "notAfter") for certificate in context.get_ca_certs()]
     return min((end for end in ends if end is not None), default=None)
 

@@ -17,12 +17,10 @@ from ..model.routes import (
     FAMILIES,
     FAMILY_NAMES,
     RT_TABLE_MAIN,
-    Route,
-    protocol_name,
 )
 from ..netlink.rtnetlink import WireError
 from ..netlink.sockets import KernelError, Requests, read_addresses, read_links, read_routes, read_rules
-from .items import LinkNames, to_item
+from .items import LinkNames, to_fact
 from .target import TaskError
 
 SUBSETS = ("vrfs", "links", "addresses", "rules", "routes")
@@ -142,7 +140,7 @@ class _Facts:
         names = LinkNames({link.name: index for index, link in self.links.items()})
         vrfs = {vrf.table: vrf.name for vrf in self.vrfs}
         return [
-            _route_fact(route, names, vrfs)
+            {**to_fact(route, names), "vrf": vrfs.get(table)}
             for table in tables
             for family in self._families()
             for route in read_routes(self.requests, family, table, dead_hops=True)
@@ -163,14 +161,3 @@ def _known(
             if member not in names:
                 raise TaskError(f"vrfs.{vrf}.links: no link {member!r} here; there are: {', '.join(sorted(names))}")
     return vrfs
-
-
-def _route_fact(route: Route, names: LinkNames, vrfs: Mapping[int, str]) -> dict[str, Any]:
-    path = route.path
-    return {
-        **to_item(route, names),
-        "family": FAMILY_NAMES[path.family],
-        "table": path.table,
-        "vrf": vrfs.get(path.table),
-        "protocol": protocol_name(path.protocol),
-    }

@@ -29,6 +29,7 @@ from ..model.routes import (
     Prefix,
     Route,
     RouteKey,
+    protocol_name,
 )
 from .plan import canonical, same_hops
 
@@ -426,6 +427,17 @@ def to_item(route: Route, links: LinkNames) -> dict[str, Any]:
     if path.tos:
         item["tos"] = path.tos
     return item
+
+
+def to_fact(route: Route, links: LinkNames) -> dict[str, Any]:
+    """The item, and what the options of a task say for all its items: family, table and protocol."""
+    path = route.path
+    return {
+        **to_item(route, links),
+        "family": FAMILY_NAMES[path.family],
+        "table": path.table,
+        "protocol": protocol_name(path.protocol),
+    }
 
 
 def _hop_item(hop: NextHop, links: LinkNames) -> dict[str, Any]:

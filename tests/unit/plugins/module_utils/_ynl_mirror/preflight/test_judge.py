@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts about a machine -> findings: a machine that is all right, and one thing at a time that is not."""
+"""Facts about a machine -> findings: a machine without problems, and one fault at a time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def not_ok(findings: list[Finding]) -> list[Finding]:
 
 def one(findings: list[Finding]) -> Finding:
     [finding] = not_ok(findings)
-    assert finding.way_out, finding
+    assert finding.fix, finding
     return finding
 
 
@@ -125,10 +125,10 @@ def changed_link(**changes: Any) -> tuple[VrfState, ...]:
     return changed_vrf(links=(replace(first, **changes), *others))
 
 
-def test_nothing_is_in_the_way_of_either() -> None:
+def test_a_ready_dpu_and_a_ready_host_have_no_findings_but_ok() -> None:
     for findings in (judge(ON_THE_DPU, FOR_THE_AGENT), judge(ON_THE_HOST, FOR_THE_LISTENER)):
         assert not_ok(findings) == []
-        assert all(finding.found and not finding.way_out for finding in findings)
+        assert all(finding.found and not finding.fix for finding in findings)
 
 
 MACHINES: list[tuple[Changes, Changes, str, str, str]] = [
@@ -142,7 +142,7 @@ MACHINES: list[tuple[Changes, Changes, str, str, str]] = [
         {"packages_from": "wheels", "wheels_found": False},
         "packages",
         "problem",
-        "no such folder as dpu_agent_wheels_dir",
+        "dpu_agent_wheels_dir does not exist on the controller",
     ),
     ({"missing_for_venv": ("ensurepip",)}, {"packages_from": "pip"}, "packages", "problem", "no ensurepip"),
     ({"missing_for_venv": ("venv", "ensurepip")}, {"packages_from": "wheels"}, "packages", "problem", "no venv"),
@@ -153,20 +153,22 @@ MACHINES: list[tuple[Changes, Changes, str, str, str]] = [
     ({"now": NOW + 121}, {}, "clock", "warning", "121 s ahead of the controller's"),
     ({"now": NOW - 31}, {}, "clock", "warning", "31 s behind the controller's"),
     ({"now": NOW + 301}, {"agent": AgentConfig.from_dict({"plaintext": True})}, "clock", "warning", "301 s ahead"),
-    ({"clock_kept": False}, {}, "clock", "warning", "the kernel knows of nobody who keeps it right"),
+    ({"clock_kept": False}, {}, "clock", "warning", "not synchronised, according to the kernel"),
     ({"disk_free": 99 * MIB}, {"packages_from": "pip"}, "disk", "problem", "99 MiB free at /usr/local/lib"),
     ({"disk_free": 9 * MIB}, {}, "disk", "problem", "9 MiB free at /usr/local/lib"),
 ]
 
 
-@pytest.mark.parametrize(("machine", "task", "check", "level", "told"), MACHINES)
-def test_the_machine(machine: Changes, task: Changes, check: str, level: str, told: str) -> None:
+@pytest.mark.parametrize(("machine", "task", "check", "level", "message"), MACHINES)
+def test_each_fault_of_a_machine_is_one_finding(
+    machine: Changes, task: Changes, check: str, level: str, message: str
+) -> None:
     finding = one(on_dpu(machine, **task))
     assert (finding.check, finding.level) == (check, level)
-    assert told in finding.found
+    assert message in finding.found
 
 
-def test_what_the_machine_may_be() -> None:
+def test_a_machine_within_the_limits_is_ok() -> None:
     assert not_ok(on_dpu({"now": NOW + 119})) == not_ok(on_dpu({"now": NOW - 29})) == []
     assert not_ok(on_dpu({"missing_packages": ("uvicorn",)}, packages_from="pip")) == []
     assert not_ok(on_dpu({"missing_for_venv": ("venv",), "has_venv": True}, packages_from="pip")) == []
@@ -178,65 +180,67 @@ def test_what_the_machine_may_be() -> None:
 CERTIFICATES: list[tuple[Changes, str]] = [
     ({"absent": ("machine.key",)}, "no machine.key"),
     ({"error": "tls.key: /etc/tls/machine.key has mode 0644"}, "has mode 0644"),
-    ({"chain": "unable to get local issuer certificate"}, "the other side would refuse it: unable to get local issuer"),
+    ({"chain": "unable to get local issuer certificate"}, "peers would reject it: unable to get local issuer"),
     ({"end": NOW - DAY}, "expired on 2027-01-14"),
     ({"start": NOW + DAY}, "not valid before 2027-01-16"),
     ({"ca_end": NOW - DAY}, "the authority's certificate expired on 2027-01-14"),
 ]
 
 
-@pytest.mark.parametrize(("tls", "told"), CERTIFICATES)
-def test_ones_own_certificate_is_a_problem_and_one_that_the_role_replaces_is_not(tls: Changes, told: str) -> None:
+@pytest.mark.parametrize(("tls", "message"), CERTIFICATES)
+def test_a_bad_certificate_is_a_problem_if_it_is_the_users_and_a_warning_if_the_role_replaces_it(
+    tls: Changes, message: str
+) -> None:
     own = one(on_dpu(tls=tls, own_certificates=True))
     made = one(on_dpu(tls=tls))
     assert (own.check, own.level) == ("certificates", "problem")
-    assert (made.level, made.way_out) == ("warning", "ekho.ynl_mirror.mirror replaces it")
+    assert (made.level, made.fix) == ("warning", "ekho.ynl_mirror.mirror replaces it")
     assert own.found == made.found
-    assert told in own.found
+    assert message in own.found
 
 
-def test_certificates_that_end_soon() -> None:
-    for own, told in ((True, "renew it"), (False, "ekho.ynl_mirror.mirror renews it")):
+def test_a_certificate_that_expires_soon_is_a_warning() -> None:
+    for own, message in ((True, "renew it"), (False, "ekho.ynl_mirror.mirror renews it")):
         finding = one(on_dpu(tls={"end": NOW + 29 * DAY}, own_certificates=own))
-        assert (finding.level, finding.found, finding.way_out) == ("warning", "ends on 2027-02-13", told)
+        assert (finding.level, finding.found, finding.fix) == ("warning", "expires on 2027-02-13", message)
         assert not_ok(on_dpu(tls={"end": NOW + 31 * DAY}, own_certificates=own)) == []
 
 
-def test_certificates_that_the_role_is_to_make() -> None:
+def test_missing_certificates_are_ok_if_the_role_creates_them() -> None:
     all_three = ("ca.crt", "machine.crt", "machine.key")
     assert not_ok(on_dpu(tls={"absent": all_three})) == []
     assert one(on_dpu(tls={"absent": all_three}, own_certificates=True)).found == "no ca.crt, machine.crt, machine.key"
 
 
-def test_a_certificate_of_another_machine_or_authority() -> None:
-    assert "it is for other, and this machine is dpu1" in one(on_dpu(tls={"names": ("other",)})).found
-    assert one(on_dpu(tls={"ca_sha256": "aa"})).found == "not of the controller's authority"
+def test_a_certificate_of_another_machine_or_authority_is_found() -> None:
+    assert "issued for other, but this machine is dpu1" in one(on_dpu(tls={"names": ("other",)})).found
+    assert one(on_dpu(tls={"ca_sha256": "aa"})).found == "not signed by the controller's authority"
     assert not_ok(on_dpu(tls={"ca_sha256": "aa"}, authority_sha256="")) == []
     assert not_ok(on_dpu(tls={"ca_sha256": "aa"}, own_certificates=True)) == []
 
 
-def test_a_key_that_the_daemons_user_cannot_read() -> None:
+def test_a_key_that_the_daemons_user_cannot_read_is_a_problem() -> None:
     finding = one(on_dpu(own_certificates=True, user="ynl-mirror"))
     assert finding.level == "problem"
-    assert finding.found == "the key belongs to root, and the daemon's user ynl-mirror cannot read it"
-    assert finding.way_out.startswith("chown ynl-mirror /etc/tls/machine.key, or set dpu_agent_user to ''")
+    assert finding.found == "the key belongs to root; the daemon's user ynl-mirror cannot read it"
+    assert finding.fix.startswith("chown ynl-mirror /etc/tls/machine.key, or set dpu_agent_user to '' to run as root")
     assert not_ok(on_dpu(tls={"owner": "ynl-mirror"}, own_certificates=True, user="ynl-mirror")) == []
     assert not_ok(on_dpu(user="ynl-mirror")) == []  # the role gives it to its user
 
 
-def test_names_that_the_other_side_does_not_expect() -> None:
+def test_names_that_peers_do_not_expect_are_a_problem() -> None:
     finding = one(on_dpu(expected=(PeerAddress("192.168.101.1", 2620, "dpu9"),)))
     assert (finding.check, finding.level) == ("names", "problem")
-    assert finding.found == "hosts expect the certificate of dpu9, and this machine is dpu1"
+    assert finding.found == "hosts expect a certificate for dpu9, but this machine is dpu1"
     finding = one(on_dpu(expected=(PeerAddress("192.168.101.1"),)))
-    assert finding.found == "hosts expect the certificate of 192.168.101.1, and this machine is dpu1"
+    assert finding.found == "hosts expect a certificate for 192.168.101.1, but this machine is dpu1"
     finding = one(judge(ON_THE_HOST, replace(FOR_THE_LISTENER, accepted=("host7", "host8"))))
-    assert (finding.check, finding.found) == ("names", "dpu_agent_hosts has host7, host8, and this machine is host1")
-    assert finding.way_out == "add host1 to dpu_agent_hosts"
+    assert (finding.check, finding.found) == ("names", "dpu_agent_hosts lists host7, host8, but this machine is host1")
+    assert finding.fix == "add host1 to dpu_agent_hosts"
     assert not_ok(judge(ON_THE_HOST, replace(FOR_THE_LISTENER, accepted=()))) == []
 
 
-def test_ones_own_certificate_tells_the_names() -> None:
+def test_the_names_come_from_the_users_own_certificate() -> None:
     expected = (PeerAddress("192.168.101.1", 2620, "dpu.example"),)
     names = {"names": ("dpu.example",)}
     assert not_ok(on_dpu(tls=names, own_certificates=True, expected=expected)) == []
@@ -244,28 +248,35 @@ def test_ones_own_certificate_tells_the_names() -> None:
 
 
 AUTHORITIES: list[tuple[Tls, str, str]] = [
-    (Tls(absent=("ca.crt", "ca.key")), "ok", "none yet: ekho.ynl_mirror.mirror makes it in /ca"),
+    (Tls(absent=("ca.crt", "ca.key")), "ok", "none yet: ekho.ynl_mirror.mirror creates it in /ca"),
     (Tls(absent=("ca.crt",)), "ok", "none yet"),
     (Tls(ca_end=NOW + 31 * DAY), "ok", "/ca is valid until 2027-02-15"),
-    (Tls(absent=("ca.key",)), "warning", "/ca has ca.crt and no ca.key"),
-    (Tls(ca_end=NOW + 29 * DAY), "warning", "/ca ends on 2027-02-13"),
+    (Tls(absent=("ca.key",)), "warning", "/ca has ca.crt but no ca.key"),
+    (Tls(ca_end=NOW + 29 * DAY), "warning", "/ca expires on 2027-02-13"),
     (Tls(ca_end=NOW - DAY), "warning", "/ca expired on 2027-01-14"),
     (Tls(error="no certificate and its key"), "problem", "no certificate and its key"),
 ]
 
 
-@pytest.mark.parametrize(("tls", "level", "told"), AUTHORITIES)
-def test_the_authority(tls: Tls, level: str, told: str) -> None:
+@pytest.mark.parametrize(("tls", "level", "message"), AUTHORITIES)
+def test_the_authority_is_ok_or_one_finding_says_why_not(tls: Tls, level: str, message: str) -> None:
     [finding] = judge_authority(tls, "/ca", NOW, 30)
     assert (finding.check, finding.level) == ("authority", level)
-    assert told in finding.found
+    assert message in finding.found
 
 
 RULES = agent(vrfs={"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2", "eth4"]}})
 DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
-    ({"vrfs": ()}, {}, "vrfs", "problem", "no VRF device, and", "ip link add name NAME type vrf"),
-    ({"vrfs": (), "kernel_vrf": "no"}, {}, "vrfs", "problem", "no VRF device, and", "this kernel has no module vrf"),
-    ({"vrfs": DPU.vrfs[:1]}, {}, "vrfs", "problem", "only the VRF a, and the mirror works between", "ip link add"),
+    ({"vrfs": ()}, {}, "vrfs", "problem", "no VRF device; the mirror needs two", "ip link add name NAME type vrf"),
+    (
+        {"vrfs": (), "kernel_vrf": "no"},
+        {},
+        "vrfs",
+        "problem",
+        "no VRF device; the mirror needs two",
+        "this kernel has no vrf module",
+    ),
+    ({"vrfs": DPU.vrfs[:1]}, {}, "vrfs", "problem", "only VRF a; the mirror needs two VRFs or more", "ip link add"),
     ({"vrfs": changed_vrf(links=())}, {}, "vrfs", "warning", "VRF a (table 10) has no link", "master a"),
     (
         {"vrfs": changed_vrf(links=(), device=False)},
@@ -275,16 +286,23 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         "VRF a (table 10) has no link",
         "dpu_agent_vrfs.a",
     ),
-    ({"vrfs": changed_link(up=False)}, {}, "vrfs", "warning", "VRF a: eth1 is down", "set it up"),
-    ({"vrfs": changed_link(carrier=False)}, {}, "vrfs", "warning", "VRF a: eth1 is down, or without", "the cable"),
-    ({}, {"agent": agent(imports={"a": ["c"]})}, "vrfs", "problem", "dpu_agent_imports.a: there is no 'c'", "a, b"),
-    ({}, {"agent": agent(host_links=["eth8"])}, "vrfs", "problem", "dpu_agent_host_links[0]: there is no", "eth"),
+    (
+        {"vrfs": changed_link(up=False)},
+        {},
+        "vrfs",
+        "warning",
+        "VRF a: down or without carrier: eth1",
+        "set the link up",
+    ),
+    ({"vrfs": changed_link(carrier=False)}, {}, "vrfs", "warning", "VRF a: down or without carrier: eth1", "the cable"),
+    ({}, {"agent": agent(imports={"a": ["c"]})}, "vrfs", "problem", "dpu_agent_imports.a: no VRF 'c' on", "a, b"),
+    ({}, {"agent": agent(host_links=["eth8"])}, "vrfs", "problem", "dpu_agent_host_links[0]: no link 'eth8' on", "eth"),
     (
         {},
         {"agent": agent(static=[{"prefix": "10.0.0.0/8", "vrf": "aa", "dev": "eth3"}])},
         "vrfs",
         "problem",
-        "dpu_agent_static[0].vrf: there is no 'aa'",
+        "dpu_agent_static[0].vrf: no VRF 'aa' on",
         "did you mean 'a'?",
     ),
     (
@@ -292,7 +310,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {"agent": agent(static=[{"prefix": "10.0.0.0/8", "vrf": "a", "dev": "eht3"}])},
         "vrfs",
         "problem",
-        "dpu_agent_static[0].dev: there is no 'eht3'",
+        "dpu_agent_static[0].dev: no link 'eht3' on",
         "did you mean 'eth3'?",
     ),
     (
@@ -300,7 +318,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {"agent": RULES},
         "vrfs",
         "problem",
-        "dpu_agent_vrfs.a.links: there is no 'eth1' here",
+        "dpu_agent_vrfs.a.links: no link 'eth1' on this machine",
         "did you mean",
     ),
     (
@@ -308,7 +326,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "unreachable default",
         "warning",
-        "VRF a, ipv6: what its table does not know is looked up in the main table",
+        "VRF a, ipv6: destinations that its table lacks are looked up in table main",
         "ip -6 route add unreachable default metric 4278198272 vrf a",
     ),
     (
@@ -316,7 +334,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "unreachable default",
         "warning",
-        "VRF a, ipv4: if its default route goes, what",
+        "VRF a, ipv4: without its default route, destinations",
         "ip route add unreachable default metric 4278198272 vrf a",
     ),
     (
@@ -332,7 +350,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "forwarding",
         "problem",
-        "ipv4 is not forwarded on eth1",
+        "ipv4 forwarding is off on eth1",
         "sysctl -w net.ipv4.ip_forward=1",
     ),
     (
@@ -340,7 +358,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "forwarding",
         "warning",
-        "ipv6 is not forwarded on eth1",
+        "ipv6 forwarding is off on eth1",
         "sysctl -w net.ipv6.conf.all.forwarding=1",
     ),
     ({"vrfs": changed_link(rp_filter=1)}, {}, "rp_filter", "warning", "strict on eth1", "rp_filter=2"),
@@ -349,7 +367,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "listen",
         "problem",
-        ":: port 2620 is held by fpmsyncd (pid 7)",
+        ":: port 2620 is in use by fpmsyncd (pid 7)",
         "dpu_agent_listen",
     ),
     (
@@ -357,7 +375,7 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "listen",
         "problem",
-        "10.0.0.1 port 2620 is no address of this machine",
+        "10.0.0.1 port 2620 is not an address of this machine",
         ":: for all",
     ),
     (
@@ -365,26 +383,40 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "listen",
         "problem",
-        "192.168.101.1 port 2620 is in VRF a, where the agent cannot bind to it",
+        "192.168.101.1 port 2620 is in VRF a; the agent cannot bind to it",
         "tcp_l3mdev_accept=1",
     ),
-    ({"ipv6": False}, {}, "listen", "problem", ":: port 2620: IPv6 is disabled here", "0.0.0.0"),
-    ({"tcp_l3mdev_accept": False}, {}, "address", "problem", "in VRF a, where the agent hears nothing", "accept=1"),
-    ({"ports": (Port("::", 2621),)}, {}, "address", "problem", "hosts connect to port 2620, and", "the same"),
+    ({"ipv6": False}, {}, "listen", "problem", ":: port 2620: IPv6 is disabled on this machine", "0.0.0.0"),
+    (
+        {"tcp_l3mdev_accept": False},
+        {},
+        "address",
+        "problem",
+        "in VRF a, where the agent accepts no connection",
+        "accept=1",
+    ),
+    (
+        {"ports": (Port("::", 2621),)},
+        {},
+        "address",
+        "problem",
+        "hosts connect to port 2620, but dpu_agent_listen has 2621",
+        "same port",
+    ),
     (
         {},
         {"expected": (PeerAddress("198.51.100.1"),)},
         "address",
         "warning",
-        "has an address of this machine (it has 192.0.2.1, 192.168.101.1)",
-        "add one there",
+        "lists an address of this machine (it has 192.0.2.1, 192.168.101.1)",
+        "list one of them there",
     ),
     (
         {},
         {"expected": (PeerAddress("192.168.101.1", server_name="dpu1"),) * 2},
         "address",
         "warning",
-        "2 hosts look for the agent here, and it takes the routes of one at a time",
+        "2 hosts send their routes to this agent, which mirrors one host at a time",
         "all mirror_listener_agents but one",
     ),
     (
@@ -392,29 +424,31 @@ DPUS: list[tuple[Changes, Changes, str, str, str, str]] = [
         {},
         "owners",
         "warning",
-        "VRF a (table 10) has routes 12 of bgp, 1 of openr2",
-        "never touches them",
+        "VRF a (table 10) has routes of other owners: 12 bgp, 1 openr2",
+        "the lower metric wins",
     ),
     (
         {"vrfs": changed_vrf(owners={2: 6, 121: 3})},
         {},
         "ownership",
         "problem",
-        "VRF a has 3 routes with protocol 121, and no agent is deployed here",
+        "VRF a has 3 routes with protocol 121, but no agent is deployed here",
         "vrf_route vrf=a protocol=121 state=deleted",
     ),
 ]
 
 
-@pytest.mark.parametrize(("dpu", "task", "check", "level", "told", "way_out"), DPUS)
-def test_the_dpu(dpu: Changes, task: Changes, check: str, level: str, told: str, way_out: str) -> None:
+@pytest.mark.parametrize(("dpu", "task", "check", "level", "message", "fix"), DPUS)
+def test_each_fault_of_a_dpu_is_one_finding_with_its_fix(
+    dpu: Changes, task: Changes, check: str, level: str, message: str, fix: str
+) -> None:
     finding = one(on_dpu(dpu=dpu, **task))
     assert (finding.check, finding.level) == (check, level)
-    assert told in finding.found
-    assert way_out in finding.way_out
+    assert message in finding.found
+    assert fix in finding.fix
 
 
-def test_rules_in_the_place_of_devices_need_no_device_but_a_rule_for_each_link_and_family() -> None:
+def test_vrfs_of_policy_rules_need_no_device_but_a_rule_for_each_link_and_family() -> None:
     rules = tuple(replace(vrf, device=False) for vrf in DPU.vrfs)
     spared = {"l3mdev_rules": frozenset(), "tcp_l3mdev_accept": False, "kernel_vrf": "no", "vrfs": rules}
     places = {"places": {"192.168.101.1": Place("eth1")}}
@@ -422,13 +456,13 @@ def test_rules_in_the_place_of_devices_need_no_device_but_a_rule_for_each_link_a
     bare = replace(rules[0], links=(replace(rules[0].links[0], ruled=frozenset(("ipv6",))), rules[0].links[1]))
     finding = one(on_dpu(dpu={**spared, **places, "vrfs": (bare, rules[1])}, agent=RULES))
     assert (finding.check, finding.level) == ("rules", "problem")
-    assert finding.found == "VRF a, ipv4: no rule sends what comes in by eth1 to table 10"
-    assert finding.way_out == "ip rule add iif eth1 lookup 10 pref 1000"
+    assert finding.found == "VRF a, ipv4: no rule sends packets from eth1 to table 10"
+    assert finding.fix == "ip rule add iif eth1 lookup 10 pref 1000"
     closing = one(on_dpu(dpu={**spared, **places, "vrfs": (replace(rules[0], unreachable=BOTH - {"ipv4"}), rules[1])}))
-    assert closing.way_out.endswith("table 10")
+    assert closing.fix.endswith("table 10")
 
 
-def test_what_a_dpu_may_have() -> None:
+def test_a_dpu_may_have_routes_ports_and_names_of_the_deployed_agent() -> None:
     ours = changed_vrf(owners={121: 3})
     assert not_ok(on_dpu(dpu={"vrfs": ours, "deployed": True})) == []
     assert not_ok(on_dpu(dpu={"vrfs": ours}, agent=agent(protocol=99, hosts=[]))) != []  # then 121 is somebody's
@@ -442,25 +476,29 @@ def test_what_a_dpu_may_have() -> None:
 DAEMONS: list[tuple[str, str, str]] = [
     (
         "systemd-network",
-        "systemd-networkd (pid 7), when it starts or configures a link, removes routes that",
-        "write `ManageForeignRoutes=no` below `[Network]` to /etc/systemd/networkd.conf.d/ynl-mirror.conf",
+        "systemd-networkd (pid 7) removes foreign routes whenever it starts or configures a link",
+        "set `ManageForeignRoutes=no` under `[Network]` in /etc/systemd/networkd.conf.d/ynl-mirror.conf",
     ),
-    ("NetworkManager", "may rewrite the routes of links that it manages", "leave it out of eth1, eth3, eth2, eth4"),
-    ("zebra", "zebra (pid 7) can take the mirrored routes in", "redistribute kernel"),
-    ("bird", "bird (pid 7) can take the mirrored routes in", "learn"),
+    (
+        "NetworkManager",
+        "may rewrite the routes of links that it manages",
+        "list eth1, eth3, eth2, eth4 as unmanaged-devices",
+    ),
+    ("zebra", "zebra (pid 7) may import the mirrored routes", "redistribute kernel"),
+    ("bird", "bird (pid 7) may import the mirrored routes", "learn"),
 ]
 
 
-@pytest.mark.parametrize(("name", "told", "way_out"), DAEMONS)
-def test_daemons_that_deal_in_routes(name: str, told: str, way_out: str) -> None:
+@pytest.mark.parametrize(("name", "message", "fix"), DAEMONS)
+def test_a_daemon_that_manages_routes_is_a_warning(name: str, message: str, fix: str) -> None:
     removes = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
     finding = one(on_dpu({"daemons": (Daemon(name, 7),), "networkd_removes": removes}))
     assert (finding.check, finding.level) == ("daemons", "warning")
-    assert told in finding.found
-    assert way_out in finding.way_out
+    assert message in finding.found
+    assert fix in finding.fix
 
 
-def test_what_networkd_may_remove() -> None:
+def test_networkd_is_a_warning_only_if_it_removes_what_the_mirror_needs() -> None:
     def judged(*removes: str, **task: Any) -> list[Finding]:
         machine = {"daemons": (Daemon("systemd-network", 7),), "networkd_removes": removes}
         return [finding for finding in on_dpu(machine, **task) if finding.check == "daemons"]
@@ -468,8 +506,8 @@ def test_what_networkd_may_remove() -> None:
     assert [finding.level for finding in judged()] == ["ok"]
     assert [finding.level for finding in judged("ManageForeignRoutingPolicyRules")] == ["ok"]  # VRF devices need none
     [finding] = judged("ManageForeignRoutes", "ManageForeignRoutingPolicyRules", agent=RULES)
-    assert "removes routes and policy rules that it has not made" in finding.found
-    assert "`ManageForeignRoutes=no`, `ManageForeignRoutingPolicyRules=no`" in finding.way_out
+    assert "removes foreign routes and policy rules whenever" in finding.found
+    assert "`ManageForeignRoutes=no`, `ManageForeignRoutingPolicyRules=no`" in finding.fix
 
 
 HOSTS: list[tuple[Changes, str, str, str]] = [
@@ -478,28 +516,28 @@ HOSTS: list[tuple[Changes, str, str, str]] = [
         {"reaches": (Reach("192.168.101.1", 2620, "no answer within 3 s"),)},
         "agents",
         "problem",
-        "192.168.101.1 port 2620 cannot be reached: no answer within 3 s",
+        "192.168.101.1 port 2620 is unreachable: no answer within 3 s",
     ),
     ({"routes": {254: 20_000_000}}, "routes", "warning", "20,000,000 in table main; 4,096 MiB of memory available"),
 ]
 
 
-@pytest.mark.parametrize(("host", "check", "level", "told"), HOSTS)
-def test_the_host(host: Changes, check: str, level: str, told: str) -> None:
+@pytest.mark.parametrize(("host", "check", "level", "message"), HOSTS)
+def test_each_fault_of_a_host_is_one_finding(host: Changes, check: str, level: str, message: str) -> None:
     finding = one(judge(replace(ON_THE_HOST, host=replace(HOST, **host)), FOR_THE_LISTENER))
-    assert (finding.check, finding.level, finding.found) == (check, level, told)
+    assert (finding.check, finding.level, finding.found) == (check, level, message)
 
 
-def test_what_a_host_tells_anyway() -> None:
+def test_a_host_without_faults_still_reports_its_agents_and_ipv6_events() -> None:
     host = Host(reaches=(Reach("192.168.101.1", 2620, "refused", 0.4),), routes={254: 7}, skip_notify=True)
     found = {finding.check: finding for finding in judge(replace(ON_THE_HOST, host=host), FOR_THE_LISTENER)}
-    assert found["agents"].found == "192.168.101.1 port 2620 answers, nobody listens yet (0.4 ms)"
+    assert found["agents"].found == "192.168.101.1 port 2620 is closed: reachable, no agent yet (0.4 ms)"
     assert "skip_notify_on_dev_down=1" in found["ipv6 events"].found
     assert {finding.level for finding in found.values()} == {"ok"}
 
 
-def test_a_receive_buffer_that_the_kernel_does_not_grant() -> None:
+def test_a_receive_buffer_that_the_kernel_does_not_grant_is_a_warning() -> None:
     finding = one(judge(replace(ON_THE_HOST, receive_buffer=212_992), FOR_THE_LISTENER))
     assert (finding.check, finding.level) == ("receive buffer", "warning")
     assert finding.found == "the kernel grants 0 MiB of 128 MiB"
-    assert "net.core.rmem_max=134217728" in finding.way_out
+    assert "net.core.rmem_max=134217728" in finding.fix

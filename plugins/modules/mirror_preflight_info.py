@@ -6,52 +6,53 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: mirror_preflight
-short_description: Check a machine before the mirror goes onto it
+module: mirror_preflight_info
+short_description: Check a machine before the mirror is deployed on it
 description:
-  - Looks at everything on a machine that can let a mirror down - kernel, Python, clock, VRFs, addresses, ports, other
-    owners of routes, certificates - and says of each whether it is all right, and else the way out.
+  - Checks everything on a machine that the mirror depends on - kernel, Python, clock, VRFs, addresses, ports, other
+    owners of routes, certificates - and returns one finding or more per check, with the fix where one is needed.
   - Changes nothing, needs nothing but Python on the machine, and does not fail when it finds a problem.
-  - C(ekho.ynl_mirror.preflight) is the playbook that asks all machines and tells the outcome.
+  - The playbook C(ekho.ynl_mirror.preflight) runs it on all machines and reports the outcome.
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
   - ekho.ynl_mirror.attributes.info
 requirements:
-  - Linux, Python 3.9 or later; what is older is a finding, as far as Ansible gets there
+  - Linux, Python 3.9 or later; an older one is a finding, as far as Ansible itself still runs on it
 options:
   agent:
     description:
-      - Check a DPU, for an agent with these options of M(ekho.ynl_mirror.dpu_agent), those of its service left out.
+      - Check a DPU for an agent with these options of M(ekho.ynl_mirror.dpu_agent), without those of its service.
+      - Exactly one of O(agent), O(listener) and O(authority_dir) is required.
     type: dict
   listener:
     description:
-      - Check a host, for a listener with these options of M(ekho.ynl_mirror.netlink_route_watch), those of its service
-        left out.
+      - Check a host for a listener with these options of M(ekho.ynl_mirror.netlink_route_watch), without those of its
+        service.
     type: dict
   authority_dir:
-    description: Check the authority in this folder, C(ca.crt) and C(ca.key). For the controller.
+    description: Check the certificate authority in this directory, C(ca.crt) and C(ca.key). For the controller.
     type: path
   names:
-    description: Names that the machine's certificate is to have.
+    description: Names that the machine's certificate must contain.
     type: list
     elements: str
     default: []
   expected:
-    description: The O(listener) option C(agents) of all listeners - where, and as whom, they look for agents.
+    description: The option C(agents) of all listeners - the addresses and names by which hosts reach agents.
     type: list
     elements: dict
     default: []
   accepted:
-    description: The O(agent) option C(hosts) of all agents - which names of hosts they accept. Empty is any.
+    description: The option C(hosts) of all agents - the names of hosts that they accept. Empty accepts any.
     type: list
     elements: str
     default: []
   certificates_dir:
     description:
-      - Where the role P(ekho.ynl_mirror.mirror_certificates#role) puts the machine's certificate. What is wrong with
-        these files is a warning, since the role replaces them. What is wrong with other files is a problem; and with
-        these ones too where O(authority_sha256) is empty, since then nothing replaces them.
+      - Directory where the role P(ekho.ynl_mirror.mirror_certificates#role) installs the machine's certificate.
+      - A fault in these files is a warning, since the role replaces them. A fault in files elsewhere is a problem, and
+        so is one in these files where O(authority_sha256) is empty, since then nothing replaces them.
     type: path
     default: /etc/ynl-mirror/tls
   authority_sha256:
@@ -59,38 +60,38 @@ options:
     type: str
     default: ""
   renew_days:
-    description: Warn of a certificate that ends within this number of days.
+    description: Warn of a certificate that expires within this number of days.
     type: int
     default: 30
   user:
-    description: User that the daemon is to run as, who has to be able to read the key. Root when left out.
+    description: User that the daemon will run as, who has to be able to read the key. The default is root.
     type: str
   controller_time:
     description: Unix time on the controller.
     type: float
   clock_seconds:
-    description: With TLS a clock that is off by more than this is a problem.
+    description: With TLS, a clock that differs from O(controller_time) by more than this is a problem.
     type: int
     default: 300
   python_packages_from:
-    description: Where the daemon's Python packages are to come from, see P(ekho.ynl_mirror.dpu_agent#role).
+    description: Where the daemon's Python packages will come from, see P(ekho.ynl_mirror.dpu_agent#role).
     type: str
     choices: [none, pip, wheels]
     default: none
   wheels_found:
-    description: Whether the controller has the folder of wheels that it was given, if any.
+    description: Whether the directory of wheels, if one was given, exists on the controller.
     type: bool
     default: true
   config_dir:
-    description: Folder of the daemon's configuration. One that is there tells that the daemon is deployed.
+    description: Directory of the daemon's configuration. If the configuration exists, the daemon counts as deployed.
     type: path
     default: /etc/ynl-mirror
   lib_dir:
-    description: Folder of the program.
+    description: Directory of the program.
     type: path
     default: /usr/local/lib/ynl-mirror
   timeout:
-    description: Seconds to wait for an agent's machine to answer.
+    description: Seconds to wait for each agent to answer.
     type: float
     default: 3.0
 seealso:
@@ -101,19 +102,19 @@ seealso:
 
 EXAMPLES = r"""
 - name: Check a DPU
-  ekho.ynl_mirror.mirror_preflight:
+  ekho.ynl_mirror.mirror_preflight_info:
     agent:
       plaintext: true
     python_packages_from: pip
   register: dpu
 
-- name: Nothing is in the way
+- name: Fail if there is a problem
   ansible.builtin.assert:
     that: dpu.problems == 0
     fail_msg: "{{ dpu.findings | selectattr('level', 'eq', 'problem') | map(attribute='found') | join('; ') }}"
 
 - name: Check a host
-  ekho.ynl_mirror.mirror_preflight:
+  ekho.ynl_mirror.mirror_preflight_info:
     listener:
       agents: [{address: 192.168.101.1, server_name: dpu1}]
       tls:
@@ -126,7 +127,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: What was found, at least one item for each check.
+  description: One item or more for each check.
   returned: always
   type: list
   elements: dict
@@ -135,19 +136,19 @@ findings:
       description: Name of the check.
       type: str
     level:
-      description: V(ok), V(warning) (something to know or to watch) or V(problem) (it would not work, or do harm).
+      description: V(ok), V(warning) (works, but should be known) or V(problem) (would not work, or would do harm).
       type: str
     found:
       description: What was found.
       type: str
-    way_out:
-      description: What to do about it; empty when there is nothing to do.
+    fix:
+      description: How to fix it; empty with V(ok).
       type: str
   sample:
     - check: rp_filter
       level: warning
-      found: "strict on eth3: what still comes by way of the host is dropped once its source is mirrored"
-      way_out: sysctl -w net.ipv4.conf.all.rp_filter=2 (loose; the larger of `all` and a link's own applies)
+      found: "strict on eth3: packets that arrive over the host are dropped once their source is mirrored"
+      fix: sysctl -w net.ipv4.conf.all.rp_filter=2 (loose; the larger of `all` and the link's value applies)
 problems:
   description: Number of problems.
   returned: always
@@ -160,7 +161,7 @@ warnings_found:
   sample: 1
 authority_sha256:
   description: SHA-256 of the authority's certificate file, empty when there is none.
-  returned: with O(authority_dir)
+  returned: when O(authority_dir) is given
   type: str
   sample: ""
 """
@@ -201,7 +202,7 @@ def main() -> None:
     try:
         result = check(module.params)
     except OSError as error:
-        module.fail_json(msg=f"the machine cannot be looked at: {error}; run as root (become), with /proc mounted")
+        module.fail_json(msg=f"cannot inspect the machine: {error}; run as root (become), with /proc mounted")
     module.exit_json(changed=False, **result)
 
 
