@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from ..config.host_policy import EVERY_VRF, ROUTES, HostPolicy, PrefixRule
+from ..config.host_policy import EVERY_VRF, ROUTES, HostPolicy
+from ..config.prefix_rules import PrefixRules
 from ..model.links import Vrf
 from ..model.path_cache import ByPath
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, Prefix, TableKey
+from ..model.routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, TableKey
 
 _FAMILIES = (AF_INET, AF_INET6)
 #: A host may name so many prefixes beyond twice its limit: those that wait, and those that are never mapped.
@@ -35,21 +36,6 @@ class Denial(Refusal):
     __slots__ = ()
 
 
-class _Within:
-    """A prefix rule in integers: it is asked of every route."""
-
-    def __init__(self, rule: PrefixRule) -> None:
-        self._rule = rule
-        self._prefix = Prefix.parse(str(rule.network))
-
-    def matches(self, prefix: Prefix) -> bool:
-        """Whether a route to PREFIX is meant."""
-        return prefix == self._prefix if self._rule.exact else self._prefix.covers(prefix)
-
-    def __str__(self) -> str:
-        return str(self._rule)
-
-
 class Admission:
     """The decisions about one host's routes. Ask `open` before each batch, then `admit` or `leave` for each route."""
 
@@ -58,8 +44,8 @@ class Admission:
         self.policy = policy
         self.vrf_limits = vrf_limits
         self._by_prefix = bool(policy.prefixes or policy.exclude_prefixes)
-        self._prefixes = [_Within(rule) for rule in policy.prefixes]
-        self._excluded = [_Within(rule) for rule in policy.exclude_prefixes]
+        self._prefixes = PrefixRules(policy.prefixes)
+        self._excluded = PrefixRules(policy.exclude_prefixes)
         self._by_path: ByPath[str | None] = ByPath()
         self._last: tuple[Path | None, str | None] = (None, None)  # routes come in runs with one path
         self._places: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # prefix keys, where limited
@@ -178,12 +164,11 @@ class Admission:
         return self._by_path.keep(path, reason)
 
     def _prefix_reason(self, family: int, key: int) -> str | None:
-        prefix = Prefix.from_key(family, key)
-        if self._prefixes and not any(rule.matches(prefix) for rule in self._prefixes):
+        if self._prefixes and self._prefixes.find(family, key) is None:
             return f"the policy does not let {self.host} install this prefix: it is in none of its prefixes"
-        for rule in self._excluded:
-            if rule.matches(prefix):
-                return f"the policy does not let {self.host} install this prefix: exclude_prefixes has {rule}"
+        rule = self._excluded.find(family, key)
+        if rule is not None:
+            return f"the policy does not let {self.host} install this prefix: exclude_prefixes has {rule}"
         return None
 
     def _of_allowed_vrfs(self, targets: Mapping[int, Path]) -> tuple[Mapping[int, Path], str | None]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from ..config.agent import AgentConfig, StaticRule
+from ..config.agent import AgentConfig
 from ..config.host_policy import EVERY_VRF
 from ..daemon.logs import about
 from ..mapping.inference import MappingRule, Policy
-from ..model.routes import AF_INET, AF_INET6, Address, Prefix
+from ..model.routes import AF_INET, AF_INET6
 from .admission import Admission
 from .installer import Mirror
 from .limits import HostMemory
@@ -24,21 +24,11 @@ def mapping_policy(config: AgentConfig) -> Policy:
     """What the user decides about the mapping."""
     return Policy(
         inference=config.inference,
-        static=tuple(_rule(rule) for rule in config.static),
+        static=tuple(MappingRule(rule.vrf, rule.dev, rule.prefix, rule.gateway, rule.via) for rule in config.static),
         imports=config.imports,
         host_links=config.host_links,
         protocol=config.protocol,
         metric=config.metric,
-    )
-
-
-def _rule(rule: StaticRule) -> MappingRule:
-    return MappingRule(
-        vrf=rule.vrf,
-        dev=rule.dev,
-        prefix=None if rule.prefix is None else Prefix.parse(str(rule.prefix)),
-        gateway=None if rule.gateway is None else Address.parse(str(rule.gateway)),
-        via=None if rule.via is None else Address.parse(str(rule.via)),
     )
 
 

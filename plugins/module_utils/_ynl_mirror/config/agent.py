@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.routes import PROTO_MANUAL, PROTO_MIRROR, RT_TABLE_LOCAL
+from ..model.routes import PROTO_MANUAL, PROTO_MIRROR, RT_TABLE_LOCAL, Address, Prefix
 from .common import (
     AUDIT_INTERVAL,
     FPM_PORT,
@@ -27,12 +27,11 @@ from .common import (
 from .fields import (
     ConfigError,
     Fields,
-    IPAddress,
-    IPNetwork,
     as_address,
     as_choice,
     as_link,
-    as_network,
+    as_local_address,
+    as_prefix,
     as_text,
     suggestion,
 )
@@ -53,7 +52,7 @@ class ListenAddress:
     def from_dict(cls, data: object, path: str) -> ListenAddress:
         """From {"address", "port"}."""
         fields = Fields(data, path)
-        made = cls(str(as_address(fields.required("address"), fields.path("address"))),
+        made = cls(str(as_local_address(fields.required("address"), fields.path("address"))),
                    fields.integer("port", FPM_PORT, 0, 65535))  # fmt: skip
         fields.done()
         return made
@@ -81,9 +80,9 @@ class StaticRule:
 
     vrf: str
     dev: str
-    prefix: IPNetwork | None = None
-    gateway: IPAddress | None = None
-    via: IPAddress | None = None
+    prefix: Prefix | None = None
+    gateway: Address | None = None
+    via: Address | None = None
 
     @classmethod
     def from_dict(cls, data: object, path: str) -> StaticRule:
@@ -93,7 +92,7 @@ class StaticRule:
         made = cls(
             vrf=fields.text("vrf"),
             dev=as_link(fields.required("dev"), fields.path("dev")),
-            prefix=None if prefix is None else as_network(prefix, fields.path("prefix")),
+            prefix=None if prefix is None else as_prefix(prefix, fields.path("prefix")),
             gateway=None if gateway is None else as_address(gateway, fields.path("gateway")),
             via=None if via is None else as_address(via, fields.path("via")),
         )

@@ -16,7 +16,7 @@ from typing import Any
 from .fields import (
     ConfigError,
     Fields,
-    as_address,
+    as_local_address,
     show,
 )
 
@@ -120,7 +120,7 @@ def transport_of(fields: Fields) -> tuple[TlsConfig | None, bool]:
 
 def _loopback(value: object, path: str) -> str:
     """An address that only this machine reaches: HTTP has no TLS here, and asks nobody who he is."""
-    address = as_address(value, path)
+    address = as_local_address(value, path)
     if not address.is_loopback:
         raise ConfigError(
             f"{path}: {address} is no loopback address, and HTTP goes unencrypted and asks nobody who he is; write "

@@ -14,8 +14,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, TypeVar, Union
 
+from ..model.routes import FAMILIES, Address, Prefix
+
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
-IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 T = TypeVar("T")
 
 
@@ -169,24 +170,37 @@ def as_link(value: object, path: str) -> str:
     return name
 
 
-def as_address(value: object, path: str) -> IPAddress:
-    """An IPv4 or IPv6 address."""
+def as_address(value: object, path: str) -> Address:
+    """An IPv4 or IPv6 address of a route."""
+    text = as_text(value, path)
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        hint = "" if "%" in text else "; write one such as 192.0.2.1 or 2001:db8::1"
+        raise ConfigError(f"{path}: {error}{hint}") from None
+
+
+def as_local_address(value: object, path: str) -> IPAddress:
+    """An address of this machine for a socket; a link-local one may name its link (fe80::1%eth0)."""
     text = as_text(value, path)
     try:
         return ipaddress.ip_address(text)
     except ValueError:
-        raise ConfigError(f"{path}: {text!r} is no IP address; write one such as 192.0.2.1 or 2001:db8::1") from None
+        raise ConfigError(f"{path}: {text!r} is not an IP address; write one such as 192.0.2.1 or ::") from None
 
 
-def as_network(value: object, path: str) -> IPNetwork:
+def as_prefix(value: object, path: str) -> Prefix:
     """A prefix in CIDR form without host bits; an address stands for itself."""
     text = as_text(value, path)
+    if "%" in text:
+        raise ConfigError(f"{path}: {text!r} names a link; write the prefix alone, such as fe80::/64")
     try:
-        return ipaddress.ip_network(text)
+        interface = ipaddress.ip_interface(text)
     except ValueError:
-        pass
-    try:
-        loose = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ConfigError(f"{path}: {text!r} is no prefix; write one such as 192.0.2.0/24 or 2001:db8::/32") from None
-    raise ConfigError(f"{path}: {text!r} has host bits set; write {str(loose)!r}")
+        raise ConfigError(
+            f"{path}: {text!r} is not a prefix; write one such as 192.0.2.0/24 or 2001:db8::/32"
+        ) from None
+    network = interface.network
+    if int(interface.ip) != int(network.network_address):
+        raise ConfigError(f"{path}: {text!r} has host bits set; write {str(network)!r}")
+    return Prefix(FAMILIES[f"ipv{network.version}"], int(network.network_address), network.prefixlen)

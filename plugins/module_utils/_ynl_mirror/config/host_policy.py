@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model.routes import ROUTE_TYPE_NAMES, ROUTE_TYPES
-from .fields import ConfigError, Fields, IPNetwork, as_choice, as_integer, as_network, as_text
+from .fields import ConfigError, Fields, as_choice, as_integer, as_text
+from .prefix_rules import PrefixRule
 
 #: Prefixes that a host may have by default: both families of the Internet's table, and as many again.
 ROUTES = 2_000_000
@@ -18,30 +19,6 @@ ROUTES = 2_000_000
 EVERY_VRF = "*"
 _MOST = 2**31 - 1
 _YEARS = 10 * 365 * 86400.0  # seconds
-
-
-@dataclass(frozen=True)
-class PrefixRule:
-    """A prefix of a filter: the prefix and everything inside it, or with `exact` only itself ("exact 0.0.0.0/0")."""
-
-    network: IPNetwork
-    exact: bool = False
-
-    @classmethod
-    def from_text(cls, data: object, path: str) -> PrefixRule:
-        """From "CIDR" or "exact CIDR"."""
-        text = as_text(data, path)
-        exact = text.startswith("exact ")
-        return cls(as_network(text[6:].strip() if exact else text, path), exact)
-
-    def matches(self, network: IPNetwork) -> bool:
-        """Whether a route to NETWORK is meant."""
-        if self.exact or network.version != self.network.version:
-            return network == self.network
-        return network.subnet_of(self.network)  # type: ignore[arg-type]  # same version, checked above
-
-    def __str__(self) -> str:
-        return f"exact {self.network}" if self.exact else str(self.network)
 
 
 @dataclass(frozen=True)

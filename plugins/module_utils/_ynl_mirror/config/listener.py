@@ -24,8 +24,9 @@ from .common import (
     transport_of,
 )
 from .fields import ConfigError, Fields, as_choice, as_link
-from .host_policy import PrefixRule, as_route_type
+from .host_policy import as_route_type
 from .names import Names
+from .prefix_rules import PrefixRule
 
 FAMILIES = ("ipv4", "ipv6")
 

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..config.host_policy import PrefixRule
 from ..config.listener import Filters
+from ..config.prefix_rules import PrefixRules
 from ..model.links import Link
-from ..model.routes import ROUTE_TYPE_NAMES, Path, Prefix, protocol_name
+from ..model.routes import ROUTE_TYPE_NAMES, Path, protocol_name
 from ..netlink.route_codec import MAX_TEMPLATES, RouteReader
 
 
@@ -24,7 +23,9 @@ class Selection:
         self._links = links
         self._reader = reader
         self._by_path: dict[Path, tuple[Path | None, str]] = {}
-        self.by_prefix = bool(filters.prefixes or filters.exclude_prefixes)
+        self._prefixes = PrefixRules(filters.prefixes)
+        self._excluded = PrefixRules(filters.exclude_prefixes)
+        self.by_prefix = bool(self._prefixes or self._excluded)
 
     def path(self, path: Path) -> Path | None:
         """The path to send for this one - without nexthop object, which is the host's own - or None."""
@@ -66,9 +67,7 @@ class Selection:
         return link.name if link else ""
 
     def _prefix_reason(self, family: int, key: int) -> str | None:
-        f = self._filters
-        network = ipaddress.ip_network(str(Prefix.from_key(family, key)))
-        if f.prefixes and not any(rule.matches(network) for rule in f.prefixes):
+        if self._prefixes and self._prefixes.find(family, key) is None:
             return "filtered: the prefix is in none of filters.prefixes"
-        rule: PrefixRule | None = next((rule for rule in f.exclude_prefixes if rule.matches(network)), None)
+        rule = self._excluded.find(family, key)
         return None if rule is None else f"filtered: the prefix is in filters.exclude_prefixes ({rule})"

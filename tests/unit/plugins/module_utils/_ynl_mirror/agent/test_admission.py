@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from hypothesis import given
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.admission import Admission
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.host_policy import (
     HostPolicy,
-    PrefixRule,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.prefix_rules import PrefixRule
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
@@ -199,6 +198,6 @@ def _in_a(desk: Desk) -> int:
     ),
 )
 def test_prefixes_mean_what_they_mean_in_the_listeners_filters(rule: str, prefix: str) -> None:
-    meant = PrefixRule.from_text(rule, "rule").matches(ipaddress.ip_network(prefix))
+    meant = PrefixRule.from_text(rule, "rule").matches(Prefix.parse(prefix))
     assert bool(Desk(prefixes=[rule]).put(prefix)[0]) is meant
     assert bool(Desk(exclude_prefixes=[rule]).put(prefix)[0]) is not meant
