@@ -198,7 +198,7 @@ def question_from(params: dict[str, Any]) -> Question:
     return Question(
         tables=tuple(names.table(table, f"tables[{index}]") for index, table in enumerate(params["tables"])),
         families=tuple(params["families"]),
-        filters=Filters.from_dict(given, "filters", names),
+        filters=Filters.from_dict(given, names, "filters"),
         duration=params["duration"],
         max_events=params["max_events"],
         receive_buffer=params["receive_buffer"],

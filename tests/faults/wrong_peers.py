@@ -81,7 +81,7 @@ def broken_configuration(stage: Stage) -> None:
                 said = len(daemon.log())
                 file.write_text(broken)
                 daemon.signal(signal.SIGHUP)
-                told(daemon, said, "configuration and certificates stay as they were")
+                told(daemon, said, "configuration and certificates are unchanged")
             churn.some(40)
         stage.weather.reset()  # also a connection that is made now is made with what was good
         stage.connected()

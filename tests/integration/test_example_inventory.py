@@ -58,7 +58,7 @@ def test_the_daemons_take_the_values_and_expect_each_other() -> None:
             "filters": variables["mirror_listener_filters"],
         }
     )
-    assert list(agent.hosts) == listed["mirror_listeners"]["hosts"]
+    assert list(agent.host_names) == listed["mirror_listeners"]["hosts"]
     assert [peer.server_name for peer in listener.agents] == listed["dpu_agents"]["hosts"]
 
 

@@ -17,7 +17,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.until import always, unti
 
 DPU = [{"address": "192.168.101.1", "server_name": "ekho-dpu"}]
 HOST = "192.168.101.2"
-STAYS = "configuration and certificates stay as they were"
+STAYS = "configuration and certificates are unchanged"
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_what_needs_a_restart_is_named_and_left_as_it_was(lab: MirrorLab) -> Non
     lab.deploy()
     mirror = lab.mirror()
     mirror.agent.reload(listen=[{"address": "::", "port": 2621}], host_tables=[100], log_level="info")
-    mirror.agent.says("SIGHUP: listen, host_tables: changed, which takes effect when the daemon is started again")
+    mirror.agent.says("SIGHUP: listen, host_tables: changed, takes effect at the next restart")
     mirror.listener.reload(tables=[100])
-    mirror.listener.says("SIGHUP: tables: changed, which takes effect when the daemon is started again")
+    mirror.listener.says("SIGHUP: tables: changed, takes effect at the next restart")
     until(lambda: mirror.listener.status()["agents"][0]["replays"], 2)
     mirror.synced()
     assert lab.mirrored() == OFFLOADED

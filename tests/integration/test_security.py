@@ -163,8 +163,8 @@ def test_http_is_never_wider_than_loopback(lab: MirrorLab, kind: str) -> None:
     daemon = lab.agent(http=http) if kind == "agent" else lab.listener(http=http)
     assert daemon.process is not None
     assert daemon.process.wait(30) == 2
-    assert "http.address: 192.168.101.1 is no loopback address" in daemon.log()
-    assert "write 127.0.0.1 or ::1, and come by SSH" in daemon.log()
+    assert "http.address: 192.168.101.1 is not a loopback address" in daemon.log()
+    assert "write 127.0.0.1 or ::1, and connect through SSH" in daemon.log()
 
 
 # -- other machines, and other network namespaces

@@ -24,7 +24,7 @@ from ..capture.recorder import recorded
 from ..config.agent import AgentConfig
 from ..daemon import lifecycle
 from ..daemon.logs import about
-from ..daemon.reload import LIVE_IN_AGENT, read_again
+from ..daemon.reload import read_again
 from ..daemon.tally import MIRRORED, REPLICA, WIRE, Tally
 from ..daemon.tcp import accept, keep_alive, listening_socket
 from ..fpm.tls import TlsError, crl_digest, identities, server_context, trust_of
@@ -203,7 +203,7 @@ class Agent(ManualRoutes):
         return allowed[0]
 
     def _may_connect(self, name: str) -> bool:
-        return not self._config.hosts or name in self._config.hosts
+        return not self._config.hosts or name in self._config.host_names
 
     # -- the DPU's own kernel
 
@@ -411,7 +411,7 @@ class Agent(ManualRoutes):
 
     def reload(self) -> None:
         """SIGHUP: configuration and certificates are read again. Nobody who may not connect any more stays."""
-        found = read_again(self._config, self._read, LIVE_IN_AGENT, server_context)
+        found = read_again(self._config, self._read, server_context)
         if found is None:
             return
         before, trust = self._config, self._trust

@@ -39,13 +39,15 @@ def lease_term(host: str | None, config: AgentConfig) -> float:
     """
     if host is not None:
         return config.policy_of(host).withdraw_after
-    terms = [config.policy_of(name).withdraw_after for name in config.hosts] or [config.host_defaults.withdraw_after]
+    terms = [config.policy_of(name).withdraw_after for name in config.host_names] or [
+        config.host_defaults.withdraw_after
+    ]
     return 0.0 if 0.0 in terms else max(terms)
 
 
 def warn_of_unknown_vrfs(config: AgentConfig, known: Iterable[str]) -> None:
     """Say which VRFs of the policies are not there (yet): a name that is misspelt limits nothing."""
-    policies = (config.host_defaults, *config.host_policies.values())
+    policies = (config.host_defaults, *map(config.policy_of, config.host_names))
     named = {*config.vrf_limits, *(name for policy in policies for name in policy.vrfs)} - {EVERY_VRF, *known}
     if named:
         text = f"no VRF {', '.join(sorted(named))} here: what hosts and vrf_limits say of it applies once there is one"

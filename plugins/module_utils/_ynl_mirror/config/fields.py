@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reading of JSON objects, one checked field at a time.
 
-Every error is a ConfigError that names the item by its path (`agents[0].port`), the value found and the way out.
+Every error is a ConfigError that names the item by its path (`agents[0].port`), the value found and the fix.
 Pure: no file, no socket, no clock.
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the text names the item and the way out."""
+    """A configuration that cannot be used; the text names the item and the fix."""
 
 
 def join(path: str, key: str) -> str:
@@ -64,7 +64,9 @@ class Fields:
         value = self.take(key)
         if value is None:
             near = difflib.get_close_matches(key, [name for name in self._data if name not in self._known], n=1)
-            raise ConfigError(f"{self.path(key)}: missing; {f'spell {near[0]!r} so' if near else 'add it'}")
+            raise ConfigError(
+                f"{self.path(key)}: missing; {f'did you misspell it as {near[0]!r}?' if near else 'add it'}"
+            )
         return value
 
     def done(self) -> None:
@@ -73,65 +75,13 @@ class Fields:
             if key not in self._known:
                 raise ConfigError(f"{self.path(key)}: unknown field; {suggestion(key, self._known)}")
 
-    def text(self, key: str, default: str | None = None) -> str:
-        """A text that is not empty; required when there is no DEFAULT."""
-        return as_text(self.required(key) if default is None else self.take(key, default), self.path(key))
-
-    def optional_text(self, key: str) -> str | None:
-        """A text or None."""
-        value = self.take(key)
-        return None if value is None else as_text(value, self.path(key))
-
-    def file(self, key: str, default: str | None = None) -> str:
-        """An absolute file path."""
-        value = self.text(key, default)
-        if not value.startswith("/"):
-            raise ConfigError(f"{self.path(key)}: {value!r} is a relative path; write it from the root (/...)")
-        return value
-
-    def flag(self, key: str, default: bool) -> bool:
-        """True or false; nothing else counts as one."""
-        value = self.take(key, default)
-        if not isinstance(value, bool):
-            raise ConfigError(f"{self.path(key)}: expected true or false, got {show(value)}")
-        return value
-
     def integer(self, key: str, default: int | None, low: int, high: int) -> int:
         """A whole number in LOW..HIGH; required when there is no DEFAULT."""
         return as_integer(self.required(key) if default is None else self.take(key, default), self.path(key), low, high)
 
-    def number(self, key: str, default: float, low: float, high: float) -> float:
-        """A number in LOW..HIGH."""
-        value = self.take(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise ConfigError(f"{self.path(key)}: expected a number from {low:g} to {high:g}, got {show(value)}")
-        return float(value)
-
-    def choice(self, key: str, default: str, known: Sequence[str]) -> str:
-        """One of the KNOWN words."""
-        return as_choice(self.take(key, default), self.path(key), known)
-
     def many(self, key: str, read: Callable[[object, str], T], default: Sequence[object] = ()) -> tuple[T, ...]:
-        """A list, each item through READ(item, path); an item that is there twice is an error."""
-        value = self.take(key, list(default))
-        path = self.path(key)
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{path}: expected a list, got {show(value)}; write [{show(value)}] for one item")
-        items: list[T] = []
-        for index, item in enumerate(value):
-            made = read(item, f"{path}[{index}]")
-            if made in items:
-                raise ConfigError(f"{path}[{index}]: {show(item)} is there twice; remove one")
-            items.append(made)
-        return tuple(items)
-
-    def named(self, key: str, read: Callable[[object, str], T]) -> dict[str, T]:
-        """An object whose field names are the user's own (VRF names), each value through READ(value, path)."""
-        value = self.take(key, {})
-        path = self.path(key)
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{path}: expected an object of names, got {show(value)}")
-        return {as_text(name, path): read(item, join(path, str(name))) for name, item in value.items()}
+        """A list, each item through READ(item, path); an item that is listed twice is an error."""
+        return as_list(self.take(key, list(default)), self.path(key), read)
 
 
 def show(value: object) -> str:
@@ -141,9 +91,24 @@ def show(value: object) -> str:
 
 
 def as_text(value: object, path: str) -> str:
-    """A text that is not empty."""
+    """A non-empty string."""
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"{path}: expected a text that is not empty, got {show(value)}")
+        raise ConfigError(f"{path}: expected a non-empty string, got {show(value)}")
+    return value
+
+
+def as_file(value: object, path: str) -> str:
+    """An absolute file path."""
+    text = as_text(value, path)
+    if not text.startswith("/"):
+        raise ConfigError(f"{path}: {text!r} is a relative path; write it from the root (/...)")
+    return text
+
+
+def as_flag(value: object, path: str) -> bool:
+    """True or false; nothing else counts as one."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{path}: expected true or false, got {show(value)}")
     return value
 
 
@@ -154,6 +119,13 @@ def as_integer(value: object, path: str, low: int, high: int) -> int:
     return value
 
 
+def as_number(value: object, path: str, low: float, high: float) -> float:
+    """A number in LOW..HIGH."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ConfigError(f"{path}: expected a number from {low:g} to {high:g}, got {show(value)}")
+    return float(value)
+
+
 def as_choice(value: object, path: str, known: Sequence[str]) -> str:
     """One of the KNOWN words."""
     if not isinstance(value, str) or value not in known:
@@ -162,11 +134,31 @@ def as_choice(value: object, path: str, known: Sequence[str]) -> str:
     return value
 
 
+def as_list(value: object, path: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
+    """A list, each item through READ(item, path); an item that is listed twice is an error."""
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"{path}: expected a list, got {show(value)}; write [{show(value)}] for one item")
+    items: list[T] = []
+    for index, item in enumerate(value):
+        made = read(item, f"{path}[{index}]")
+        if made in items:
+            raise ConfigError(f"{path}[{index}]: {show(item)} is listed twice; remove one")
+        items.append(made)
+    return tuple(items)
+
+
+def as_names(value: object, path: str, read: Callable[[object, str], T]) -> dict[str, T]:
+    """An object whose field names are the user's own (VRF names), each value through READ(value, path)."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}: expected an object of names, got {show(value)}")
+    return {as_text(name, path): read(item, join(path, str(name))) for name, item in value.items()}
+
+
 def as_link(value: object, path: str) -> str:
     """A link name as the kernel takes it: 1..15 bytes, no slash, no blank."""
     name = as_text(value, path)
     if len(name.encode()) > 15 or "/" in name or any(char.isspace() for char in name) or name in (".", ".."):
-        raise ConfigError(f"{path}: {name!r} is no link name; the kernel takes 1 to 15 bytes without '/' or blanks")
+        raise ConfigError(f"{path}: {name!r} is not a link name; it has to be 1 to 15 bytes without '/' or blanks")
     return name
 
 

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Protocol
 from ..cli.supervise import OLD_LOG, STOP_SECONDS, running_pid, start_time
 from ..daemon.backoff import forget, note_of
 from .deploy import COMMAND, write_file
+from .options import AgentServiceOptions, ServiceOptions
 from .unit import unit_text
 
 DIGEST = "YNL_MIRROR_DIGEST"
@@ -34,31 +36,32 @@ class ServiceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Service:
-    """A daemon as a service: NAME is listener or agent, the directories and USER as the module's options say."""
+    """A daemon as a service: *name* is listener or agent. A *crl* is read again by a daemon that runs."""
 
     name: str
-    config_dir: str
-    state_dir: str
-    runtime_dir: str
-    log_dir: str
-    lib_dir: str
-    bin_dir: str
-    unit_dir: str
-    interpreter: str
-    user: str | None = None
+    options: ServiceOptions
     certificates: tuple[str, ...] = ()
-    crl: str | None = None  # which a running daemon reads again
-    names_dir: str | None = None  # of iproute2, for the names of our protocol numbers
+    crl: str | None = None
+
+    @property
+    def interpreter(self) -> str:
+        """The Python that the daemon runs with."""
+        return self.options.interpreter or sys.executable
 
     @property
     def config_file(self) -> str:
         """The configuration of the daemon."""
-        return os.path.join(self.config_dir, self.name + ".json")
+        return os.path.join(self.options.config_dir, self.name + ".json")
 
     @property
     def control_socket(self) -> str:
         """Where the daemon serves its interface."""
-        return os.path.join(self.runtime_dir, self.name + ".sock")
+        return os.path.join(self.options.runtime_dir, self.name + ".sock")
+
+    @property
+    def names_dir(self) -> str | None:
+        """The directory of iproute2 for that file."""
+        return self.options.rt_protos_dir if isinstance(self.options, AgentServiceOptions) else None
 
     @property
     def names_file(self) -> str | None:
@@ -68,7 +71,7 @@ class Service:
     @property
     def command(self) -> list[str]:
         """What runs the daemon."""
-        return [os.path.join(self.bin_dir, COMMAND), self.name, "--config", self.config_file]
+        return [os.path.join(self.options.bin_dir, COMMAND), self.name, "--config", self.config_file]
 
 
 class Manager(Protocol):
@@ -135,8 +138,8 @@ class Supervised:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._pid_file = os.path.join(service.state_dir, service.name + ".pid")
-        self.log_file = os.path.join(service.log_dir, service.name + ".log")
+        self._pid_file = os.path.join(service.options.state_dir, service.name + ".pid")
+        self.log_file = os.path.join(service.options.log_dir, service.name + ".log")
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -156,7 +159,7 @@ class Supervised:
         """Stop what runs, and leave a new supervisor behind."""
         self.stop()
         service = self._service
-        user = ["--user", service.user] if service.user else []
+        user = ["--user", service.options.user] if service.options.user else []
         command = [service.command[0], "supervise", "--pid-file", self._pid_file, *user, "--", *service.command]
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", DIGEST: digest}
         with open(self.log_file, "ab") as log:
@@ -230,7 +233,7 @@ class Systemd:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._unit = f"{COMMAND}-{service.name}.service"
-        self._path = os.path.join(service.unit_dir, self._unit)
+        self._path = os.path.join(service.options.unit_dir, self._unit)
         self._since = ""
         self._note = note_of(service.control_socket)
 
@@ -290,15 +293,15 @@ class Systemd:
         _run("systemctl", "reset-failed", self._unit, check=False)
 
     def _text(self, digest: str) -> str:
-        service = self._service
+        service, chosen = self._service, self._service.options
         return unit_text(
             service.name,
             service.command,
             {DIGEST: digest, "PYTHONUNBUFFERED": "1"},
-            user=service.user,
-            runtime_dir=service.runtime_dir,
+            user=chosen.user,
+            runtime_dir=chosen.runtime_dir,
             reads=[
-                *(service.config_dir, service.lib_dir, service.bin_dir),
+                *(chosen.config_dir, chosen.lib_dir, chosen.bin_dir),
                 *(service.interpreter, *service.certificates, *([service.crl] if service.crl else [])),
             ],
             stop_seconds=STOP_SECONDS,

@@ -65,7 +65,7 @@ class Wanted:
     def digest(self) -> str:
         """Twelve digits that change with anything that asks for a restart."""
         settled = _config_text(_without_crl(self.config))
-        parts = (self.program.digest, self.program.launcher, settled, str(self.service.user))
+        parts = (self.program.digest, self.program.launcher, settled, str(self.service.options.user))
         digest = hashlib.sha256("\0".join(parts).encode())
         for path in self.service.certificates:
             # not there yet, when a first run is only checked
@@ -101,13 +101,13 @@ class Outcome:
 def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bool) -> Outcome:
     """Program and configuration in place, and the daemon started with them; does not wait for it to be ready."""
     outcome = Outcome()
-    service = wanted.service
-    if service.user is not None and not check:  # a play that is only checked has not made it
-        _check_user(service.user)
+    service, chosen = wanted.service, wanted.service.options
+    if chosen.user is not None and not check:  # a play that is only checked has not made it
+        _check_user(chosen.user)
     missing = [path for path in _directories(service, manager) if not os.path.isdir(path)]
     outcome.actions.extend(f"make {path}" for path in missing)
-    if not deploy.is_deployed(wanted.program, service.lib_dir, service.bin_dir):
-        outcome.actions.append(f"deploy {service.lib_dir} ({wanted.program.digest})")
+    if not deploy.is_deployed(wanted.program, chosen.lib_dir, chosen.bin_dir):
+        outcome.actions.append(f"deploy {chosen.lib_dir} ({wanted.program.digest})")
     settled = _settled(_read(service.config_file)) == _settled(wanted.config_text)
     rewritten = outcome.note_file(service.config_file, wanted.config_text)
     definition = manager.definition(wanted.digest)
@@ -126,7 +126,7 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
         _make_directories(service, manager)
         if service.names_file:
             deploy.write_file(service.names_file, NAMES, 0o644)
-        deploy.deploy(wanted.program, service.lib_dir, service.bin_dir)
+        deploy.deploy(wanted.program, chosen.lib_dir, chosen.bin_dir)
         deploy.write_file(service.config_file, wanted.config_text, 0o644)
         if start:
             manager.start(wanted.digest)
@@ -147,15 +147,15 @@ def ensure_stopped(service: Service, manager: Manager, *, check: bool) -> Outcom
 
 def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome:
     """The daemon ended and all its files gone; the program stays for as long as the other daemon needs it."""
-    outcome = ensure_stopped(service, manager, check=check)
+    outcome, chosen = ensure_stopped(service, manager, check=check), service.options
     outcome.note_file(service.config_file, None)
     if service.names_file:
         outcome.note_file(service.names_file, None)
     files = [path for path in [*manager.leftovers(), service.control_socket] if os.path.lexists(path)]
     outcome.actions.extend(f"remove {path}" for path in files)
-    alone = not any(os.path.exists(os.path.join(service.config_dir, f"{name}.json")) for name in _others(service))
-    if alone and deploy.is_present(service.lib_dir, service.bin_dir):
-        outcome.actions.append(f"remove {service.lib_dir} and {_launcher(service)}")
+    alone = not any(os.path.exists(os.path.join(chosen.config_dir, f"{name}.json")) for name in _others(service))
+    if alone and deploy.is_present(chosen.lib_dir, chosen.bin_dir):
+        outcome.actions.append(f"remove {chosen.lib_dir} and {_launcher(service)}")
     if check or not outcome.changed:
         return outcome
     manager.stop()
@@ -164,16 +164,17 @@ def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome
             os.unlink(path)
     manager.forget()
     if alone:
-        deploy.remove(service.lib_dir, service.bin_dir)
-    for directory in (service.config_dir, service.state_dir, service.runtime_dir, service.log_dir):
+        deploy.remove(chosen.lib_dir, chosen.bin_dir)
+    for directory in (chosen.config_dir, chosen.state_dir, chosen.runtime_dir, chosen.log_dir):
         deploy.remove_empty(directory)
     if alone:
-        Footprint(service.lib_dir).remove()
+        Footprint(chosen.lib_dir).remove()
     return outcome
 
 
-def wait_ready(service: Service, manager: Manager, seconds: float) -> None:
+def wait_ready(service: Service, manager: Manager) -> None:
     """Return once the daemon says that it is ready; ServiceError with the end of its log when it does not in time."""
+    seconds = service.options.timeout
     deadline = time.monotonic() + seconds
     client = ControlClient(service.control_socket, seconds=5.0)
     health: dict[str, Any] | None = None
@@ -190,8 +191,9 @@ def wait_ready(service: Service, manager: Manager, seconds: float) -> None:
     )
 
 
-def wait_reloaded(wanted: Wanted, manager: Manager, seconds: float) -> None:
+def wait_reloaded(wanted: Wanted, manager: Manager) -> None:
     """Return once the daemon, which is ready, uses the revocation list; ServiceError when it does not in time."""
+    seconds = wanted.service.options.timeout
     deadline = time.monotonic() + seconds
     while _used_crl(wanted.service) != wanted.crl:
         if time.monotonic() > deadline:
@@ -255,18 +257,20 @@ def _settled(text: str | None) -> Mapping[str, Any] | None:
 
 
 def _directories(service: Service, manager: Manager) -> list[str]:
-    made = [service.config_dir, service.runtime_dir, service.lib_dir, service.bin_dir]
+    chosen = service.options
+    made = [chosen.config_dir, chosen.runtime_dir, chosen.lib_dir, chosen.bin_dir]
     if service.names_dir:
         made.append(service.names_dir)
-    return [*made, service.state_dir, service.log_dir] if manager.name == "supervised" else made
+    return [*made, chosen.state_dir, chosen.log_dir] if manager.name == "supervised" else made
 
 
 def _make_directories(service: Service, manager: Manager) -> None:
     """All directories; the sockets' one belongs to the daemon's user, who has to write there."""
-    Footprint(service.lib_dir).make(*_directories(service, manager))
-    if service.user is not None:
-        account = pwd.getpwnam(service.user)
-        os.chown(service.runtime_dir, account.pw_uid, account.pw_gid)
+    chosen = service.options
+    Footprint(chosen.lib_dir).make(*_directories(service, manager))
+    if chosen.user is not None:
+        account = pwd.getpwnam(chosen.user)
+        os.chown(chosen.runtime_dir, account.pw_uid, account.pw_gid)
 
 
 def _check_user(name: str) -> None:
@@ -280,8 +284,8 @@ def _check_interpreter(service: Service) -> None:
     """Refuse a Python that lacks the packages, or that the daemon's user cannot run (one in a home, say)."""
     way_out = "give another one (option interpreter, or ansible_python_interpreter), or leave the option user out"
     account: dict[str, Any] = {}
-    if service.user is not None:
-        found = pwd.getpwnam(service.user)
+    if service.options.user is not None:
+        found = pwd.getpwnam(service.options.user)
         # Like the daemon, without root's way around permissions.
         account = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     try:
@@ -307,7 +311,7 @@ def _check_interpreter(service: Service) -> None:
 
 
 def _who(service: Service) -> str:
-    return service.user or "root"
+    return service.options.user or "root"
 
 
 def _log_end(manager: Manager) -> str:
@@ -316,7 +320,7 @@ def _log_end(manager: Manager) -> str:
 
 
 def _launcher(service: Service) -> str:
-    return os.path.join(service.bin_dir, deploy.COMMAND)
+    return os.path.join(service.options.bin_dir, deploy.COMMAND)
 
 
 def _others(service: Service) -> list[str]:

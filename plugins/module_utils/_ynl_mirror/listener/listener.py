@@ -17,7 +17,7 @@ from ..capture.recorder import recorded
 from ..config.common import TlsConfig
 from ..config.listener import ListenerConfig
 from ..daemon import lifecycle
-from ..daemon.reload import LIVE_IN_LISTENER, read_again
+from ..daemon.reload import read_again
 from ..daemon.tally import REPLICA, Tally
 from ..fpm.tls import TlsError, client_context, crl_digest, trust_of
 from ..model.routes import FAMILIES, FAMILY_NAMES, Path, Prefix, TableKey, table_name
@@ -124,7 +124,7 @@ class Listener:
 
     def reload(self) -> None:
         """SIGHUP: connect anew, with configuration and certificates as they are now."""
-        found = read_again(self._config, self._read, LIVE_IN_LISTENER, _client_context)
+        found = read_again(self._config, self._read, _client_context)
         if found is None:
             return
         self._config, _context = found

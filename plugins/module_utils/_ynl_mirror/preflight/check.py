@@ -53,7 +53,7 @@ def _task(params: dict[str, Any]) -> Task:
         agent=agent,
         listener=listener,
         names=tuple(params["names"]),
-        expected=tuple(PeerAddress.from_dict(item, f"expected[{i}]") for i, item in enumerate(params["expected"])),
+        expected=tuple(PeerAddress.from_dict(item, path=f"expected[{i}]") for i, item in enumerate(params["expected"])),
         accepted=tuple(params["accepted"]),
         user=params["user"] or None,
         own_certificates=_are_own(config.tls if config else None, params["certificates_dir"]),

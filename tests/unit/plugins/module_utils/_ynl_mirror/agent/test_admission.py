@@ -37,7 +37,7 @@ class Desk:
     """An admission and what it lets be installed, as the mirror keeps both."""
 
     def __init__(self, vrf_limits: dict[str, int] | None = None, **policy: Any) -> None:
-        self.admission = Admission("host1", HostPolicy.from_dict(policy, "policy"), vrf_limits or {})
+        self.admission = Admission("host1", HostPolicy.from_dict(policy), vrf_limits or {})
         self.installed: dict[tuple[int, int], dict[int, Path]] = {(f, t): {} for f in (2, 10) for t in (10, 20)}
 
     def put(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configurations: what is accepted comes back equal, what is not is refused with the item's path and the way out."""
+"""Configurations: what is accepted comes back equal, what is not is refused with the item's path and the fix."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_agent_configuration_comes_back_equal_from_its_json() -> None:
     assert config.metric == 0
     assert config.vrfs["a"].links == ("eth1", "eth3")
     assert config.imports == {"a": ("b",), "b": ()}
-    assert (config.hosts, config.policy_of("ekho-host")) == (("ekho-host", "other"), config.host_defaults)
+    assert (config.host_names, config.policy_of("ekho-host")) == (("ekho-host", "other"), config.host_defaults)
     other = config.policy_of("other")
     assert (other.vrfs, other.types, other.routes) == (("b",), (1,), 5)
     # What it does not say itself is as for every host.
@@ -105,7 +105,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({"agents": {}}, "agents: expected a list"),
         ({"capture": {"file": "j"}}, "capture.file: 'j' is a relative path"),
         ({"capture": {"limit": 1}}, "capture.file: missing"),
-        ({"agents": [{"address": "h"}, {"address": "h"}]}, "agents[1]: {'address': 'h'} is there twice"),
+        ({"agents": [{"address": "h"}, {"address": "h"}]}, "agents[1]: {'address': 'h'} is listed twice"),
         ({"tables": ["mian"]}, "tables[0]: no number for 'mian' in rt_tables; did you mean 'main'?"),
         ({"tables": [0]}, "tables[0]: expected a whole number from 1"),
         ({"tables": []}, "tables: empty; list at least one table"),
@@ -120,7 +120,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({"filters": {"types": ["unicst"]}}, "filters.types[0]: unknown value 'unicst'; did you mean 'unicast'?"),
         (
             {"filters": {"interfaces": ["a-name-of-16-byte"]}},
-            "filters.interfaces[0]: 'a-name-of-16-byte' is no link name",
+            "filters.interfaces[0]: 'a-name-of-16-byte' is not a link name",
         ),
         ({"filters": {"protocols": [4], "exclude_protocols": [4]}}, "filters: protocol 4 is both in"),
         ({"filters": {"protocols": [True]}}, "filters.protocols[0]: expected a whole number"),
@@ -129,8 +129,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({"plaintext": "yes"}, "plaintext: expected true or false, got 'yes'"),
         ({"tls": {**TLS, "key": "us.key"}}, "tls.key: 'us.key' is a relative path"),
         ({"tls": {**TLS, "crl": "crl.pem"}}, "tls.crl: 'crl.pem' is a relative path"),
-        ({"http": {"address": "192.0.2.1"}}, "http.address: 192.0.2.1 is no loopback address"),
-        ({"http": {"address": "::"}}, "write 127.0.0.1 or ::1, and come by SSH"),
+        ({"http": {"address": "192.0.2.1"}}, "http.address: 192.0.2.1 is not a loopback address"),
+        ({"http": {"address": "::"}}, "write 127.0.0.1 or ::1, and connect through SSH"),
         ({"control_socket": "/" + "x" * 107}, "control_socket: "),
         ({"http": {"address": "localhost"}}, "http.address: 'localhost' is not an IP address"),
         ({"http": {"allow_changes": True}}, "http.allow_changes: unknown field"),
@@ -170,7 +170,7 @@ def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], 
         ),
         ({"imports": {"a": ["c"]}}, "imports.a[0]: no VRF 'c' in vrfs; known here: a, b"),
         ({"imports": {"a": "b"}}, "imports.a: expected a list, got 'b'; write ['b']"),
-        ({"inference": ["static", "static"]}, "inference[1]: 'static' is there twice"),
+        ({"inference": ["static", "static"]}, "inference[1]: 'static' is listed twice"),
         ({"inference": ["nexthops"]}, "inference[0]: unknown value 'nexthops'; did you mean 'nexthop'?"),
         ({"protocol": "kernel"}, "protocol: 2 is what others install under"),
         ({"protocol": 122}, "protocol: 122 is what others install under"),
@@ -179,8 +179,9 @@ def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], 
         ({"guard_share": 1.5}, "guard_share: expected a number from 0 to 1, got 1.5"),
         ({"guard_routes": -1}, "guard_routes: expected a whole number from 0"),
         ({"settle_time": -0.5}, "settle_time: expected a number from 0 to 3600"),
-        ({"hosts": [""]}, "hosts[0]: expected a text that is not empty"),
-        ({"hosts": ["h", {"name": "h"}]}, "hosts[1]: h is there twice; say all about a host in one place"),
+        ({"hosts": [""]}, "hosts[0]: expected a non-empty string"),
+        ({"hosts": ["h", {"name": "h"}]}, "hosts[1]: {'name': 'h'} is listed twice; remove one"),
+        ({"hosts": ["h", {"name": "h", "routes": 5}]}, "hosts[1]: h is listed twice; say all about a host in one item"),
         ({"hosts": [{"vrfs": ["a"]}]}, "hosts[0].name: missing; add it"),
         ({"hosts": [{"name": "h", "route": 1}]}, "hosts[0].route: unknown field; did you mean 'routes'?"),
         ({"hosts": [{"name": "h", "routes": 0}]}, "hosts[0].routes: expected a whole number from 1"),
