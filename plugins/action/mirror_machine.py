@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The controller's part of the module mirror_machine: reads the files, and sends the Python packages if need be.
 
-A key goes to the machine as the module's input, as a password would: it is on no command line and in no log. The
-module usually runs once; a second time only after it has said that packages have to be sent.
+Private keys are sent as input of the module, like a password, and appear on no command line and in no log. The module
+runs once, and a second time if its first result says that packages are missing.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MODULE = "ekho.ynl_mirror.mirror_machine"
 class ActionModule(ActionBase):
     """Runs on the controller."""
 
-    # It would make a folder on the machine each time, which costs a round trip.
+    # Otherwise Ansible creates a folder on the machine each time, which costs a round trip.
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module, with what it needs from the controller."""
+        """Run the module with its input from the controller."""
         super().run(tmp, task_vars)
         arguments = {**self._task.args, "controller_time": time.time()}
         if arguments.get("state", "present") == "present":
@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
         return self._module({**arguments, **more}, task_vars)
 
     def _send(self, archive: str) -> str:
-        """Where the archive is on the machine, in the task's temporary folder."""
+        """Send the archive to the task's temporary folder on the machine, and return its path."""
         if self._connection._shell.tmpdir is None:
             self._make_tmp_path()
         folder = self._connection._shell.tmpdir
@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
     def _with_content(self, file: dict[str, Any]) -> dict[str, Any]:
         source = os.path.expanduser(file["src"])
         if self._task.check_mode and not os.path.exists(source):
-            return file  # a play that is only checked has not made it
+            return file  # in check mode the play has not created it
         try:
             with open(source, "rb") as stream:
                 return {**file, "content": base64.b64encode(stream.read()).decode()}

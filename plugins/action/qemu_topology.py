@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module `qemu_topology`: it works on the controller, and tells its progress while it does."""
+"""The action of the module qemu_topology, which does all its work on the controller and reports progress."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.ar
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import LabError, parse_topology
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image as qemu_image
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, LabFailure, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import (
     KERNEL_ARGUMENTS,
     Accelerator,
     Software,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.place import LabFailure, Place
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.process import MachineError
 
 ARGUMENTS = {
@@ -53,18 +54,18 @@ DISPLAY = Display()
 
 
 class ActionModule(ActionBase):
-    """Read by Ansible."""
+    """Runs on the controller."""
 
     _requires_connection = False
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Read the options, let the library do the work and report it."""
+        """Read the options, call the library and return its results."""
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(ARGUMENTS, **RULES)
         lab = Lab(
             Place(options["name"], os.path.realpath(options["run_dir"])),
-            _tell,
+            _progress,
             dry=self._task.check_mode,
             seconds=options["timeout"],
         )
@@ -83,38 +84,38 @@ class ActionModule(ActionBase):
 async def _make(lab: Lab, options: dict[str, Any]) -> dict[str, Any]:
     reasons = []
 
-    async def image(made_with: Accelerator | None) -> qemu_image.Image:
+    async def image(created_with: Accelerator | None) -> qemu_image.Image:
         cache = options["cache_dir"] or qemu_image.cache_folder()
         requirements.check()
         disk, kernel, initrd = options["image"], options["image_kernel"], options["image_initrd"]
         if not disk:
-            disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _tell)
-        if made_with is None:
+            disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), _progress)
+        if created_with is None:
             accelerator, reason = requirements.choose_accelerator(options["accelerator"], kernel)
-            _tell(f"guests run under {accelerator.name}: {reason}")
+            _progress(f"accelerator {accelerator.name}: {reason}")
             reasons.append(reason)
         else:
-            accelerator = made_with
+            accelerator = created_with
         software = Software(accelerator, options["memory"], kernel, initrd, options["image_arguments"])
         if options["image"]:
             return qemu_image.given_image(disk, software)
         chosen = qemu_image.Image(disk, software)
-        return await qemu_image.booted(cache, chosen, _tell) if options["saved_state"] else chosen
+        return await qemu_image.booted(cache, chosen, _progress) if options["saved_state"] else chosen
 
-    note = lab.read_note()
-    if note and options["accelerator"] not in ("auto", note["accelerator"]):
-        raise LabFailure(f"lab {options['name']} was made with {note['accelerator']}; take it down to change that")
+    record = lab.place.read_record()
+    if record and options["accelerator"] not in ("auto", record["accelerator"]):
+        raise LabFailure(f"lab {options['name']} was created with {record['accelerator']}; take it down to change that")
     topology = parse_topology(options["name"], options["hosts"], options["links"])
     done = await lab.make(topology, image)
-    return {**done, "accelerator_reason": reasons[0] if reasons else "the lab was made with it"}
+    return {**done, "accelerator_reason": reasons[0] if reasons else "the lab was created with it"}
 
 
 @contextlib.contextmanager
 def _interrupted_in_order() -> Iterator[None]:
-    """Ansible ends its workers on the spot. Have what is at work, such as the making of an image, ended and removed."""
+    """Ansible kills its workers at once. Let an interrupted build stop its programs and remove its files first."""
 
     def interrupt(_number: int, _frame: object) -> None:
-        for number in before:  # Ansible sends one after the other
+        for number in before:  # Ansible sends both
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
@@ -129,5 +130,5 @@ def _interrupted_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tell(text: str) -> None:
+def _progress(text: str) -> None:
     DISPLAY.display(f"   {text}")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A network namespace of the controller as an Ansible host."""
+"""The connection plugin netns: a network namespace of the controller as an Ansible host."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ DOCUMENTATION = r"""
 name: netns
 short_description: Run tasks inside a network namespace of the controller
 description:
-  - Every command of a task runs through C(ip netns exec NAMESPACE), so modules, C(raw), C(script) and become all see
-    the links, addresses and routes of that namespace, while the file system stays the controller's.
-  - Nothing needs to run inside the namespace beforehand. It is as fast as the C(ansible.builtin.local) connection and
-    can pipeline.
+  - Runs every command of a task with C(ip netns exec NAMESPACE). Modules, C(raw), C(script) and become see the links,
+    addresses and routes of that namespace, and the file system of the controller.
+  - Needs nothing to be running inside the namespace. It is as fast as the C(ansible.builtin.local) connection, and can
+    pipeline.
 author: ynl-mirror contributors (@ekho)
 version_added: "0.1.0"
 options:
   remote_addr:
     description:
-      - Name of the network namespace, as C(ip netns list) shows it.
+      - Name of the network namespace, as in C(ip netns list).
     type: str
     default: inventory_hostname
     vars:
@@ -27,8 +27,7 @@ options:
       - name: ansible_netns_host
   ip_command:
     description:
-      - The C(ip) program, with words in front of it where they are needed. Entering a namespace takes root, so a
-        controller that runs as somebody else sets V(sudo -n ip).
+      - The C(ip) command. Entering a namespace needs root; if Ansible runs as another user, set V(sudo -n ip).
     type: str
     default: ip
     env:
@@ -57,8 +56,8 @@ extends_documentation_fragment:
   - connection_pipelining
 notes:
   - The remote user is ignored, the user with which the ansible CLI was executed is used instead.
-  - Files are the controller's own. Only what C(ip netns exec) mounts from C(/etc/netns/NAMESPACE) differs.
-  - Set C(ansible_python_interpreter) to C({{ ansible_playbook_python }}) to run modules with the controller's Python.
+  - Files are the controller's, except for those that C(ip netns exec) mounts from C(/etc/netns/NAMESPACE).
+  - To run modules with the controller's Python, set C(ansible_python_interpreter) to C({{ ansible_playbook_python }}).
 """
 
 EXAMPLES = r"""
@@ -83,24 +82,24 @@ NETNS_DIR = "/run/netns"
 
 
 class Connection(LocalConnection):
-    """The local connection, with every command moved into a network namespace."""
+    """The local connection, with every command run inside a network namespace."""
 
     transport = "ekho.ynl_mirror.netns"
     has_pipelining = True
 
     def _connect(self) -> Connection:
-        """Check that the namespace is there, since C(ip netns exec) fails without a word that Ansible could show."""
+        """Check that the namespace exists: C(ip netns exec) fails without a message that Ansible could show."""
         if not self._connected:
             problem = namespace_problem(self.get_option("remote_addr"))
             if problem is None and os.geteuid() != 0 and self.get_option("ip_command") == "ip":
-                problem = "a network namespace needs root: run Ansible with sudo, or set ip_command to 'sudo -n ip'"
+                problem = "network namespaces need root: run Ansible with sudo, or set ip_command to 'sudo -n ip'"
             if problem:
                 raise AnsibleConnectionFailure(problem)
         super()._connect()
         return self
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
-        """Run a command line in the namespace; become is part of I(cmd) already and so runs inside, too.
+        """Run a command line in the namespace; become is already part of I(cmd) and also runs inside.
 
         Returns exit code, standard output and standard error.
         """
@@ -117,16 +116,16 @@ class Connection(LocalConnection):
 
 
 def namespace_problem(namespace: str, directory: str = NETNS_DIR) -> str | None:
-    """Why the namespace cannot be entered, with the way out; None when it can.
+    """Why the namespace cannot be entered, and the fix; None if it can be.
 
-    A name whose mount is gone leaves an ordinary file behind, so being there is not enough: it must live on the
-    kernel's namespace file system.
+    A namespace whose mount is gone leaves an ordinary file. A file is not enough: it must be on the kernel's namespace
+    file system.
     """
     path = os.path.join(directory, namespace)
     try:
         if os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev:
             return None
-        return f"{path} is no network namespace but a leftover file; remove it with: ip netns delete {namespace}"
+        return f"{path} is a leftover file, not a network namespace; remove it with: ip netns delete {namespace}"
     except OSError:
         pass
     try:
@@ -134,6 +133,6 @@ def namespace_problem(namespace: str, directory: str = NETNS_DIR) -> str | None:
     except OSError:
         known = ""
     return (
-        f"network namespace {namespace!r} does not exist on this controller (there are: {known or 'none'}); "
-        f"create it with: ip netns add {namespace}, or start the lab with: ansible-playbook ekho.ynl_mirror.lab_up"
+        f"network namespace {namespace!r} does not exist on this controller (found: {known or 'none'}); "
+        f"create it with: ip netns add {namespace}, or bring up the lab with: ansible-playbook ekho.ynl_mirror.lab_up"
     )

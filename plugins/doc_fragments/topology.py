@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options that describe a lab, whatever its hosts are made of."""
+"""The options that describe a lab, whatever its hosts are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   hosts:
-    description: The hosts of the lab. Needed for O(state=present).
+    description: The hosts of the lab. Required for O(state=present).
     type: list
     elements: dict
     default: []
@@ -49,12 +49,12 @@ options:
             description: The VRF that the interface belongs to.
             type: str
           addresses:
-            description: Its addresses with prefix length, of both families.
+            description: Its addresses of both families, with prefix length.
             type: list
             elements: str
             default: []
       routes:
-        description: Routes by way of a neighbour.
+        description: Routes through a neighbour.
         type: list
         elements: dict
         default: []
@@ -64,23 +64,23 @@ options:
             type: str
             required: true
           gateway:
-            description: Address of the neighbour. It tells family and interface.
+            description: Address of the neighbour, which determines family and interface.
             type: str
             required: true
           vrf:
-            description: The VRF whose table the route goes to.
+            description: The VRF whose table gets the route.
             type: str
           table:
-            description: Number of the table the route goes to. Without this and O(hosts[].routes[].vrf) it is main.
+            description: Number of the table that gets the route. By default that of O(hosts[].routes[].vrf), or main.
             type: int
       rules:
-        description: Policy rules of both families that send every packet to a table.
+        description: Policy rules of both families without selectors. Every packet is looked up in their table.
         type: list
         elements: dict
         default: []
         suboptions:
           priority:
-            description: Priority of the rule; the main table's is 32766.
+            description: Priority of the rule; the main table has 32766.
             type: int
             required: true
           table:
@@ -88,11 +88,11 @@ options:
             type: int
             required: true
       sysctls:
-        description: Kernel settings of the namespace.
+        description: Kernel settings of the host.
         type: dict
         default: {}
   links:
-    description: The cables, each a list of two ends, V(HOST:INTERFACE).
+    description: The links, each a list of two ends V(HOST:INTERFACE).
     type: list
     elements: list
     default: []

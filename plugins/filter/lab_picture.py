@@ -1,22 +1,23 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter lab_picture: what report.json says -> an SVG picture of it."""
+"""The filter lab_picture: a lab report -> a picture of it in SVG."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: lab_picture
-short_description: A picture of the ekho lab and of the ways through it
+short_description: Draw the ekho lab and the paths of packets through it
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 description:
-  - Draws the machines of the lab with interfaces, VRFs and cables, and the measured way of packets between two end
-    hosts, before and after the DPU forwards by itself. A table has hops and round trips of all ways.
-  - The same report gives the same picture. It needs no other file, and has a light and a dark look.
+  - Draws the machines of the lab with interfaces, VRFs and cables, and the measured path of packets between two end
+    hosts, on the slow path over the host and on the fast path through the DPU alone. A table lists hops and round
+    trips of all paths.
+  - The same report gives the same picture. The picture refers to no other file, and has a light and a dark theme.
 options:
   _input:
-    description: A report, as P(ekho.ynl_mirror.lab_report#filter) returns it or as C(report.json) has it.
+    description: A report, as returned by P(ekho.ynl_mirror.lab_report#filter) or read from C(report.json).
     type: dict
     required: true
 seealso:
@@ -25,7 +26,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Draw a report again
+- name: Draw a report
   ansible.builtin.copy:
     content: "{{ lookup('ansible.builtin.file', 'report.json') | from_json | ekho.ynl_mirror.lab_picture }}"
     dest: lab.svg
@@ -34,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The text of an SVG file.
+  description: The picture as SVG.
   type: str
 """
 
@@ -51,7 +52,7 @@ def lab_picture(values: Any) -> str:
     try:
         report = report_from(values)
         if report is None:
-            raise ReportError(f"this is a report of version {values.get('version')}; measure anew")
+            raise ReportError(f"the report has version {values.get('version')}, which cannot be read; measure again")
         return draw(report)
     except ReportError as error:
         raise AnsibleFilterError(f"lab_picture: {error}") from None

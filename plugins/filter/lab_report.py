@@ -1,37 +1,37 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The filter lab_report: traces between the end hosts of the lab -> what report.json says."""
+"""The filter lab_report: traces between the end hosts of the lab -> a lab report (report.json)."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: lab_report
-short_description: The report on the ekho lab
+short_description: Report the paths of packets through the ekho lab
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 description:
-  - Brings traces between the end hosts of the lab into one report, beside what an earlier report says.
-  - For every source and destination it keeps the latest trace of each kind, which is read off the hops. V(through_host)
-    has an answer of the host behind the DPU, V(on_dpu) has answers of the DPU only, V(unclear) is everything else.
-  - What was measured in a lab that is another by now (other machines, cables, VRFs or kernel) is dropped.
+  - Merges traces between the end hosts of the lab into an earlier report.
+  - For every source and destination it keeps the latest trace of each kind, which follows from the hops. On the
+    V(slow_path) the host behind the DPU answered, on the V(fast_path) only the DPU did, everything else is V(unclear).
+  - Paths that were measured in another lab (other machines, cables, VRFs or kernel) are dropped.
 positional: lab, previous
 options:
   _input:
     description:
-      - Results of M(ekho.ynl_mirror.traceroute), each with C(source), the host it was run on, and C(measured), when,
-        in UTC as ISO 8601.
+      - Results of M(ekho.ynl_mirror.traceroute), each with C(source), the host that traced, and C(measured), the time
+        in UTC (ISO 8601).
     type: list
     elements: dict
     required: true
   lab:
     description:
-      - The lab. Its C(name), C(backend), C(vrf) and C(kernel), its C(hosts) and C(links) as the role
-        P(ekho.ynl_mirror.ekho_lab#role) has them, and C(groups), the inventory groups of each host.
+      - The lab. Its C(name), C(backend), C(vrf) and C(kernel), its C(hosts) and C(links) as in the role
+        P(ekho.ynl_mirror.ekho_lab#role), and C(groups), the inventory groups of each host.
     type: dict
     required: true
   previous:
-    description: An earlier C(report.json), its text or its values. Empty when there is none.
+    description: An earlier C(report.json), as text or values. Empty if there is none.
     type: raw
     default: ""
 seealso:
@@ -40,14 +40,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Report
+- name: Create a report
   ansible.builtin.set_fact:
     report: "{{ traces | ekho.ynl_mirror.lab_report(lab) }}"
 """
 
 RETURN = r"""
 _value:
-  description: The values of a C(report.json); the project's C(docs/lab.md) tells its fields.
+  description: The content of C(report.json); the project's C(docs/lab.md) describes its fields.
   type: dict
 """
 
@@ -67,14 +67,14 @@ from ..plugin_utils._ynl_mirror.report.report import (
 
 
 def lab_report(traces: Any, lab: Any, previous: Any = "") -> dict[str, Any]:
-    """Bring *traces* in *lab* into the report; see DOCUMENTATION."""
+    """Merge *traces* in *lab* into the previous report; see DOCUMENTATION."""
     try:
         found = lab_from_role(lab)
         paths = [path_from_trace(trace, found) for trace in traces]
         values = json.loads(previous) if previous and isinstance(previous, str) else previous
         return report_values(merged(report_from(values) if values else None, found, paths))
     except json.JSONDecodeError as error:
-        raise AnsibleFilterError(f"lab_report: the earlier report is no JSON: {error}") from None
+        raise AnsibleFilterError(f"lab_report: the previous report is not JSON: {error}; remove it") from None
     except ReportError as error:
         raise AnsibleFilterError(f"lab_report: {error}") from None
 

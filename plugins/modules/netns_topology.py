@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: netns_topology
-short_description: A lab of network namespaces, made, repaired or removed as a whole
+short_description: Create, repair or remove a lab of network namespaces
 description:
-  - Makes one network namespace per host, veth links between them, VRFs, addresses, routes, policy rules and kernel
-    settings from one description. A second run changes nothing; what has gone missing in between is put back.
-  - VRFs are the kernel's VRF devices where it has them, otherwise policy rules that do the same job.
-  - Only adds what is missing. Routes and links that somebody adds to the lab while playing with it are left alone.
-  - Takes a namespace for its own only if it made it. One of the same name that it did not make is an error.
+  - Creates a network namespace for each host, and veth links, VRFs, addresses, routes, policy rules and kernel
+    settings, from one description. A second run repairs what is missing, and otherwise changes nothing.
+  - VRFs are VRF devices if the kernel has them, otherwise policy rules with the same effect.
+  - Only adds what is missing. Routes and links that a user adds to the lab stay.
+  - Touches only namespaces that it created. Another namespace of the same name is an error.
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
@@ -21,25 +21,25 @@ extends_documentation_fragment:
   - ekho.ynl_mirror.attributes.actiongroup_lab
 options:
   name:
-    description: Name of the lab. Its namespaces are called C(NAME-HOST), so labs of different names stand side by side.
+    description: Name of the lab. Its namespaces are called C(NAME-HOST); labs of different names coexist.
     type: str
     required: true
   state:
     description:
-      - V(present) makes or repairs the lab.
-      - V(absent) ends the processes inside, and removes the namespaces and O(run_dir).
+      - V(present) creates or repairs the lab.
+      - V(absent) stops the processes inside, and removes the namespaces and O(run_dir).
     type: str
     choices: [present, absent]
     default: present
   run_dir:
     description:
-      - Folder for the lab's own note of what it made (C(lab.json)), and for files of what runs inside.
+      - Folder for the lab's record of what it created (C(lab.json)), and for files of what runs inside.
       - The default is C(/run/ekho-lab/NAME).
     type: path
   vrf:
     description:
-      - How VRFs are made. V(device) uses VRF devices, V(rules) policy rules.
-      - V(auto) keeps to what the lab was made with, and for a new lab tries once whether the kernel has VRF devices.
+      - What the VRFs are, VRF devices (V(device)) or policy rules (V(rules)).
+      - With V(auto) an existing lab keeps what it was created with; a new one gets VRF devices if the kernel has them.
     type: str
     choices: [auto, device, rules]
     default: auto
@@ -48,7 +48,7 @@ requirements:
   - procps
 attributes:
   check_mode:
-    description: Says what would be done without doing it.
+    description: Returns the commands without running them.
     support: full
   diff_mode:
     description: Shows the commands as the difference.
@@ -58,7 +58,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Two hosts and a cable between them
+- name: Create two hosts and a link between them
   ekho.ynl_mirror.netns_topology:
     name: pair
     hosts:
@@ -69,7 +69,7 @@ EXAMPLES = r"""
     links:
       - ["left:eth1", "right:eth1"]
 
-- name: Remove them and all that runs inside
+- name: Remove them and everything that runs inside
   ekho.ynl_mirror.netns_topology:
     name: pair
     state: absent
@@ -82,21 +82,21 @@ namespaces:
   returned: always
   sample: {"left": "pair-left", "right": "pair-right"}
 vrf:
-  description: How the VRFs are made, V(device) or V(rules).
+  description: What the VRFs are, V(device) or V(rules).
   type: str
   returned: when O(state=present)
 vrf_reason:
-  description: Why they are made that way.
+  description: The reason for RV(vrf).
   type: str
   returned: when O(state=present)
   sample: "this kernel has no VRF devices (Error: Unknown device type.)"
 commands:
-  description: What was done (in check mode, would be done), as command lines.
+  description: The commands that were run, or in check mode would be run.
   type: list
   elements: str
   returned: always
 stopped:
-  description: The processes that were ended for O(state=absent), as process id and command line.
+  description: The processes that were stopped, as process ID and command line.
   type: list
   elements: str
   returned: when O(state=absent)
@@ -128,8 +128,8 @@ def main() -> None:
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_if=[("state", "present", ["hosts"])])
     options = module.params
     if os.geteuid() != 0:
-        way = "run the play with become, or ansible-playbook with sudo"
-        module.fail_json(msg=f"network namespaces need root: {way}. Virtual machines need none: make lab LAB=qemu")
+        fix = "run the play with become, or use virtual machines, which need no root: make lab LAB=qemu"
+        module.fail_json(msg=f"network namespaces need root: {fix}")
     run_dir = options["run_dir"] or os.path.join("/run/ekho-lab", options["name"])
     try:
         lab = Lab(options["name"], run_dir, module.run_command, dry=module.check_mode)

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: qemu_topology
-short_description: A lab of virtual machines, brought up, repaired or removed as a whole
+short_description: Create, repair or remove a lab of virtual machines
 description:
-  - Runs one QEMU guest per host on the controller, with cables between them, VRF devices, addresses, routes, policy
-    rules and kernel settings from one description. A second run changes nothing; a machine that died is started again,
-    and what has gone missing from its network is put back.
-  - A run that was interrupted is finished by the next one. Two runs for one lab take turns.
+  - Runs a QEMU guest for each host on the controller, with cables between them, VRF devices, addresses, routes, policy
+    rules and kernel settings, from one description. A second run starts machines that have exited and repairs what is
+    missing in their network, and otherwise changes nothing.
+  - The next run completes an interrupted one. Two runs for one lab take turns.
   - Needs no root, no bridge and no libvirt. Cables are pairs of datagram sockets. Management is QEMU's user-mode
-    network, with a free port of 127.0.0.1 forwarded to the SSH of each machine.
-  - The machines start from an image that is built once from Debian's packages with mmdebstrap, booted once, and kept
-    with the state of the booted machine in O(cache_dir). They go on from that state, which takes a second where a
-    boot takes ten or more.
-  - Tells its progress while it works, machine by machine.
-  - Leaves in O(run_dir) a C(ssh_config) (C(ssh -F RUN_DIR/ssh_config ekho-HOST) works, with host keys known in
-    advance), and the console of each machine as C(HOST/console.log).
+    network, with a free port of 127.0.0.1 forwarded to SSH on each machine.
+  - Needs SSH key pairs in C(RUN_DIR/keys), C(login) for the login as root and C(ekho-HOST) for each host, created with
+    M(community.crypto.openssh_keypair). The role P(ekho.ynl_mirror.ekho_lab#role) does this.
+  - The machines start from an image that is built once from Debian packages with mmdebstrap, booted once, and kept with
+    the state of the booted machine in O(cache_dir). They resume from that state in a second, where a boot takes ten or
+    more.
+  - Reports progress machine by machine.
+  - Writes an C(ssh_config) to O(run_dir), for C(ssh -F RUN_DIR/ssh_config ekho-HOST) with host keys known in advance.
+    The console of each machine is in C(RUN_DIR/HOST/console.log).
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
@@ -28,51 +30,53 @@ extends_documentation_fragment:
   - ekho.ynl_mirror.attributes.actiongroup_lab
 options:
   name:
-    description: Name of the lab. Labs of different names stand side by side.
+    description: Name of the lab. Labs of different names coexist.
     type: str
     required: true
   state:
     description:
-      - V(present) brings the lab up or repairs it.
-      - V(absent) ends its machines and removes O(run_dir). The cache stays.
+      - V(present) creates or repairs the lab.
+      - V(absent) stops its machines and removes O(run_dir). The cache stays.
     type: str
     choices: [present, absent]
     default: present
   run_dir:
-    description: Folder for all that belongs to the lab.
+    description: Folder for all files of the lab.
     type: path
     required: true
   cache_dir:
     description:
-      - Folder for images and saved states; labs share it.
+      - Folder for images and saved states, which all labs share.
       - The default is C($XDG_CACHE_HOME/ekho-lab), or C(~/.cache/ekho-lab).
     type: path
   image:
     description:
       - A cloud image (qcow2 or raw) to start from, instead of the image that is built from packages.
-      - It is told its keys by cloud-init (NoCloud, from a small CD-ROM), and boots by itself, O(saved_state) or not.
-      - It has to hold cloud-init, an SSH server, systemd, a kernel with VRF devices, and the programs ip, sysctl, tar,
-        python3, ping and traceroute, as the machines reach no package index. What is missing is told.
+      - Cloud-init installs its keys (NoCloud, from a small FAT file system). The machines boot, whatever
+        O(saved_state) is.
+      - It must contain cloud-init, an SSH server, systemd, a kernel with VRF devices and vfat, and the programs ip,
+        sysctl, tar, python3, ping and traceroute, since the machines reach no package index. Missing programs are an
+        error.
     type: path
   image_kernel:
-    description: A kernel to boot O(image) with. Otherwise it has a boot loader.
+    description: A kernel to boot O(image) with, if it has no boot loader.
     type: path
   image_initrd:
     description: The initramfs for O(image_kernel), if it needs one.
     type: path
   image_arguments:
-    description: Arguments for a kernel that is booted directly. The default is for a disk without partitions.
+    description: Command line for O(image_kernel). The default is for a disk without partitions.
     type: str
     default: >-
       root=/dev/vda rootfstype=ext4 rw console=ttyS0 net.ifnames=0
       loglevel=4 mitigations=off audit=0 no_timer_check tsc=reliable random.trust_cpu=on
   accelerator:
     description:
-      - What executes the guests. V(kvm) is the processor's virtualisation, V(tcg) QEMU's emulation.
-      - V(auto) keeps to what the lab was made with. For a new lab it starts a guest under KVM for some seconds, and
-        chooses V(tcg) unless that guest says something.
-      - With V(kvm) the task fails when that guest says nothing. An O(image) without O(image_kernel) cannot be tried
-        and runs under V(tcg).
+      - QEMU's accelerator. V(kvm) is the processor's virtualization, V(tcg) QEMU's emulation.
+      - With V(auto) an existing lab keeps what it was created with. For a new lab a test guest is started under KVM for
+        some seconds; if it prints nothing, V(tcg) is used.
+      - With V(kvm) the task fails if the test guest prints nothing. An O(image) without O(image_kernel) cannot be
+        tested and runs under V(tcg).
     type: str
     choices: [auto, kvm, tcg]
     default: auto
@@ -82,19 +86,19 @@ options:
     default: 384
   saved_state:
     description:
-      - Whether machines go on from the saved state of one that has booted. Otherwise each boots by itself.
-      - A state that QEMU refuses is told and removed, and the machines boot.
+      - Whether machines resume from the saved state of a booted machine. Otherwise each machine boots.
+      - If QEMU refuses the state, it is removed, and the machines boot.
     type: bool
     default: true
   timeout:
-    description: Seconds that a machine may take for each step before the task fails with the end of its console.
+    description: Time limit in seconds for each step of a machine. The task then fails with the end of its console.
     type: float
     default: 180
 requirements:
-  - on the controller, QEMU 7.2 or later (Debian's qemu-system-x86 and qemu-utils)
-  - on the controller, the Python packages qemu.qmp and cryptography
-  - to build the image, Debian's mmdebstrap, fakeroot and e2fsprogs, and a mirror of its packages
-  - to build the image without root, Debian's uidmap, and subordinate user and group ids (C(/etc/subuid))
+  - on the controller, QEMU 7.2 or later (Debian's qemu-system-x86 and qemu-utils) and OpenSSH's client
+  - on the controller, the Python package qemu.qmp
+  - to build the image, Debian's mmdebstrap, fakeroot and e2fsprogs, and a Debian mirror
+  - to build the image without root, Debian's uidmap, and subordinate user and group IDs (C(/etc/subuid))
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target
@@ -103,13 +107,25 @@ attributes:
     description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode
     support: full
 notes:
-  - Works on the controller, whatever host the task is for.
+  - Runs on the controller, whatever the task's host is.
 seealso:
   - module: ekho.ynl_mirror.netns_topology
 """
 
 EXAMPLES = r"""
-- name: Two machines, a cable between them
+- name: Create a folder for the SSH keys
+  ansible.builtin.file:
+    path: "{{ lookup('ansible.builtin.env', 'HOME') }}/pair/keys"
+    state: directory
+    mode: "0700"
+
+- name: Create the SSH keys
+  community.crypto.openssh_keypair:
+    path: "{{ lookup('ansible.builtin.env', 'HOME') }}/pair/keys/{{ item }}"
+    type: ed25519
+  loop: [login, ekho-left, ekho-right]
+
+- name: Create two machines and a cable between them
   ekho.ynl_mirror.qemu_topology:
     name: pair
     run_dir: "{{ lookup('ansible.builtin.env', 'HOME') }}/pair"
@@ -130,17 +146,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 machines:
-  description: The machines by name, with the port of 127.0.0.1 that leads to SSH, and the process id of QEMU.
+  description: The machines by name, with the port of 127.0.0.1 that is forwarded to SSH, and the process ID of QEMU.
   type: dict
   returned: always
   sample: {"ekho-dpu": {"ssh_port": 40123, "pid": 4711}}
 accelerator:
-  description: What executes the guests.
+  description: QEMU's accelerator.
   type: str
   returned: when O(state=present)
   sample: tcg
 accelerator_reason:
-  description: Why it was chosen.
+  description: The reason for RV(accelerator).
   type: str
   returned: when O(state=present)
   sample: "/dev/kvm: No such file or directory"
@@ -149,7 +165,7 @@ ssh_config:
   type: str
   returned: when O(state=present)
 commands:
-  description: What was done (in check mode, would be done).
+  description: What was done, or in check mode would be done.
   type: list
   elements: str
   returned: always

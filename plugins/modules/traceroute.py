@@ -141,7 +141,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.traceroute import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.traceroute.output import (
     Hop,
     Trace,
     TracerouteError,

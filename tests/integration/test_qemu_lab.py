@@ -27,8 +27,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import LabFailure
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import KERNEL_ARGUMENTS, Machine
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.place import LabFailure
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.process import MachineError, monitor
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLECTIONS
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu import HOSTS, LINKS, SOLO, QemuLab, command_lines
@@ -99,11 +99,11 @@ def at_work(lab: QemuLab) -> None:
 def test_progress_is_told_machine_by_machine_with_seconds(pair: QemuLab) -> None:
     for name in ("left", "right"):
         told = [line.split(maxsplit=3) for line in pair.told if line.startswith(f"ekho-{name} ")]
-        assert [what for *_rest, what in told if "still at it" not in what] == [
-            "goes on from the saved state",
+        assert [what for *_rest, what in told if "still starting" not in what] == [
+            "resuming from the saved state",
             "booted",
-            "has its network",
-            "answers on SSH: ready",
+            "network configured",
+            "ready: SSH answers",
         ]
         seconds = [float(number) for _name, number, _unit, _what in told]
         assert seconds == sorted(seconds)
@@ -189,7 +189,7 @@ def test_two_at_once_take_turns(pair: QemuLab) -> None:
         thread.join(120)
     assert sorted(map(len, runs))[0] == 0
     assert "ekho-right: address replace 192.0.2.2/24 dev eth1" in max(runs, key=len)
-    assert "another run is at work on lab pair; waiting for it" in pair.told
+    assert "another run is using lab pair; waiting for it" in pair.told
 
 
 def test_a_lab_beside_it_has_a_world_of_its_own(pair: QemuLab, labs: Labs) -> None:
@@ -206,7 +206,7 @@ def test_a_lab_beside_it_has_a_world_of_its_own(pair: QemuLab, labs: Labs) -> No
 
 def test_other_cables_are_refused(pair: QemuLab) -> None:
     lab = QemuLab(Path(pair.place.run_dir).parent, "pair", [{"name": "left"}, {"name": "right"}], [])
-    with pytest.raises(LabFailure, match="lab pair was made with other links; take it down first"):
+    with pytest.raises(LabFailure, match="lab pair was created with other links; take it down first"):
         lab.make()
     at_work(pair)
 
@@ -256,8 +256,8 @@ def test_a_saved_state_that_qemu_refuses_is_told_and_the_machine_boots(labs: Lab
     state = tmp_path / "state"
     state.write_bytes(b"QEVM" + bytes(1000))
     lab.make(state=str(state))
-    said = next(line for line in lab.told if "cannot go on from the saved state" in line)
-    assert said.endswith("so it boots")
+    said = next(line for line in lab.told if "cannot resume from the saved state" in line)
+    assert said.endswith("booting instead")
     assert not tmp_path.exists()  # the folder in the cache, so that the next lab does not stumble
     assert lab.ssh("solo", "hostname") == "ekho-solo\n"
 
@@ -267,7 +267,7 @@ def test_a_kernel_that_gives_up_is_told_at_once_with_its_console(labs: Labs) -> 
     begun = time.monotonic()
     with pytest.raises(MachineError) as caught:
         lab.make(arguments=f"{KERNEL_ARGUMENTS} init=/bin/true")
-    assert str(caught.value).startswith("ekho-solo: its kernel has given up. The end of its console (/")
+    assert str(caught.value).startswith("ekho-solo: its kernel has panicked. The end of its console (/")
     assert "Attempted to kill init!" in str(caught.value)
     assert time.monotonic() - begun < 100
 
@@ -276,14 +276,14 @@ def test_a_machine_that_dies_while_it_boots_is_told_at_once(labs: Labs) -> None:
     lab = labs()
 
     def kill() -> None:
-        while not any("boots" in line for line in lab.told):
+        while not any("booting" in line for line in lab.told):
             time.sleep(0.02)
         time.sleep(1.5)
         os.kill(lab.pid("solo"), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    with pytest.raises(MachineError, match="ekho-solo has ended"):
+    with pytest.raises(MachineError, match="ekho-solo: QEMU has exited"):
         lab.make(arguments=f"{KERNEL_ARGUMENTS} console=ttyS0")
     killer.join()
 
@@ -315,7 +315,7 @@ def test_down_leaves_nothing_whatever_there_was(labs: Labs) -> None:
         stderr=subprocess.DEVNULL,
     )
     assert command_lines(f"ssh: {lab.place.run_dir}")
-    Path(lab.place.note_file).write_text('{"backend": "qe')
+    Path(lab.place.record_file).write_text('{"backend": "qe')
     with pytest.raises(LabFailure, match=r"lab.json is damaged .* take the lab down"):
         lab.make()
     Path(lab.place.run_dir, "solo", "pid").unlink()
@@ -341,14 +341,14 @@ def test_down_removes_no_folder_of_somebody_else(labs: Labs) -> None:
     (folder / "letters").mkdir()
     (folder / "letters" / "mine").write_text("Dear")
     assert lab.remove() == []
-    with pytest.raises(LabFailure, match="holds letters, which is nothing of a lab"):
+    with pytest.raises(LabFailure, match="contains letters, which does not belong to a lab"):
         lab.make()
     (folder / "lab.json").write_text(json.dumps({"backend": "netns", "vrf": "rules"}))
     for attempt in (lab.remove, lab.make):
-        with pytest.raises(LabFailure, match=r"holds a lab of another kind \(netns\); take that down first"):
+        with pytest.raises(LabFailure, match="contains a lab of the backend netns; take that lab down first"):
             attempt()
     (folder / "lab.json").write_text("{")
-    with pytest.raises(LabFailure, match=r"is damaged, and letters beside it is nothing that a lab makes"):
+    with pytest.raises(LabFailure, match="is damaged, and letters beside it does not belong to a lab"):
         lab.remove()
     assert (folder / "letters" / "mine").read_text() == "Dear"
     shutil.rmtree(folder)
@@ -391,4 +391,4 @@ def test_a_failure_is_a_message_and_no_traceback(tmp_path: Path) -> None:
     given = {"name": "one", "run_dir": str(tmp_path), "hosts": [{"name": "No!"}]}
     result = ansible(json.dumps(given))
     assert result["failed"]
-    assert result["msg"].startswith("host 'No!': a name has lower-case letters")
+    assert result["msg"].startswith("host 'No!': use lower-case letters")

@@ -18,6 +18,13 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.ma
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 FOLDERS = ("module_utils", "plugin_utils")
+LAB = {"lab", "qemu", "report"}
+LAB_PLUGINS = {
+    "action/qemu_topology.py",
+    "filter/lab_picture.py",
+    "filter/lab_report.py",
+    "modules/netns_topology.py",
+}
 NOT_PURE = {"socket", "time", "datetime", "asyncio", "subprocess", "ansible"}
 
 
@@ -118,12 +125,22 @@ def test_the_daemons_import_the_packages_that_they_check_at_their_start_and_no_o
     assert found == set(PACKAGES)
 
 
-def test_only_the_controller_knows_the_lab_of_virtual_machines() -> None:
-    lab = {"lab", "qemu", "report"}
+def test_no_other_package_imports_the_lab() -> None:
     importing = [
         name
         for folder in FOLDERS
         for name, path in files(folder).items()
-        if path.parent.name not in lab and any(other.partition(".")[0] in lab for other in imported(path))
+        if path.parent.name not in LAB and any(other.partition(".")[0] in LAB for other in imported(path))
     ]
     assert importing == []
+
+
+def test_no_other_plugin_imports_the_lab() -> None:
+    plugins = CHECKOUT / "plugins"
+    lab = re.compile(rf"_ynl_mirror\.({'|'.join(LAB)})\b")
+    importing = {
+        path.relative_to(plugins).as_posix()
+        for path in plugins.rglob("*.py")
+        if "_ynl_mirror" not in path.parts and lab.search(path.read_text())
+    }
+    assert importing == LAB_PLUGINS

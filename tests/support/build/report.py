@@ -10,18 +10,18 @@ from typing import Any
 from .tools import CHECKOUT
 
 DAY = "2026-01-02T03:04:05Z"
-# From each end host to the other: who answers when packets climb to the host, and when they stay on the DPU.
-CLIMBING = {
+# From each end host to the other: the answers on the slow path over the host, and on the fast path.
+SLOW = {
     ("ekho-host-a", "192.168.12.2"): ["192.168.11.1", "192.168.101.2", "192.168.102.1", "192.168.12.2"],
     ("ekho-host-a", "fd00:12::2"): ["fd00:11::1", "fd00:101::2", "fd00:102::1", "fd00:12::2"],
     ("ekho-host-b", "192.168.11.2"): ["192.168.12.1", "192.168.102.2", "192.168.101.1", "192.168.11.2"],
     ("ekho-host-b", "fd00:11::2"): ["fd00:12::1", "fd00:102::2", "fd00:101::1", "fd00:11::2"],
 }
-STAYING = {way: [answers[0], answers[-1]] for way, answers in CLIMBING.items()}
+FAST = {way: [answers[0], answers[-1]] for way, answers in SLOW.items()}
 
 
 def role_facts(**changed: Any) -> dict[str, Any]:
-    """What the filter lab_report is told about the lab, from the role's own variables."""
+    """The filter lab_report's description of the lab, from the role's variables."""
     import yaml
 
     defaults, variables = (
@@ -42,5 +42,5 @@ def trace(source: str, destination: str, answers: list[str | None], measured: st
 
 
 def traces(answers: dict[tuple[str, str], list[str]], measured: str = DAY) -> list[dict[str, Any]]:
-    """All of CLIMBING or STAYING."""
+    """All of SLOW or FAST."""
     return [trace(*way, [*addresses], measured) for way, addresses in answers.items()]

@@ -25,9 +25,11 @@ from packaging.requirements import Requirement
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import parse_topology
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image as qemu_image
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import requirements
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import Accelerator, Software
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.place import Place
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, checkout_files
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu import make_keys
 
 NAME = "tests"
 MEMORY = 384  # MB; what the lab's own machines have, so that both start from one saved state
@@ -56,6 +58,7 @@ class Guest:
     def __enter__(self) -> Guest:
         try:
             topology = parse_topology(NAME, [{"name": NAME}], [])
+            make_keys(self._lab.place, [NAME])
             asyncio.run(self._lab.make(topology, self._image))
             self._send()
         except BaseException:
@@ -75,7 +78,7 @@ class Guest:
         """The command that runs a line of shell in the guest's copy of the checkout."""
         return ["ssh", "-F", self._lab.place.ssh_config, f"ekho-{NAME}", f"cd /root/checkout && {script}"]
 
-    async def _image(self, _made_with: Accelerator | None) -> qemu_image.Image:
+    async def _image(self, _created_with: Accelerator | None) -> qemu_image.Image:
         requirements.check(build=True)
         cache = qemu_image.cache_folder()
         disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), self.told.append)

@@ -15,8 +15,9 @@ from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.plan import parse_topology
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import image as qemu_image
-from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab, Place
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.lab import Lab
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import Accelerator, Software
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.place import LOGIN, Place
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.requirements import choose_accelerator
 
 SECONDS = 180.0
@@ -51,6 +52,8 @@ class QemuLab:
 
     def make(self, *, dry: bool = False, seconds: float = SECONDS, **changes: Any) -> list[str]:
         """Bring it up or repair it; returns the commands. CHANGES are those of `Software`, and ``state`` of `Image`."""
+        if not dry:
+            make_keys(self.place, [host["name"] for host in self.hosts])
         lab = Lab(self.place, self.told.append, dry=dry, seconds=seconds)
 
         async def image(_made_with: Accelerator | None) -> qemu_image.Image:
@@ -87,6 +90,15 @@ class QemuLab:
             return dataclasses.replace(image, software=dataclasses.replace(image.software, **changes))
         image = await qemu_image.booted(cache, image, self.told.append)
         return image if state == "saved" else dataclasses.replace(image, state=state)
+
+
+def make_keys(place: Place, hosts: Sequence[str]) -> None:
+    """Create the key pairs that are missing, as the role ekho_lab does with community.crypto."""
+    for name in (LOGIN, *(f"ekho-{host}" for host in hosts)):
+        key = Path(place.key(name))
+        key.parent.mkdir(parents=True, exist_ok=True)
+        if not key.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
 
 
 def command_lines(text: str) -> list[int]:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options that describe a lab (documented in the fragment `topology`)."""
+"""The module options that describe a lab (documented in the doc fragment `topology`)."""
 
 from __future__ import annotations
 

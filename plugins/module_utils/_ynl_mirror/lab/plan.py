@@ -1,17 +1,17 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a lab of network namespaces should hold, what it holds, and the `ip` lines in between. Pure: no I/O.
+"""What a lab's hosts should have, what they have, and the `ip` lines for the difference. Pure: no I/O.
 
-A topology (hosts, interfaces, VRFs, routes, rules, and the links between interfaces) becomes, host by host, a list of
-`Item`: a key to recognise the thing by, and the `ip -batch` line that makes it. The same keys are read off the JSON
-that iproute2 prints, so the plan is the lines whose keys are missing. Nothing is ever planned away: what a user adds to
-a lab while playing with it stays.
+For each host, a topology (hosts, interfaces, VRFs, routes, rules, and the links between interfaces) becomes a list of
+`Item`: a key that identifies the thing, and the `ip -batch` line that creates it. The same keys are derived from the
+JSON output of iproute2; the plan is the lines whose keys are missing. Nothing is ever removed: what a user adds to a
+running lab stays.
 
 VRFs come in two kinds (`VrfKind`). ``device``: the kernel's VRF devices. ``rules``, for kernels without them: policy
-rules that send what comes in from, goes out to or is sourced by a VRF's link to the VRF's table. There the kernel does
-not keep the connected routes in that table, so they are items of the plan (and the addresses are `noprefixroute`, so
-that the main table stays empty as it does with VRF devices).
+rules that look up, in the VRF's table, packets that arrive on or leave by the VRF's links or have one of its source
+addresses. The kernel then does not put connected routes into that table: they are items of the plan, and addresses are
+`noprefixroute` to keep the main table empty, as it is with VRF devices.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 
 Key = tuple[object, ...]
 
-RULE_PRIORITY = 1000  # where the kernel puts its own rule for VRF devices
-LAST_METRIC = 4278198272  # what the kernel documentation (networking/vrf) gives a VRF's closing unreachable route
+RULE_PRIORITY = 1000  # the kernel's own rule for VRF devices has this one
+LAST_METRIC = 4278198272  # of a VRF's unreachable default route in the kernel's documentation (networking/vrf)
 TYPE_UNICAST, TYPE_UNREACHABLE = 1, 7  # RTN_* of linux/rtnetlink.h
 MAIN = 254
 ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
@@ -37,21 +37,21 @@ class LabError(Exception):
 
 
 class VrfKind(Enum):
-    """How a VRF is made in this lab."""
+    """What a VRF is in this lab."""
 
     DEVICE = "device"
     RULES = "rules"
 
 
 VRF_SYSCTLS = {
-    # A daemon that listens in no VRF in particular accepts what arrives in one, as it does with policy rules.
+    # A daemon that listens outside of VRFs accepts what arrives in one, as it does with policy rules.
     VrfKind.DEVICE: {"net.ipv4.tcp_l3mdev_accept": "1", "net.ipv4.udp_l3mdev_accept": "1"},
     VrfKind.RULES: {
-        # All VRFs share the table of local addresses, and an answer sent from an address of one VRF may come back in
-        # through another on its way; without this it is dropped as a martian.
+        # All VRFs share the local table. An answer sent from an address of one VRF may enter another VRF on its path;
+        # without this it is dropped as a martian.
         "net.ipv4.conf.all.accept_local": "1",
-        # An ICMP error looks for its way by its source, so the source must be an address of the VRF that it belongs to.
-        # (With VRF devices the kernel knows the table anyway, and this would give it any address of the VRF.)
+        # The source of an ICMP error selects the table for it, and must be an address of the VRF it belongs to. (With
+        # VRF devices the kernel knows the table, and this setting would select any address of the VRF.)
         "net.ipv4.icmp_errors_use_inbound_ifaddr": "1",
     },
 }
@@ -59,7 +59,7 @@ VRF_SYSCTLS = {
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface of a host, one end of a link; addresses as ``192.0.2.1/24``."""
+    """An interface of a host, one end of a link; addresses such as ``192.0.2.1/24``."""
 
     name: str
     vrf: str | None
@@ -68,7 +68,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class StaticRoute:
-    """A route by way of a neighbour on a link; ``table`` is a number, 254 is main."""
+    """A route through a neighbour on a link; ``table`` is a number, 254 is main."""
 
     dst: ipaddress.IPv4Network | ipaddress.IPv6Network
     gateway: ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -78,7 +78,7 @@ class StaticRoute:
 
 @dataclass(frozen=True)
 class Host:
-    """One host of the lab: ``namespace`` is its real name on this machine, ``vrfs`` maps names to tables."""
+    """A host of the lab: ``namespace`` is its name on this machine, ``vrfs`` maps names to tables."""
 
     name: str
     namespace: str
@@ -89,7 +89,7 @@ class Host:
     sysctls: Mapping[str, str] = field(default_factory=dict)
 
     def table_of(self, interface: Interface) -> int:
-        """The table that routes of this interface live in."""
+        """The table with the routes of this interface."""
         return self.vrfs[interface.vrf] if interface.vrf else MAIN
 
 
@@ -115,9 +115,9 @@ class Topology:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that a host should hold: ``key`` as `observed` gives it, ``command`` as a line of ``ip -batch``.
+    """One thing that a host should have: ``key`` as `observed` derives it, ``command`` as a line of ``ip -batch``.
 
-    ``option`` is what `ip` itself has to be told for that line: ``-6`` for a rule of IPv6, which nothing in it tells.
+    ``option`` is the option of `ip` that the line needs: ``-6`` for an IPv6 rule, which does not show its family.
     """
 
     key: Key
@@ -126,7 +126,7 @@ class Item:
 
 
 def parse_topology(lab: str, hosts: Sequence[Mapping[str, Any]], links: Sequence[Sequence[str]]) -> Topology:
-    """Check the data and give it a shape; namespaces are called ``LAB-HOST``.
+    """Check a description and convert it; namespaces are called ``LAB-HOST``.
 
     ``hosts`` is a list of mappings with the keys name, vrfs (list of name, table), interfaces (list of name, vrf,
     addresses), routes (list of dst, gateway, table or vrf or neither), rules (list of priority, table) and sysctls;
@@ -140,12 +140,12 @@ def parse_topology(lab: str, hosts: Sequence[Mapping[str, Any]], links: Sequence
     _unique("link end", [":".join(end) for end in ends])
     loose = sorted(":".join(end) for end in known.difference(ends))
     if loose:
-        raise LabError(f"no link ends at {', '.join(loose)}: every interface of a lab needs one")
+        raise LabError(f"no link ends at {', '.join(loose)}; every interface needs a link")
     return Topology(parsed, cables)
 
 
 def wanted(host: Host, kind: VrfKind) -> list[Item]:
-    """Everything that a host should hold once its links are there, in an order in which it can be made."""
+    """Everything that a host should have once its links exist, in an order in which it can be created."""
     items = [Item(("up", "lo"), "link set dev lo up")]
     if kind is VrfKind.DEVICE:
         for vrf, table in host.vrfs.items():
@@ -166,12 +166,12 @@ def wanted(host: Host, kind: VrfKind) -> list[Item]:
 
 
 def wanted_sysctls(host: Host, kind: VrfKind) -> dict[str, str]:
-    """The kernel settings of a host, with those that its kind of VRFs needs."""
+    """The kernel settings of a host, including those that its kind of VRFs needs."""
     return {**host.sysctls, **(VRF_SYSCTLS[kind] if host.vrfs else {})}
 
 
 def missing(items: Iterable[Item], present: set[Key]) -> dict[str, list[str]]:
-    """The ``ip -batch`` lines for whatever is not there, by the option that `ip` needs for them."""
+    """The ``ip -batch`` lines for everything that is missing, by the option of `ip` that they need."""
     lines: dict[str, list[str]] = {}
     for item in items:
         if item.key not in present:
@@ -184,7 +184,7 @@ def observed(
     routes: Mapping[int, Sequence[Mapping[str, Any]]],
     rules: Mapping[int, Sequence[Mapping[str, Any]]],
 ) -> set[Key]:
-    """Keys of what a namespace holds.
+    """The keys of what a host has.
 
     ``addresses`` is the JSON of ``ip -d address``; by family (4 and 6), ``routes`` is that of
     ``ip -d -N route show table all`` and ``rules`` of ``ip -N rule``.
@@ -198,9 +198,9 @@ def observed(
 
 
 def peers(addresses: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """For every veth interface its own index and its peer's, from the JSON of ``ip -d address``.
+    """For every veth interface its index and its peer's, from the JSON of ``ip -d address``.
 
-    The peer's index is that in the namespace where the peer is; -1 while iproute2 shows no peer elsewhere.
+    The peer's index is the one in the peer's namespace; -1 if iproute2 shows no peer in another namespace.
     """
     return {
         link["ifname"]: (link["ifindex"], link.get("link_index", -1))
@@ -224,25 +224,25 @@ def _interface_items(host: Host, interface: Interface, kind: VrfKind) -> list[It
 
 
 def _vrf_by_rules(table: int, interface: Interface) -> list[Item]:
-    """What a VRF device does by itself: connected routes in the VRF's table, and the way to that table."""
+    """What a VRF device does by itself: connected routes in the VRF's table, and the look-up in that table."""
     name, items = interface.name, []
     for address in interface.addresses:
         options = f"scope link src {address.ip}" if address.version == 4 else "metric 256"
         line = f"route replace {address.network} dev {name} proto kernel {options} table {table}"
         items.append(Item(_route_key(str(address.network), None, name, table), line))
-    # Every link of the VRF has this one: `replace` would take the other link's.
+    # Every link of the VRF has this route: `replace` would replace that of another link.
     line = f"route append fe80::/64 dev {name} proto kernel metric 256 table {table}"
     items.append(Item(_route_key("fe80::/64", None, name, table), line))
     for family in ANYWHERE:
         items.append(_rule(family, RULE_PRIORITY, table, "iif", name))
         items.append(_rule(family, RULE_PRIORITY, table, "oif", name))
-    # For what the host itself sends. After the others: a packet that only passes through goes by where it came in.
+    # For packets that the host itself sends. After the others: forwarded packets are looked up by input interface.
     items += [_rule(a.version, RULE_PRIORITY + 1, table, "from", str(a.ip)) for a in interface.addresses]
     return items
 
 
 def _rule(family: int, priority: int, table: int, word: str = "", value: str = "") -> Item:
-    """A policy rule of one selector or none."""
+    """A policy rule with one selector or none."""
     selectors = ((word, value),) if word else ()
     line = (
         f"rule add pref {priority} {word} {value} lookup {table}"
@@ -257,14 +257,14 @@ def _rule_seen(family: int, rule: Mapping[str, Any]) -> Key:
     if rule["src"] != "all":
         length = f"/{rule['srclen']}" if "srclen" in rule else ""
         selectors.append(("from", rule["src"] + length))
-    table = str(rule.get("table"))  # a rule for VRF devices has none: [l3mdev-table]
+    table = str(rule.get("table"))  # the rule for VRF devices has none: [l3mdev-table]
     return ("rule", family, rule["priority"], tuple(selectors), int(table) if table.isdigit() else None)
 
 
 def _route_seen(family: int, route: Mapping[str, Any]) -> Key:
-    """A route's key; iproute2 prints ``default`` and bare host addresses where the ipaddress module has a length."""
+    """A route's key; iproute2 prints ``default`` and omits full lengths, where the ipaddress module has a length."""
     dst = ANYWHERE[family] if route["dst"] == "default" else str(ipaddress.ip_network(route["dst"]))
-    dev = None if int(route["type"]) == TYPE_UNREACHABLE else route.get("dev")  # IPv6 names lo there
+    dev = None if int(route["type"]) == TYPE_UNREACHABLE else route.get("dev")  # IPv6 shows lo here
     return ("route", dst, route.get("gateway"), dev, int(route.get("table", MAIN)), int(route["type"]))
 
 
@@ -300,7 +300,7 @@ def _interface(host: str, vrfs: Mapping[str, int], entry: Mapping[str, Any]) -> 
     if not 0 < len(name) <= NAME_BYTES:
         raise LabError(f"interface {name!r} of {host}: a name has 1 to {NAME_BYTES} characters")
     if vrf is not None and vrf not in vrfs:
-        raise LabError(f"interface {name} of {host}: VRF {vrf!r} is not among the host's vrfs ({', '.join(vrfs)})")
+        raise LabError(f"interface {name} of {host}: VRF {vrf!r} is not in the host's vrfs ({', '.join(vrfs)})")
     try:
         addresses = tuple(ipaddress.ip_interface(address) for address in entry.get("addresses") or ())
     except ValueError as error:
@@ -318,15 +318,15 @@ def _static_route(
     except ValueError as error:
         raise LabError(f"{what}: {error}") from error
     if dst.version != gateway.version:
-        raise LabError(f"{what}: its gateway {gateway} is of the other family")
+        raise LabError(f"{what}: gateway {gateway} is of the other address family")
     vrf = entry.get("vrf")
     if vrf is not None and vrf not in vrfs:
-        raise LabError(f"{what}: VRF {vrf!r} is not among the host's vrfs ({', '.join(vrfs)})")
+        raise LabError(f"{what}: VRF {vrf!r} is not in the host's vrfs ({', '.join(vrfs)})")
     table = int(entry.get("table") or (vrfs[vrf] if vrf else MAIN))
     for interface in interfaces:
         if any(gateway in address.network for address in interface.addresses):
             return StaticRoute(dst, gateway, interface.name, table)
-    raise LabError(f"{what}: its gateway {gateway} is in no subnet of the host's interfaces")
+    raise LabError(f"{what}: gateway {gateway} is in no subnet of the host's interfaces; use a neighbour's address")
 
 
 def _link(entry: Sequence[str], known: set[tuple[str, str]]) -> Link:
@@ -334,16 +334,16 @@ def _link(entry: Sequence[str], known: set[tuple[str, str]]) -> Link:
     for text in entry:
         host, _colon, interface = text.partition(":")
         if (host, interface) not in known:
-            raise LabError(f"link {' - '.join(entry)}: there is no interface {text!r} (write it as host:interface)")
+            raise LabError(f"link {' - '.join(entry)}: there is no interface {text!r}; write it as host:interface")
         ends.append((host, interface))
     if len(ends) != 2:
-        raise LabError(f"link {' - '.join(entry)}: a link has two ends, this one has {len(ends)}")
+        raise LabError(f"link {' - '.join(entry)}: a link needs two ends, not {len(ends)}")
     if ends[0][0] == ends[1][0]:
-        raise LabError(f"link {' - '.join(entry)}: both ends are on {ends[0][0]}")
+        raise LabError(f"link {' - '.join(entry)}: both ends are on {ends[0][0]}; connect it to another host")
     return Link(*ends)
 
 
 def _unique(what: str, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise LabError(f"{what} named more than once: {', '.join(twice)}")
+        raise LabError(f"{what} is listed more than once: {', '.join(twice)}")

@@ -1,13 +1,13 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Python packages on their way to a machine that cannot, or should not, reach a package index.
+"""Python packages for a machine that reaches no package index, or should not use one.
 
-The controller's pip finds the wheels for the machine's Python, downloads them where no folder with them is given, and
-unpacks them; what goes over is one archive. All of it is kept in the user's cache:
+The controller's pip selects the wheels for the machine's Python, from a given folder or by downloading them, and
+unpacks them into an archive, which is sent to the machine. Both are kept in the user's cache:
 
-    wheels/0123456789ab/*.whl    by the list of requirements and the machine's Python
-    archives/0123456789ab.zip    by the list, the Python and the wheels' contents: what belongs into site-packages
+    wheels/0123456789ab/*.whl    the name depends on requirements and the machine's Python
+    archives/0123456789ab.zip    and on the wheels' contents; the files for site-packages
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from importlib import metadata
 from pathlib import Path
 
 ANY_PYTHON = "any"
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same archive each time it is made
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files give the same archive
 
 
 class NoPackages(RuntimeError):
-    """The packages cannot be had; the text says why, and the way out."""
+    """The packages are not available; the text says why, and names the fix."""
 
 
 def cache_folder() -> Path:
-    """The user's cache, as the XDG base directory specification has it."""
+    """The folder in the user's cache (XDG Base Directory Specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ynl-mirror"
 
 
 class Wheelhouse:
-    """Wheels for a list of requirements: those of a FOLDER, or downloaded into the cache where there is none."""
+    """Wheels for a list of requirements, from FOLDER or, without one, downloaded into the cache."""
 
     def __init__(self, requirements: Sequence[str], folder: str = "") -> None:
         self._requirements = sorted(requirements)
         self._folder = Path(folder).expanduser() if folder else None
         if self._folder is not None and not self._folder.is_dir():
             raise NoPackages(
-                f"the controller has no folder {folder}; fill one with `pip download --only-binary=:all: --dest FOLDER "
-                f"{' '.join(requirements)}`, or name none: then the controller downloads what is needed"
+                f"no folder {folder} on the controller; fill it with `pip download --only-binary=:all: --dest {folder} "
+                f"{' '.join(requirements)}`, or set none to let the controller download the packages"
             )
 
     def known_keys(self) -> dict[str, str]:
-        """Python version -> key, for the versions whose wheels are here; 'any' where one folder serves them all."""
+        """Python version -> key, for versions whose wheels are here; 'any' if one folder is for all versions."""
         if self._folder is not None:
             return {ANY_PYTHON: self._key(self._folder)}
         versions = {f"3.{minor}" for minor in range(9, 40)}
@@ -61,7 +61,7 @@ class Wheelhouse:
         """Key and archive for a Python version such as '3.11'."""
         folder = self._folder or self._downloaded(python)
         key = self._key(folder)
-        # The same wheels may hold another version of a package for another Python.
+        # For another Python the same wheels may give another version of a package.
         archive = cache_folder() / "archives" / f"{_digest([python, key])}.zip"
         if not archive.exists():
             with _beside(archive) as new:
@@ -88,7 +88,7 @@ class Wheelhouse:
             names = ["==".join(path.name.split("-")[:2]) for path in Path(chosen).glob("*.whl")]
             where = ["--no-index", "--find-links", chosen]
             _pip(["install", "--target", unpacked, "--no-compile", "--no-deps", *where, *_for(python), *names])
-            # Commands of the packages, written for the controller's Python.
+            # The packages' commands start the controller's Python.
             shutil.rmtree(Path(unpacked, "bin"), ignore_errors=True)
             _zip(Path(unpacked), archive)
 
@@ -96,9 +96,9 @@ class Wheelhouse:
 def _resolve(requirements: Sequence[str], python: str, folder: Path, where: Sequence[str]) -> None:
     """Put all wheels that the requirements need on a machine's Python into a folder.
 
-    Only pip's `download` heeds which Pythons a package is for, and even it takes the conditions of requirements (as in
-    `typing_extensions; python_version < "3.11"`) as if they were about its own Python. So what they mean for the
-    machine's is looked up afterwards, until nothing is missing.
+    Of pip's commands only `download` can select wheels for another Python, but it evaluates conditions of requirements
+    (such as `typing_extensions; python_version < "3.11"`) for its own Python. They are evaluated for the machine's
+    Python here, until nothing is missing.
     """
     wanted = list(requirements)
     while True:
@@ -110,8 +110,8 @@ def _resolve(requirements: Sequence[str], python: str, folder: Path, where: Sequ
 
 
 def _missing(folder: Path, python: str) -> list[str]:
-    """What the wheels in a folder require on that Python, and is not there."""
-    from packaging.requirements import Requirement  # ansible-core needs it too
+    """What the wheels in a folder require on that Python and is missing there."""
+    from packaging.requirements import Requirement  # a dependency of ansible-core
     from packaging.utils import canonicalize_name
 
     distributions = list(metadata.distributions(path=[str(path) for path in folder.glob("*.whl")]))
@@ -134,7 +134,7 @@ def _zip(folder: Path, archive: Path) -> None:
 
 
 def _for(python: str) -> list[str]:
-    """Options of pip: pure Python for another machine's interpreter, whatever its architecture."""
+    """Options of pip: pure Python for the machine's interpreter, independent of its architecture."""
     pure = ["--only-binary=:all:", "--platform", "any", "--implementation", "py", "--abi", "none"]
     return [*pure, "--python-version", python]
 
@@ -143,16 +143,17 @@ def _pip(arguments: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()[-3:]
+        lines = done.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("ERROR:")] or lines[-3:]
         raise NoPackages(
-            f"pip {arguments[0]} on the controller: {' '.join(said)} ({sys.executable} has to have pip, and the wheels "
-            "have to be pure Python, complete, and for the machine's Python)"
+            f"pip {arguments[0]} on the controller: {' '.join(errors)} ({sys.executable} needs pip, and the wheels "
+            "must be pure Python, complete, and for the machine's Python)"
         )
 
 
 @contextlib.contextmanager
 def _beside(final: Path) -> Iterator[Path]:
-    """A path for something new, which is put in its place when it is whole; whoever comes first wins."""
+    """A path for something new, which is moved to its place when complete; the first of several wins."""
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=final.parent, prefix=".new-") as folder:
         new = Path(folder, final.name)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What makes a machine of the base image a certain host of the lab: files, and the commands that apply them. Pure.
+"""What turns a machine of the base image into a host of the lab: files, and the commands that apply them. Pure.
 
-The host's share of the plan (`lab_plan`) becomes a script that runs at every boot, so that a machine which is rebooted
-comes back with its VRFs, addresses and routes. The same plan, compared with what the machine holds, repairs it.
+The host's part of the plan (`lab.plan`) becomes a script that runs at every boot, and restores VRFs, addresses and
+routes after a reboot. The same plan, compared with what the machine has, repairs it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .machine import MANAGEMENT_ADDRESS
 
 FOLDER = "/etc/ekho-lab"
 NETWORK_SCRIPT = f"{FOLDER}/network"
-#: What tells which `identity` a machine has been given.
+#: Shows which `identity` was written to a machine.
 DIGEST_FILE = f"{FOLDER}/digest"
 NETWORK_UNIT = f"""\
 [Unit]
-Description=The network of this machine in the lab
+Description=Network of this lab machine
 DefaultDependencies=no
 After=local-fs.target systemd-udevd.service systemd-sysctl.service
 Before=network.target shutdown.target
@@ -44,12 +44,12 @@ StandardError=journal+console
 [Install]
 WantedBy=sysinit.target
 """
-#: A cloud image's systemd-networkd would wait for DHCP on the cables and take away what it has not put there.
+#: Otherwise a cloud image's systemd-networkd waits for DHCP on the cables and removes foreign addresses and routes.
 UNMANAGED = "[Match]\nName=eth[1-9]*\n\n[Link]\nUnmanaged=yes\n"
-#: What a cloud image has to hold besides cloud-init and an SSH server, as the guests reach no package index.
+#: What a cloud image needs besides cloud-init and an SSH server: the guests reach no package index.
 PROGRAMS = ("systemctl", "ip", "sysctl", "tar", "python3", "ping", "traceroute")
 MANAGEMENT = (f"ip address replace {MANAGEMENT_ADDRESS}/24 dev eth0", "ip link set dev eth0 up")
-_LOOK_AT = {
+_OBSERVE = {
     "addresses": "ip -d -j address",
     "route 4": "ip -4 -d -N -j route show table all",
     "route 6": "ip -6 -d -N -j route show table all",
@@ -60,7 +60,7 @@ _LOOK_AT = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the guest: its text, or where it leads when it is a symbolic link."""
+    """A file in the guest: its text, or the target of a symbolic link."""
 
     text: str = ""
     mode: int = 0o644
@@ -68,13 +68,13 @@ class Entry:
 
 
 def network_script(host: Host | None = None, cards: Mapping[str, str] | None = None) -> str:
-    """The script that configures the network at boot: the management link, and for a host of the lab all the rest.
+    """The script that configures the network at boot: the management link, and all links of a host of the lab.
 
-    CARDS, hardware addresses by name, are given their names first, for an image that gives them others.
+    With CARDS (hardware addresses by name) it first names the cards, for an image that names them differently.
     """
     lines = [
         "#!/bin/sh -e",
-        "# Made by the lab; `make lab` writes it again.",
+        "# Written by `make lab`, which overwrites changes.",
         *(name_cards(cards) if cards else ()),
         wait_for("eth0"),
         *MANAGEMENT,
@@ -86,7 +86,7 @@ def network_script(host: Host | None = None, cards: Mapping[str, str] | None = N
 
 
 def repair(host: Host, present: set[Key], settings: Mapping[str, str]) -> list[str]:
-    """The lines of shell for what is not there; *settings* are the values that its kernel settings have now."""
+    """The shell lines that add what is missing; *settings* are the current values of the kernel settings."""
     lines = []
     changes = {k: v for k, v in wanted_sysctls(host, VrfKind.DEVICE).items() if settings.get(k) != v}
     if changes:
@@ -97,12 +97,12 @@ def repair(host: Host, present: set[Key], settings: Mapping[str, str]) -> list[s
 
 
 def wait_for(interface: str) -> str:
-    """A card that the kernel has found is there only when its driver has been loaded. Whoever runs this bounds it."""
+    """Waits for a card, whose driver may still be loading. The caller limits the time."""
     return f"until [ -e /sys/class/net/{interface} ]; do sleep 0.1; done"
 
 
 def name_cards(cards: Mapping[str, str]) -> list[str]:
-    """The lines of shell that give each card, known by its hardware address, its name."""
+    """The shell lines that name each card, which is identified by its hardware address."""
     lines = ["for card in /sys/class/net/*; do", '  old=${card##*/} new=$old; case "$(cat "$card/address")" in']
     lines += [f"    {address}) new={name} ;;" for name, address in cards.items()]
     lines += ["  esac", '  [ "$old" = "$new" ] || { ip link set dev "$old" down; ip link set dev "$old" name "$new"; }']
@@ -110,25 +110,25 @@ def name_cards(cards: Mapping[str, str]) -> list[str]:
 
 
 def lacks_script() -> str:
-    """Prints which of PROGRAMS are not there."""
+    """Prints which of PROGRAMS are missing."""
     return (
         f"for one in {' '.join(PROGRAMS)}; do PATH=$PATH:/usr/sbin:/sbin command -v $one >/dev/null || echo $one; done"
     )
 
 
-def look_script(host: Host) -> str:
-    """Prints, as lines of JSON and then of text, what `looked` reads."""
-    lines = [f"{look} | tr -d '\\n'; echo" for look in _LOOK_AT.values()]
+def observe_script(host: Host) -> str:
+    """Prints lines of JSON, then of text, for `observed_state`."""
+    lines = [f"{command} | tr -d '\\n'; echo" for command in _OBSERVE.values()]
     lines.append(f"sysctl -e {' '.join(wanted_sysctls(host, VrfKind.DEVICE))} || true")
     return "\n".join(lines) + "\n"
 
 
-def looked(text: str) -> tuple[set[Key], dict[str, str]]:
-    """What `look_script` printed: the keys of what is there, and the kernel settings."""
+def observed_state(text: str) -> tuple[set[Key], dict[str, str]]:
+    """The output of `observe_script`: the keys of what the machine has, and its kernel settings."""
     lines = text.splitlines()
-    read: dict[str, Any] = {name: json.loads(line or "[]") for name, line in zip(_LOOK_AT, lines)}
+    read: dict[str, Any] = {name: json.loads(line or "[]") for name, line in zip(_OBSERVE, lines)}
     settings = {
-        key.strip(): value.strip() for key, _equals, value in (line.partition("=") for line in lines[len(_LOOK_AT) :])
+        key.strip(): value.strip() for key, _equals, value in (line.partition("=") for line in lines[len(_OBSERVE) :])
     }
     routes = {family: read[f"route {family}"] for family in (4, 6)}
     rules = {family: read[f"rule {family}"] for family in (4, 6)}
@@ -138,9 +138,9 @@ def looked(text: str) -> tuple[set[Key], dict[str, str]]:
 def identity(
     name: str, host: Host, host_key: str, login_key: str, cards: Mapping[str, str] | None = None
 ) -> dict[str, Entry]:
-    """The files of a host called *name*, to which the key *login_key* gives access as root.
+    """The files of a host called *name*, which accepts *login_key* for root.
 
-    With CARDS (`network_script`) for a cloud image, which has nothing of the lab yet.
+    CARDS (see `network_script`) are for a cloud image, which has no files of the lab.
     """
     entries = {
         "/etc/hostname": Entry(name + "\n"),
@@ -158,14 +158,14 @@ def identity(
     return {**entries, DIGEST_FILE: Entry(hashlib.sha256(archive(entries)).hexdigest() + "\n")}
 
 
-#: Takes the archive of an identity on its standard input.
+#: Reads the archive of an identity from its standard input.
 APPLY = """\
 set -e
 tar -C / -x
 hostname -F /etc/hostname
 systemctl restart --no-block ssh
 """
-#: The same in a cloud image, whose host name and SSH server are as they should be.
+#: The same for a cloud image, where cloud-init has set the host name and the SSH server's key.
 APPLY_CLOUD = """\
 set -e
 tar -C / -x
@@ -175,7 +175,7 @@ if systemctl is-active --quiet systemd-networkd; then networkctl reload; fi
 
 
 def archive(entries: Mapping[str, Entry]) -> bytes:
-    """The files as a tar archive, all root's; the same bytes for the same files."""
+    """The files as a tar archive, all owned by root; the same files give the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as packed:
         for path, entry in sorted(entries.items()):

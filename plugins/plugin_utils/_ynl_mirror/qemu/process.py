@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A running QEMU and the guest inside: start it, talk to its monitor and its guest agent, end it.
+"""A QEMU process and its guest: start it, talk to its monitor and its guest agent, stop it.
 
-Every wait is bounded, and ends early when the process has ended or the kernel has given up. What goes wrong is a
-`MachineError` that names the machine and shows the end of its console.
+Every wait has a time limit, and ends early if QEMU exits or the guest's kernel panics. Failures are a `MachineError`
+that names the machine and shows the end of its console.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ START_SECONDS = 20.0
 LOAD_SECONDS = 60.0
 STOP_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
-#: An emulated guest with others beside it may take its time.
+#: An emulated guest is slow when others run beside it.
 AGENT_SECONDS = 30.0
-_KERNEL_GAVE_UP = "Kernel panic - not syncing"
+_PANIC = "Kernel panic - not syncing"
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f]")  # colours and the like
 
 
 class MachineError(Exception):
-    """A machine did not do what it should; the text names it."""
+    """A machine failed; the text names it."""
 
 
 class Talk:
-    """A connection to a monitor or to a guest agent; every question has an end."""
+    """A connection to a monitor or a guest agent, with a time limit for every command."""
 
     def __init__(self, machine: Machine, client: Any, seconds: float) -> None:
         self._machine = machine
         self.client = client
         self._seconds = seconds
 
-    async def execute(self, question: str, arguments: Mapping[str, Any] | None = None) -> Any:
-        """The answer; MachineError when there is none in time, or when it is an error."""
+    async def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """The answer to a command; MachineError if it is an error or late."""
         from qemu.qmp import QMPError
 
         name = self._machine.name
         try:
-            return await asyncio.wait_for(self.client.execute(question, arguments), self._seconds)
+            return await asyncio.wait_for(self.client.execute(command, arguments), self._seconds)
         except asyncio.TimeoutError:
-            late = f"{name} has not answered {question} for {self._seconds:.0f} s."
+            late = f"{name} has not answered {command} for {self._seconds:.0f} s."
             raise MachineError(f"{late}{await _paused(self._machine)}{_console(self._machine)}") from None
         except QMPError as error:
-            raise MachineError(f"{name}: {question}: {error}") from None
+            raise MachineError(f"{name}: {command}: {error}") from None
 
 
 async def start(machine: Machine, software: Software, incoming: str | None = None) -> None:
-    """Start QEMU in a session of its own; with *incoming*, a file with a saved state, the machine goes on from it."""
+    """Start QEMU in its own session; with *incoming*, a file with a saved state, the machine resumes from it."""
     process = _spawn(machine, command(machine, software, incoming))
     try:
         async with monitor(machine, START_SECONDS, lambda: process.poll() is None) as qmp:
@@ -70,8 +70,7 @@ async def start(machine: Machine, software: Software, incoming: str | None = Non
     except MachineError as error:
         process.kill()
         process.wait()
-        said = _tail(machine.log)
-        raise MachineError(f"{machine.name}: QEMU could not be started: {said or error}") from None
+        raise MachineError(f"{machine.name}: QEMU could not be started: {_tail(machine.log) or error}") from None
 
 
 def _spawn(machine: Machine, words: list[str]) -> subprocess.Popen[bytes]:
@@ -89,12 +88,12 @@ def _spawn(machine: Machine, words: list[str]) -> subprocess.Popen[bytes]:
 
 
 async def _resume(machine: Machine, qmp: Talk, alive: Callable[[], bool]) -> None:
-    """Plug the cards in, which the saved machine had not, and let it run."""
+    """Plug in the cards, which the saved machine does not have, and let it run."""
 
     async def loaded() -> bool:
         return bool((await qmp.execute("query-status"))["status"] != "inmigrate")
 
-    await until(machine, loaded, LOAD_SECONDS, "has not read its saved state", alive)
+    await until(machine, loaded, LOAD_SECONDS, "has not loaded its saved state", alive)
     for nic in machine.nics:
         await qmp.execute("netdev_add", nic.netdev())
         await qmp.execute("device_add", nic.device())
@@ -102,13 +101,13 @@ async def _resume(machine: Machine, qmp: Talk, alive: Callable[[], bool]) -> Non
 
 
 async def status(machine: Machine) -> str | None:
-    """What QEMU's monitor says of the machine, `running` if all is well; None when it does not answer."""
+    """The machine's status in QEMU's monitor, normally `running`; None without an answer."""
     talk = await _try(machine, machine.monitor)
     if talk is None:
         return None
     try:
         answer = await asyncio.wait_for(talk.client.execute("query-status"), ANSWER_SECONDS)
-    except Exception:  # whatever it is, this is no answer
+    except Exception:  # of any kind: there is no answer
         return None
     finally:
         await _leave(talk)
@@ -129,8 +128,8 @@ async def monitor(
 
 @contextlib.asynccontextmanager
 async def agent(machine: Machine, seconds: float) -> AsyncIterator[Talk]:
-    """The guest agent, connected once the guest has booted so far."""
-    talk = await _connected(machine, machine.agent, seconds, "has not booted (no word of its guest agent)", None)
+    """The guest agent, connected once the guest has started it."""
+    talk = await _connected(machine, machine.agent, seconds, "has not booted (its guest agent does not answer)", None)
     try:
         yield talk
     finally:
@@ -138,7 +137,7 @@ async def agent(machine: Machine, seconds: float) -> AsyncIterator[Talk]:
 
 
 async def run(machine: Machine, client: Talk, script: str, data: bytes = b"", seconds: float = 60.0) -> str:
-    """Run a shell script in the guest and return what it printed; MachineError when it fails."""
+    """Run a shell script in the guest and return its output; MachineError if it fails."""
     given = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
     started = await client.execute("guest-exec", {**given, "input-data": base64.b64encode(data).decode()})
     status: dict[str, Any] = {}
@@ -147,7 +146,7 @@ async def run(machine: Machine, client: Talk, script: str, data: bytes = b"", se
         status.update(await client.execute("guest-exec-status", {"pid": started["pid"]}))
         return bool(status["exited"])
 
-    await until(machine, ended, seconds, f"is not done with: {script.splitlines()[0]}")
+    await until(machine, ended, seconds, f"has not finished {script.splitlines()[0]!r}")
     out, err = (base64.b64decode(status.get(name, "")).decode(errors="replace") for name in ("out-data", "err-data"))
     if status.get("exitcode") != 0:
         raise MachineError(f"{machine.name}: {err.strip() or out.strip() or status}")
@@ -161,16 +160,16 @@ async def until(
     otherwise: str,
     alive: Callable[[], bool] | None = None,
 ) -> None:
-    """Wait for CHECK to become true; MachineError `NAME OTHERWISE` with the end of the console when it does not.
+    """Wait until CHECK is true; otherwise MachineError `NAME OTHERWISE after N s`, with the end of the console.
 
-    ALIVE tells whether to go on waiting; by default it is the process's being there.
+    ALIVE says whether to continue waiting; by default, whether the process runs.
     """
     deadline = time.monotonic() + seconds
     while not await check():
         if not (alive() if alive is not None else pid(machine) is not None):
-            raise MachineError(f"{machine.name} has ended. {_tail(machine.log)}{_console(machine)}")
-        if _KERNEL_GAVE_UP in _tail(machine.console):
-            raise MachineError(f"{machine.name}: its kernel has given up.{_console(machine)}")
+            raise MachineError(f"{machine.name}: QEMU has exited. {_tail(machine.log)}{_console(machine)}")
+        if _PANIC in _tail(machine.console):
+            raise MachineError(f"{machine.name}: its kernel has panicked.{_console(machine)}")
         if time.monotonic() > deadline:
             late = f"{machine.name} {otherwise} after {seconds:.0f} s."
             raise MachineError(f"{late}{await _paused(machine)}{_console(machine)}")
@@ -178,7 +177,7 @@ async def until(
 
 
 def pid(machine: Machine) -> int | None:
-    """The process, if it is one of ours that runs."""
+    """The process ID of the running machine, if any."""
     try:
         with open(machine.pid_file, encoding="ascii") as file:
             number = int(file.read())
@@ -189,19 +188,19 @@ def pid(machine: Machine) -> int | None:
 
 
 def processes(folder: str) -> dict[int, str]:
-    """What runs for the lab in FOLDER, or for the one machine in it: process ids, with what each is.
+    """The processes of the lab in FOLDER, or of the machine in it: process ids, each with ``qemu`` or ``ssh``.
 
-    These are machines, also one that has not yet written down its process id, and connections that OpenSSH keeps open.
-    A folder further up has none.
+    These are machines, including those that have not written their process ID yet, and OpenSSH's shared connections.
+    For folders further up there are none.
     """
     found = {}
     for number in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         try:
             words = _words(number)
-        except OSError:  # gone meanwhile
+        except OSError:  # it has exited
             continue
         path, what = "", ""
-        if words[0].startswith("ssh: ") and words[0].endswith(" [mux]"):  # the name that it gives itself
+        if words[0].startswith("ssh: ") and words[0].endswith(" [mux]"):  # the name that OpenSSH sets
             path, what = words[0].removeprefix("ssh: ").removesuffix(" [mux]"), "ssh"
         elif "-pidfile" in words[:-1]:
             path, what = words[words.index("-pidfile") + 1], "qemu"
@@ -211,7 +210,7 @@ def processes(folder: str) -> dict[int, str]:
 
 
 def end(found: Mapping[int, str]) -> None:
-    """End processes, by force if need be."""
+    """Stop processes, by SIGKILL if need be."""
     left = set(found)
     for what in (signal.SIGTERM, signal.SIGKILL):
         for number in left:
@@ -223,20 +222,20 @@ def end(found: Mapping[int, str]) -> None:
             if left:
                 time.sleep(POLL_SECONDS)
     if left:
-        raise MachineError(f"these processes do not end: {', '.join(f'{found[one]} {one}' for one in sorted(left))}")
+        raise MachineError(f"these processes do not exit: {', '.join(f'{found[one]} {one}' for one in sorted(left))}")
 
 
 def _runs(number: int) -> bool:
-    with contextlib.suppress(ChildProcessError):  # when it is our own child
+    with contextlib.suppress(ChildProcessError):  # it is somebody else's child
         os.waitpid(number, os.WNOHANG)
     try:
-        return _words(number) != [""]  # what has ended, but nobody has asked for, has no words
+        return _words(number) != [""]  # a zombie has no command line
     except OSError:
         return False
 
 
 def _words(number: int) -> list[str]:
-    """The command line of a process. At least one word."""
+    """The command line of a process, at least one word."""
     with open(f"/proc/{number}/cmdline", "rb") as file:
         return os.fsdecode(file.read()).split("\0")
 
@@ -244,7 +243,7 @@ def _words(number: int) -> list[str]:
 async def _connected(
     machine: Machine, path: str, seconds: float, otherwise: str, alive: Callable[[], bool] | None
 ) -> Talk:
-    """A client of the socket; tried until somebody answers."""
+    """A connection to the socket; tries until there is an answer."""
     found: list[Talk] = []
 
     async def answers() -> bool:
@@ -257,12 +256,12 @@ async def _connected(
 
 
 async def _try(machine: Machine, path: str) -> Talk | None:
-    """One try to connect."""
-    from qemu.qmp import QMPClient, QMPError  # here, so that whoever reads the documentation needs no QEMU
+    """One attempt to connect."""
+    from qemu.qmp import QMPClient, QMPError  # here: reading the documentation needs no QEMU
 
     guest = path == machine.agent
     client = QMPClient(machine.name)
-    client.await_greeting = client.negotiate = not guest  # an agent has no greeting
+    client.await_greeting = client.negotiate = not guest  # an agent sends no greeting
     talk = Talk(machine, client, AGENT_SECONDS if guest else ANSWER_SECONDS)
     try:
         await asyncio.wait_for(client.connect(path), ANSWER_SECONDS)
@@ -275,33 +274,33 @@ async def _try(machine: Machine, path: str) -> Talk | None:
 
 
 async def _leave(talk: Talk) -> None:
-    with contextlib.suppress(Exception):  # whatever it is, the connection is over
+    with contextlib.suppress(Exception):  # of any kind: the connection is gone
         await asyncio.wait_for(talk.client.disconnect(), ANSWER_SECONDS)
 
 
 async def _paused(machine: Machine) -> str:
-    """A hint when it is QEMU that holds the machine."""
+    """A hint if QEMU has paused the machine."""
     now = await status(machine)
     if now == "io-error":
-        return f" QEMU has paused it, as it cannot write to {machine.disk}: is the disk full?"
-    return "" if now in (None, "running") else f" QEMU says that it is {now}."
+        return f" QEMU paused it because it cannot write to {machine.disk}; free disk space."
+    return "" if now in (None, "running") else f" Its status in QEMU is {now}."
 
 
 def _console(machine: Machine) -> str:
     last = _tail(machine.console)
     if last:
         return f" The end of its console ({machine.console}):\n{last}"
-    return f" Its console ({machine.console}) is empty: has the kernel enough memory, does the accelerator work?"
+    return f" Its console ({machine.console}) is empty; check ekho_lab_memory and ekho_lab_accelerator."
 
 
-def last_words(machine: Machine) -> str:
+def last_line(machine: Machine) -> str:
     """The last line of its console."""
     lines = _tail(machine.console).splitlines()
     return lines[-1] if lines else ""
 
 
 def _tail(path: str) -> str:
-    """The last lines of a file that has any."""
+    """The last lines of a file; nothing if it has none."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - 8192))

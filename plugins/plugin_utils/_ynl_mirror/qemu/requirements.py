@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine must have for a lab of virtual machines, and whether it can run them under KVM."""
+"""What a lab of virtual machines requires on this machine, and whether KVM works here."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ PROBE_SECONDS = 3.0
 KVM = "/dev/kvm"
 PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "ssh": "openssh-client"}
 BUILD_PROGRAMS = {"mmdebstrap": "mmdebstrap", "fakeroot": "fakeroot", "mke2fs": "e2fsprogs"}
-LIBRARIES = {"qemu.qmp": "qemu.qmp", "cryptography": "cryptography"}
+LIBRARIES = {"qemu.qmp": "qemu.qmp"}
 
 
 class Lacking(Exception):
-    """Something is not here; the text says what to install or to choose."""
+    """A requirement is missing; the text says what to install or to choose."""
 
 
 def check(*, build: bool = False) -> None:
-    """Raise `Lacking` unless all is here that a lab needs; with BUILD also what makes the image."""
+    """Raise `Lacking` unless everything that a lab needs is here; with BUILD, also what builds the image."""
     if platform.machine() != "x86_64":
         raise Lacking(
-            f"the lab's machines are x86_64 and this machine is {platform.machine()}: choose the backend netns"
+            f"the lab's machines are x86_64, and this one is {platform.machine()}; use network namespaces (LAB=netns)"
         )
     _have(PROGRAMS)
     missing = [package for name, package in LIBRARIES.items() if not _has(name)]
@@ -43,13 +43,13 @@ def check(*, build: bool = False) -> None:
     found = qemu_version()
     numbers = re.search(r"(\d+)\.(\d+)", found)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_QEMU:
-        raise Lacking(f"this is {found}; the lab needs QEMU {'.'.join(map(str, OLDEST_QEMU))} or later")
+        raise Lacking(f"found {found}; the lab needs QEMU {'.'.join(map(str, OLDEST_QEMU))} or later")
     if build:
         check_build()
 
 
 def check_build() -> None:
-    """Raise `Lacking` unless the image can be built here. Without root mmdebstrap needs user ids of its own."""
+    """Raise `Lacking` unless the image can be built here. Without root mmdebstrap needs subordinate user IDs."""
     _have(BUILD_PROGRAMS)
     if os.geteuid() == 0:
         return
@@ -58,18 +58,20 @@ def check_build() -> None:
     for file in ("/etc/subuid", "/etc/subgid"):
         if not has_range(file, user, os.geteuid()):
             ranges = "--add-subuids 100000-165535 --add-subgids 100000-165535"
-            raise Lacking(f"{file} gives {user} no ids to build the image with: sudo usermod {ranges} {user}")
+            raise Lacking(
+                f"{user} has no range of 65536 IDs in {file} to build the image with: sudo usermod {ranges} {user}"
+            )
     tried = subprocess.run(["unshare", "--user", "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         raise Lacking(
-            f"users may not make user namespaces here, which building the image takes ({tried.stderr.strip()}): "
-            "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1000, or name an image that is "
-            "there (ekho_lab_image)"
+            f"building the image needs user namespaces, which users cannot create here ({tried.stderr.strip()}): "
+            "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=1000, or use an existing image "
+            "(ekho_lab_image)"
         )
 
 
 def has_range(file: str, user: str, number: int) -> bool:
-    """Whether a file like /etc/subuid gives a user, by name or number, enough ids for a distribution (65536)."""
+    """Whether a file such as /etc/subuid has enough IDs for a distribution (65536) for a user, by name or number."""
     try:
         with open(file, encoding="utf-8") as stream:
             entries = [line.strip().split(":") for line in stream]
@@ -82,7 +84,7 @@ def _have(programs: Mapping[str, str]) -> None:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     packages = [package for program, package in programs.items() if shutil.which(program, path=path) is None]
     if packages:
-        raise Lacking(f"these packages are missing: sudo apt-get install {' '.join(packages)}")
+        raise Lacking(f"packages are missing: sudo apt-get install {' '.join(packages)}")
 
 
 def qemu_version() -> str:
@@ -92,18 +94,18 @@ def qemu_version() -> str:
 
 
 def choose_accelerator(wanted: str, kernel: str | None) -> tuple[Accelerator, str]:
-    """KVM or TCG, and why. *wanted* is ``auto``, ``kvm`` or ``tcg``; a guest with *kernel* is started for a moment.
+    """KVM or TCG, and why. *wanted* is ``auto``, ``kvm`` or ``tcg``; KVM is tried with a guest of *kernel*.
 
-    That /dev/kvm can be opened proves nothing: a nested hypervisor may let a guest hang in its first instructions.
-    Raises `Lacking` when KVM is wanted and does not work.
+    An accessible /dev/kvm proves nothing: under a nested hypervisor a guest may hang in its first instructions. Raises
+    `Lacking` if KVM is wanted and does not work.
     """
     if wanted == "tcg":
-        return Accelerator.TCG, "as asked for"
+        return Accelerator.TCG, "as requested"
     problem = _problem_of_kvm(kernel)
     if problem is None:
-        return Accelerator.KVM, "a guest runs under it"
+        return Accelerator.KVM, "a test guest boots under KVM"
     if wanted == "kvm":
-        raise Lacking(f"KVM was asked for, but {problem}; choose ekho_lab_accelerator tcg (or auto)")
+        raise Lacking(f"KVM does not work: {problem}; set ekho_lab_accelerator to tcg or auto")
     return Accelerator.TCG, problem
 
 
@@ -113,42 +115,42 @@ def _problem_of_kvm(kernel: str | None) -> str | None:
     except OSError as error:
         return f"{KVM}: {error.strerror}"
     if kernel is None:
-        return "there is no kernel to try KVM with"
+        return "KVM cannot be tested without image_kernel"
     if not _boots_under_kvm(kernel):
-        return f"a guest that was tried under KVM said nothing for {PROBE_SECONDS:.0f} s (though {KVM} opens)"
+        return f"a test guest under KVM printed nothing within {PROBE_SECONDS:.0f} s, although {KVM} can be opened"
     return None
 
 
 def _boots_under_kvm(kernel: str) -> bool:
-    """Whether a kernel says its first line within seconds."""
+    """Whether a kernel prints its first line within seconds."""
     words = ["qemu-system-x86_64", *Accelerator.KVM.arguments, "-machine", "pc", "-m", "256", "-nodefaults"]
     words += ["-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]
     words += ["-kernel", kernel, "-append", "console=ttyS0 earlyprintk=ttyS0 panic=-1"]
     nothing = subprocess.DEVNULL
     with subprocess.Popen(words, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing) as process:
         try:
-            return says(process, b"Linux version", PROBE_SECONDS)
+            return prints(process, b"Linux version", PROBE_SECONDS)
         finally:
             process.kill()
 
 
-def says(process: subprocess.Popen[bytes], text: bytes, seconds: float) -> bool:
+def prints(process: subprocess.Popen[bytes], text: bytes, seconds: float) -> bool:
     """Whether a process prints a text within some seconds."""
     if process.stdout is None:  # no pipe
         return False
-    deadline, said = time.monotonic() + seconds, b""
+    deadline, printed = time.monotonic() + seconds, b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0 and selector.select(left):
             chunk = os.read(process.stdout.fileno(), 65536)
-            said += chunk
-            if not chunk or text in said:
+            printed += chunk
+            if not chunk or text in printed:
                 break
-    return text in said
+    return text in printed
 
 
 def _has(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # of the package that it is in
+    except ModuleNotFoundError:  # raised for its parent package
         return False

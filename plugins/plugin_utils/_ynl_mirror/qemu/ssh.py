@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SSH to a machine of a lab: whether it answers, and scripts run over it where there is no guest agent."""
+"""SSH to a machine of a lab: whether it answers, and scripts over it where there is no guest agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOGIN_SECONDS = 30.0
 
 
 async def greets(port: int) -> bool:
-    """Whether sshd says its name at a port of 127.0.0.1."""
+    """Whether an SSH server answers on a port of 127.0.0.1."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -29,7 +29,7 @@ async def greets(port: int) -> bool:
 
 
 def login(name: str, port: int, key: str, known_hosts: str) -> list[str]:
-    """The command line that logs in as root; the host key is known in advance."""
+    """The command line that logs in as root, to the host key known in advance."""
     options = {
         "Port": str(port),
         "User": "root",
@@ -48,7 +48,7 @@ def login(name: str, port: int, key: str, known_hosts: str) -> list[str]:
 
 
 async def lets_in(words: Sequence[str]) -> bool:
-    """Whether the machine lets us in: it has its key and ours."""
+    """Whether the machine accepts our login: it has its host key and our login key."""
     code, _out, _err = await _ssh([*words, "true"], b"", LOGIN_SECONDS)
     return code == 0
 
@@ -56,10 +56,10 @@ async def lets_in(words: Sequence[str]) -> bool:
 async def run_over_ssh(
     machine: Machine, words: Sequence[str], script: str, data: bytes = b"", seconds: float = 60.0
 ) -> str:
-    """Run a shell script in the guest and return what it printed; MachineError when it fails."""
+    """Run a shell script in the guest and return its output; MachineError if it fails."""
     code, out, err = await _ssh([*words, script], data, seconds)
     if code is None:
-        raise MachineError(f"{machine.name} is not done after {seconds:.0f} s with: {script.splitlines()[0]}")
+        raise MachineError(f"{machine.name} has not finished after {seconds:.0f} s: {script.splitlines()[0]}")
     if code:
         raise MachineError(f"{machine.name}: {err.strip() or out.strip() or f'exit {code}'}")
     return out

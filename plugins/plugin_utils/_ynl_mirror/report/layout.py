@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where things stand in the picture of a lab. Pure geometry: a lab in, boxes, ports and lines out; units are pixels.
+"""Positions in the picture of a lab. Pure geometry: a lab in, boxes, ports and lines out; units are pixels.
 
-The host is above the DPU, so that a packet that goes to it really climbs; the end hosts are at the sides, each beside
-its VRF. The DPU's VRFs are compartments of its box, side by side. Nothing depends on a machine's name.
+The host is above the DPU, the end hosts are at the sides, each beside its VRF. The DPU's VRFs are compartments of its
+box, side by side. Nothing depends on a machine's name.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SIDE_GAP = 66  # a cable between an end host and the DPU
 CELL_WIDTH = 210  # of a VRF's compartment
 HOST_TOP, HOST_HEIGHT = 92, 100
 DPU_TOP = 258
-LANE = 10  # how far a way is moved off the middle of a cable, so that two ways stand side by side
+LANE = 10  # distance of a path from the middle of a cable: two paths are drawn side by side
 ROW_HEIGHT = 134  # of a compartment, and of every end host beside it
 ROW_MIDDLE = 72  # from the top of a row to the cable
 STRIP = 28  # of the DPU's name, under the compartments
-PORT_INSET = 85  # from a compartment's outer edge to its way up
+PORT_INSET = 85  # from a compartment's outer edge to its port to the host
 PORT_STEP = 34
 HOST_INSET = 50  # the host's box is narrower than the DPU's
 SIDE_INSET = 20  # from the top of a row to an end host's box
-ARCH = 52  # how deep a way turns round in the host's box
-OTHER_VRF = 3  # what crossing VRFs within the DPU costs, when everything else costs 1: less than a climb, no more
+ARCH = 52  # how far a path extends into the host's box
+OTHER_VRF = 3  # the cost of crossing VRFs inside the DPU, where all else costs 1: the slow path must cost more
 
 
 class Edge(Enum):
@@ -56,7 +56,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a port is; ``left`` is the half of the picture that its text belongs to."""
+    """The position of a port; ``left`` is the half of the picture for its text."""
 
     x: float
     y: float
@@ -64,13 +64,13 @@ class Spot:
     left: bool
 
     def point(self, lane: float = 0) -> Point:
-        """The port's place for a way that is ``lane`` off the middle; cables upwards carry one way only."""
+        """The port's point for a path ``lane`` off the middle; cables to the host carry one path only."""
         return (self.x, self.y + lane) if self.edge in (Edge.LEFT, Edge.RIGHT) else (self.x, self.y)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A compartment of the DPU: a VRF, or what is in none."""
+    """A compartment of the DPU: a VRF, or the interfaces in none."""
 
     vrf: Vrf | None
     interfaces: tuple[Interface, ...]
@@ -80,7 +80,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of everything: boxes by the machine's name, the DPU's compartments, and ports that have a cable."""
+    """All positions: boxes by machine name, the DPU's compartments, and ports with a cable."""
 
     width: float
     height: float
@@ -90,7 +90,7 @@ class Layout:
 
 
 def lay_out(lab: Lab) -> Layout:
-    """Places for a lab with one DPU, one host and any number of end hosts. Raises ReportError for another."""
+    """The layout of a lab with one DPU, one host and any number of end hosts. Raises ReportError for another lab."""
     dpu, host = _only(lab, Role.DPU), _only(lab, Role.HOST)
     peers = {one: other for cable in lab.cables for one, other in (cable, cable[::-1])}
     cells = _cells(dpu)
@@ -118,13 +118,13 @@ def _only(lab: Lab, role: Role) -> Machine:
     found = [machine for machine in lab.machines if machine.role is role]
     if len(found) != 1:
         raise ReportError(
-            f"the picture shows a lab with one machine that is {role.value}, and this one has {len(found)}"
+            f"the picture needs a lab with one machine of role {role.value}, and this lab has {len(found)}"
         )
     return found[0]
 
 
 def _cells(dpu: Machine) -> list[Cell]:
-    """The DPU's compartments from left to right, in a row of cells of one height."""
+    """The DPU's compartments from left to right, all of one height."""
     names = {vrf.name for vrf in dpu.vrfs}
     members: list[tuple[Vrf | None, tuple[Interface, ...]]] = [
         (vrf, tuple(one for one in dpu.interfaces if one.vrf == vrf.name)) for vrf in dpu.vrfs
@@ -141,7 +141,7 @@ def _cells(dpu: Machine) -> list[Cell]:
 
 
 def _beside(lab: Lab, dpu: Machine, cells: list[Cell], peers: dict[Port, Port]) -> dict[str, tuple[bool, int]]:
-    """For every end host whether it stands on the left, as the compartment does that it is cabled to, and its row."""
+    """For every end host, whether it is on the left, like the compartment that it is cabled to, and its row."""
     left_of = {peers.get(Port(dpu.name, one.name)): cell.left for cell in cells for one in cell.interfaces}
     sides = {port.machine: left for port, left in left_of.items() if port}
     rows = {True: 0, False: 0}
@@ -157,7 +157,7 @@ def _beside(lab: Lab, dpu: Machine, cells: list[Cell], peers: dict[Port, Port]) 
 def _cell_spots(
     dpu: Machine, cell: Cell, peers: dict[Port, Port], beside: dict[str, tuple[bool, int]], host: Machine
 ) -> dict[Port, Spot]:
-    """The ports of one compartment: ways up to the host on its top edge, the others on its outer edge."""
+    """The ports of one compartment: those to the host on its top edge, the others on its outer edge."""
     box, left = cell.box, cell.left
     spots: dict[Port, Spot] = {}
     ups = 0
@@ -174,7 +174,7 @@ def _cell_spots(
 
 
 def _facing(spot: Spot, box: Box) -> Spot:
-    """The other end of a cable that leaves ``spot`` straight, on the edge of ``box``."""
+    """The other end of a straight cable from ``spot``, on the edge of ``box``."""
     if spot.edge is Edge.TOP:
         return Spot(spot.x, box.y + box.height, Edge.BOTTOM, spot.left)
     if spot.edge is Edge.LEFT:
@@ -183,7 +183,7 @@ def _facing(spot: Spot, box: Box) -> Spot:
 
 
 def way_of(path: Path, lab: Lab) -> list[Port]:
-    """The ports that a path goes through: the shortest way over the lab's cables from each answer to the next."""
+    """The ports of a path: the shortest way over the lab's cables from each answer to the next."""
     graph = _graph(lab)
     way: list[Port] = []
     for answer in filter(None, (lab.port(hop.address) for hop in path.hops)):
@@ -193,7 +193,7 @@ def way_of(path: Path, lab: Lab) -> list[Port]:
 
 
 def _graph(lab: Lab) -> dict[Port, list[tuple[int, Port]]]:
-    """For every port the ports that are one cable, or one machine's forwarding, away; with what that costs."""
+    """For every port its neighbours, over a cable or inside a machine, with their cost."""
     graph: dict[Port, list[tuple[int, Port]]] = {}
     for machine in lab.machines:
         for one in machine.interfaces:
@@ -209,7 +209,7 @@ def _graph(lab: Lab) -> dict[Port, list[tuple[int, Port]]]:
 
 
 def _shortest(graph: dict[Port, list[tuple[int, Port]]], starts: list[Port], goal: Port) -> list[Port]:
-    """The cheapest way with both its ends; only ``goal`` when no cable leads there."""
+    """The cheapest way including both ends; only ``goal`` if no cable leads there."""
     heap = [(0, [start]) for start in starts]
     heapq.heapify(heap)
     seen = set()
@@ -225,7 +225,7 @@ def _shortest(graph: dict[Port, list[tuple[int, Port]]], starts: list[Port], goa
 
 
 def line_of(way: list[Port], layout: Layout, lane: float) -> Iterator[Point]:
-    """The corners of a way, drawn ``lane`` pixels off the middle of cables that lie flat."""
+    """The corners of a way, ``lane`` pixels off the middle of horizontal cables."""
     drawn = [port for port in way if port in layout.spots]
     for before, port in zip([None, *drawn], drawn):
         spot = layout.spots[port]

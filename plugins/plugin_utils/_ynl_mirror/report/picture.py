@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws the picture of a lab: who is cabled to whom, and the way that packets took before and after. Pure.
+"""Draws a lab: its machines and cables, and the paths of packets before and after the mirror. Pure.
 
 A report in, the text of an SVG file out; the same report gives the same text. The file needs no font, script or other
-file, has a light and a dark look, and tells what it shows in words (`<title>`, `<desc>`) to who cannot see it.
+file, has a light and a dark theme, and describes its content for screen readers (`<title>`, `<desc>`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ BADGE = 9
 CORNER = 12  # radius of a way's bends
 ROW = 25  # of the table
 BACKENDS = {"netns": "network namespaces", "qemu": "QEMU virtual machines"}
-VRF_KINDS = {"device": "VRF devices", "rules": "VRFs made of policy rules"}
-# Class: property, in the light and in the dark. No custom properties: many viewers do not know them.
+VRF_KINDS = {"device": "VRF devices", "rules": "policy rules as VRFs"}
+# Class: property, its light and its dark colour. No custom properties, which many viewers do not support.
 COLOURS = {
     "paper": ("fill", "#ffffff", "#0d1117"),
     "box": ("fill", "#f6f8fa", "#151b23"),
@@ -62,7 +62,7 @@ text { font: 13px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans
 
 
 class Look(NamedTuple):
-    """How a kind of path is shown: its style, its lane on the cables, its name, and what happens."""
+    """How a kind of path is shown: style, lane on the cables, name and description."""
 
     style: str
     lane: float
@@ -71,14 +71,14 @@ class Look(NamedTuple):
 
 
 def draw(report: Report) -> str:
-    """The picture of a report as the text of an SVG file. Raises ReportError for a lab that cannot be drawn."""
+    """The picture of a report as SVG. Raises ReportError for a lab that cannot be drawn."""
     lab, layout = report.lab, lay_out(report.lab)
     looks = _looks(lab)
     shown = _shown(report)
     rows = sorted({(path.family, path.source, path.address) for path in report.paths if path.kind in looks})
     table = layout.height + 40
     height = table + ROW * (len(rows) + 1) + 34
-    svg = root(layout.width, height, f"Ways between the end hosts of the lab {lab.name}", _description(report, looks))
+    svg = root(layout.width, height, f"Paths between the end hosts of lab {lab.name}", _description(report, looks))
     add(svg, "style", _style())
     add(svg, "rect", cls="paper rule", x=0.5, y=0.5, width=layout.width - 1, height=height - 1, rx=10)
     _heading(svg, lab, shown)
@@ -96,16 +96,16 @@ def draw(report: Report) -> str:
 def _looks(lab: Lab) -> dict[Kind, Look]:
     names = {machine.role: machine.name for machine in lab.machines}
     return {
-        Kind.THROUGH_HOST: Look("before", -LANE, "Before", f"up to {names[Role.HOST]} and down again"),
-        Kind.ON_DPU: Look("after", LANE, "After", f"{names[Role.DPU]} forwards by itself"),
+        Kind.SLOW_PATH: Look("before", -LANE, "Before", f"slow path over {names[Role.HOST]}"),
+        Kind.FAST_PATH: Look("after", LANE, "After", f"fast path, {names[Role.DPU]} alone"),
     }
 
 
 def _shown(report: Report) -> dict[Kind, Path]:
-    """The paths that are drawn, one of each kind, all of the first way that was measured (IPv4 comes first)."""
+    """The paths to draw: one of each kind, from the first pair of end hosts that was measured (IPv4 first)."""
     paths = [path for path in report.paths if path.kind is not Kind.UNCLEAR]
-    both = {path.place[:3] for path in paths if path.kind is Kind.ON_DPU}
-    both &= {path.place[:3] for path in paths if path.kind is Kind.THROUGH_HOST}
+    both = {path.place[:3] for path in paths if path.kind is Kind.FAST_PATH}
+    both &= {path.place[:3] for path in paths if path.kind is Kind.SLOW_PATH}
     first = min(both or {path.place[:3] for path in paths}, default=None)
     return {path.kind: path for path in paths if path.place[:3] == first}
 
@@ -118,7 +118,7 @@ def _heading(svg: ET.Element, lab: Lab, shown: dict[Kind, Path]) -> None:
     end = lab.port(path.address)
     text(svg, MARGIN, 42, f"From {path.source} to {end.machine if end else path.address}", "title strong ink")
     names = {machine.role: machine.name for machine in lab.machines}
-    text(svg, MARGIN, 62, f"before and after the routes of {names[Role.HOST]} are on {names[Role.DPU]}", "quiet")
+    text(svg, MARGIN, 62, f"before and after {names[Role.DPU]} mirrors the routes of {names[Role.HOST]}", "quiet")
 
 
 def _machines(svg: ET.Element, lab: Lab, layout: Layout, family: str) -> None:
@@ -140,7 +140,7 @@ def _machines(svg: ET.Element, lab: Lab, layout: Layout, family: str) -> None:
 
 
 def _cells(svg: ET.Element, layout: Layout, name: str, box: Box) -> None:
-    """The DPU's compartments and, below them, its name."""
+    """The DPU's compartments, and its name below them."""
     bottom = layout.cells[0].box.y + layout.cells[0].box.height
     for cell in layout.cells:
         x, side = (cell.box.x + 12, "") if cell.left else (cell.box.x + cell.box.width - 12, " end")
@@ -154,7 +154,7 @@ def _cells(svg: ET.Element, layout: Layout, name: str, box: Box) -> None:
 
 
 def _port(svg: ET.Element, layout: Layout, port: Port, address: str) -> None:
-    """An interface: a small square on the machine's edge, with name and address inside the box."""
+    """An interface: a small square on the machine's edge, name and address inside the box."""
     spot = layout.spots[port]
     add(svg, "rect", cls="quiet", x=spot.x - 4, y=spot.y - 4, width=8, height=8, rx=1)
     outer = spot.edge in (Edge.LEFT, Edge.RIGHT)
@@ -167,7 +167,7 @@ def _port(svg: ET.Element, layout: Layout, port: Port, address: str) -> None:
 
 
 def _way(svg: ET.Element, path: Path, look: Look, lab: Lab, layout: Layout) -> None:
-    """The line of a path, with an arrow on every cable and a numbered badge where each hop answered."""
+    """The line of a path, with an arrow on every cable and a numbered badge at each hop that answered."""
     way = way_of(path, lab)
     corners = list(line_of(way, layout, look.lane))
     if len(corners) > 1:
@@ -186,7 +186,7 @@ def _way(svg: ET.Element, path: Path, look: Look, lab: Lab, layout: Layout) -> N
 
 
 def _arrow(svg: ET.Element, start: Point, end: Point, style: str) -> None:
-    """A triangle in the middle of a cable; cables lie flat or stand upright."""
+    """A triangle in the middle of a cable, which is horizontal or vertical."""
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     along_x, along_y = ((end[0] > start[0]) - (end[0] < start[0])), ((end[1] > start[1]) - (end[1] < start[1]))
     tip = (x + 7 * along_x, y + 7 * along_y)
@@ -195,7 +195,7 @@ def _arrow(svg: ET.Element, start: Point, end: Point, style: str) -> None:
 
 
 def _cards(svg: ET.Element, layout: Layout, shown: dict[Kind, Path], looks: dict[Kind, Look]) -> None:
-    """The two numbers that matter, beside the host: before on the left, after on the right."""
+    """Hops and round trip beside the host: before on the left, after on the right."""
     width = SIDE_WIDTH + SIDE_GAP
     for look, kind, x in zip(looks.values(), looks, (MARGIN, layout.width - MARGIN - width)):
         path = shown.get(kind)
@@ -218,7 +218,7 @@ def _table(
     looks: dict[Kind, Look],
     rows: list[tuple[str, str, str]],
 ) -> None:
-    """Hops and round trips of all ways, both families."""
+    """Hops and round trips of all paths, both families."""
     found = {path.place: path for path in report.paths}
     columns = dict(zip(looks, (width * 0.52, width * 0.77)))
     text(svg, MARGIN, top, "Hops and round trips", "strong ink")
@@ -232,8 +232,8 @@ def _table(
         text(svg, width * 0.42, y, family.replace("ip", "IP"), "quiet")
         for kind in looks:
             path = found.get((*row, kind.value))
-            told = f"{_hops(path)}, {_time(path.rtt_ms)}" if path else "not measured"
-            text(svg, columns[kind], y, told, "ink" if path else "quiet")
+            cell = f"{_hops(path)}, {_time(path.rtt_ms)}" if path else "not measured"
+            text(svg, columns[kind], y, cell, "ink" if path else "quiet")
 
 
 def _footer(report: Report) -> str:
@@ -245,16 +245,16 @@ def _footer(report: Report) -> str:
 
 
 def _description(report: Report, looks: dict[Kind, Look]) -> str:
-    """All that the picture shows, in words."""
+    """The content of the picture in words."""
     lab = report.lab
     cables = ", ".join(" to ".join(f"{port.machine} {port.interface}" for port in cable) for cable in lab.cables)
-    told = [f"{_footer(report)}.", f"Cables: {cables}."]
+    sentences = [f"{_footer(report)}.", f"Cables: {cables}."]
     for path in report.paths:
         if path.kind in looks:
             hops = "; ".join(f"{hop.number} {_answer(hop, lab)}" for hop in path.hops)
-            told.append(f"{looks[path.kind].name}, from {path.source} to {path.address} in {_hops(path)}: {hops}.")
+            sentences.append(f"{looks[path.kind].name}, from {path.source} to {path.address} in {_hops(path)}: {hops}.")
     missing = [look.name for kind, look in looks.items() if kind not in {path.kind for path in report.paths}]
-    return " ".join([*told, *(f"{name}: not measured." for name in missing)])
+    return " ".join([*sentences, *(f"{name}: not measured." for name in missing)])
 
 
 def _answer(hop: Hop, lab: Lab) -> str:
@@ -269,7 +269,7 @@ def _hops(path: Path) -> str:
 
 
 def _time(rtt_ms: float | None) -> str:
-    return "no time" if rtt_ms is None else f"{rtt_ms:.3f} ms" if rtt_ms < 10 else f"{rtt_ms:.1f} ms"
+    return "no round trip time" if rtt_ms is None else f"{rtt_ms:.3f} ms" if rtt_ms < 10 else f"{rtt_ms:.1f} ms"
 
 
 def _style() -> str:

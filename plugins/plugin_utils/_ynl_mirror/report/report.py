@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report on a lab: which way packets took in it. Pure: data to values and back, no I/O, no clock.
+"""The report of a lab: the paths that packets took through it. Pure: data to values and back, no I/O, no clock.
 
-A report holds the lab (machines and cables) and the latest trace of each kind for every way between its end hosts. The
-kind is read off the hops that answered, never off what was expected. `docs/lab.md` tells the fields of ``report.json``.
+A report has the lab (machines and cables) and the latest trace of each kind between every pair of end hosts. The kind
+follows from the hops that answered, never from what was expected. `docs/lab.md` has the fields of ``report.json``.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ VERSION = 1
 
 
 class ReportError(ValueError):
-    """What was given is no report, no lab or no trace; the message names the item."""
+    """The input is not a report, a lab or a trace; the message names the item."""
 
 
 class Role(Enum):
-    """What a machine is in the lab."""
+    """The role of a machine in the lab."""
 
     END_HOST = "end_host"
     DPU = "dpu"
     HOST = "host"
 
 
-# Inventory groups, as playbooks use them.
+# The inventory groups of the playbooks.
 ROLE_OF_GROUP = {"ekho_lab_end_hosts": Role.END_HOST, "dpu_agents": Role.DPU, "mirror_listeners": Role.HOST}
 
 
 class Kind(Enum):
-    """Which way a packet took."""
+    """How packets were forwarded."""
 
-    THROUGH_HOST = "through_host"  # it climbed to the host, which sent it down again
-    ON_DPU = "on_dpu"  # the DPU forwarded it by itself
-    UNCLEAR = "unclear"  # a hop that did not answer, or that is not of the lab, leaves it open
+    SLOW_PATH = "slow_path"  # over the host
+    FAST_PATH = "fast_path"  # by the DPU alone
+    UNCLEAR = "unclear"  # a hop did not answer, or is not in the lab
 
 
 class Port(NamedTuple):
@@ -53,14 +53,14 @@ class Port(NamedTuple):
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface; addresses as ``192.0.2.1/24``."""
+    """An interface; addresses such as ``192.0.2.1/24``."""
 
     name: str
     vrf: str | None
     addresses: tuple[ipaddress.IPv4Interface | ipaddress.IPv6Interface, ...]
 
     def address(self, family: str) -> str:
-        """The first address of ``ipv4`` or ``ipv6`` with its prefix length, or nothing."""
+        """The first address of the family (``ipv4`` or ``ipv6``) with prefix length; empty without one."""
         return next((str(one) for one in self.addresses if f"ipv{one.version}" == family), "")
 
 
@@ -74,7 +74,7 @@ class Vrf:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine by its name in the inventory."""
+    """A machine; its name is that in the inventory."""
 
     name: str
     role: Role
@@ -84,7 +84,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Lab:
-    """What was measured: ``backend`` and ``vrf`` tell what machines and VRFs are made of, ``kernel`` is the DPU's."""
+    """The lab that was measured: ``backend`` and ``vrf`` are the kinds of machines and VRFs, ``kernel`` the DPU's."""
 
     name: str
     backend: str
@@ -94,7 +94,7 @@ class Lab:
     cables: tuple[tuple[Port, Port], ...]
 
     def port(self, address: str | None) -> Port | None:
-        """Whose address it is; None for one that is not of this lab."""
+        """The owner of an address; None if it is not in this lab."""
         for machine in self.machines:
             for interface in machine.interfaces:
                 if address in [str(one.ip) for one in interface.addresses]:
@@ -102,13 +102,13 @@ class Lab:
         return None
 
     def role(self, port: Port | None) -> Role | None:
-        """What the machine of a port is."""
+        """The role of a port's machine."""
         return next((machine.role for machine in self.machines if port and machine.name == port.machine), None)
 
 
 @dataclass(frozen=True)
 class Hop:
-    """Who answered at this distance (None: nobody), and the shortest round trip in milliseconds."""
+    """The address that answered at this distance (None: no answer), and the shortest round trip in milliseconds."""
 
     number: int
     address: str | None
@@ -117,7 +117,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Path:
-    """One trace that reached its destination: ``measured`` is when, in UTC, as ISO 8601."""
+    """A trace that reached its destination; ``measured`` is its time in UTC (ISO 8601)."""
 
     source: str
     address: str
@@ -137,62 +137,64 @@ class Path:
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """What there is one path of in a report, in the order of a report."""
+        """The key of a path in a report, which is sorted by it."""
         return (self.family, self.source, self.address, self.kind.value)
 
 
 @dataclass(frozen=True)
 class Report:
-    """A lab and the ways through it, in the order of `Path.place`."""
+    """A lab and the paths through it, in the order of `Path.place`."""
 
     lab: Lab
     paths: tuple[Path, ...]
 
 
 def kind_of(hops: Iterable[Hop], address: str, lab: Lab) -> Kind:
-    """Which way these hops to ``address`` went: an answer of the host proves a climb, answers of all others none."""
+    """The kind of a path to ``address``: slow if the host answered, fast if only the DPU and the destination did."""
     *between, last = (lab.port(hop.address) for hop in hops)
     roles = {lab.role(port) for port in between}
     if Role.HOST in roles:
-        return Kind.THROUGH_HOST
+        return Kind.SLOW_PATH
     arrived = last is not None and last == lab.port(address)
-    return Kind.ON_DPU if arrived and roles == {Role.DPU} else Kind.UNCLEAR
+    return Kind.FAST_PATH if arrived and roles == {Role.DPU} else Kind.UNCLEAR
 
 
 def lab_from_role(facts: Mapping[str, Any]) -> Lab:
-    """The lab from the variables of the role ekho_lab.
+    """The lab, from the variables of the role ekho_lab.
 
     Keys: ``name``, ``backend``, ``vrf``, ``kernel``, ``hosts`` and ``links`` (as in the role's defaults), and
-    ``groups``, a list of inventory groups for each host. Raises ReportError.
+    ``groups``, the inventory groups of each host. Raises ReportError.
     """
     with _reading("the lab"):
         machines = []
         for host in facts["hosts"]:
             roles = [ROLE_OF_GROUP[group] for group in facts["groups"].get(host["name"], []) if group in ROLE_OF_GROUP]
             if not roles:
-                raise ReportError(f"host {host['name']!r} is in none of the groups {', '.join(ROLE_OF_GROUP)}")
+                raise ReportError(
+                    f"host {host['name']!r} is in none of the groups {', '.join(ROLE_OF_GROUP)}; add it to one"
+                )
             machines.append({**host, "name": f"ekho-{host['name']}", "role": roles[0].value})
         links = [[f"ekho-{end}" for end in link] for link in facts["links"]]
         return _lab({**facts, "hosts": machines, "links": links})
 
 
 def path_from_trace(trace: Mapping[str, Any], lab: Lab) -> Path:
-    """A path from what the module traceroute returns, with ``source`` and ``measured`` besides. Raises ReportError."""
+    """A path, from a result of the module traceroute with ``source`` and ``measured``. Raises ReportError."""
     with _reading("a trace"):
         hops = tuple(
             Hop(int(hop["hop"]), hop["address"] and str(ipaddress.ip_address(hop["address"])), hop["rtt_ms"])
             for hop in trace["hops"]
         )
         if not hops:
-            raise ReportError("it has no hops")
+            raise ReportError("a trace has no hops")
         address = str(ipaddress.ip_address(trace["destination"]))
         return Path(str(trace["source"]), address, kind_of(hops, address, lab), str(trace["measured"]), hops)
 
 
 def merged(previous: Report | None, lab: Lab, paths: Iterable[Path]) -> Report:
-    """The report after these measurements: of paths that went the same way the latest one.
+    """The report with further measurements: the latest path of each kind.
 
-    What was measured in another lab, or on another kernel, cannot be compared and is left out.
+    Paths that were measured in another lab or on another kernel cannot be compared, and are dropped.
     """
     known = list(previous.paths) if previous and previous.lab == lab else []
     latest = {path.place: path for path in sorted([*known, *paths], key=lambda path: path.measured)}
@@ -200,9 +202,9 @@ def merged(previous: Report | None, lab: Lab, paths: Iterable[Path]) -> Report:
 
 
 def report_from(values: Any) -> Report | None:
-    """A report from the values of a ``report.json``; None for one of another version. Raises ReportError."""
+    """A report from the values of a ``report.json``; None if it has another version. Raises ReportError."""
     if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-        raise ReportError(f'this is no report on a lab: it does not say "schema": "{SCHEMA}"')
+        raise ReportError(f'this is not a lab report: "schema" is not "{SCHEMA}"')
     if values.get("version") != VERSION:
         return None
     with _reading("the report"):
@@ -212,7 +214,7 @@ def report_from(values: Any) -> Report | None:
 
 
 def report_values(report: Report) -> dict[str, Any]:
-    """What ``report.json`` says; `report_from` reads it back."""
+    """The values of ``report.json``; `report_from` reads them back."""
     lab = report.lab
     return {
         "schema": SCHEMA,
@@ -268,7 +270,7 @@ def _lab(values: Mapping[str, Any]) -> Lab:
     ports = {Port(machine.name, interface.name) for machine in machines for interface in machine.interfaces}
     for port in (end for cable in cables for end in cable):
         if port not in ports:
-            raise ReportError(f"a cable ends at {port.machine}:{port.interface}, which is no interface of the lab")
+            raise ReportError(f"a cable ends at {port.machine}:{port.interface}, which is not an interface of the lab")
     name, backend, vrf, kernel = (str(values[key]) for key in ("name", "backend", "vrf", "kernel"))
     return Lab(name, backend, vrf, kernel, machines, tuple((one, other) for one, other in cables))
 
@@ -289,10 +291,10 @@ def _machine(values: Mapping[str, Any]) -> Machine:
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Whatever is wrong with foreign data becomes a ReportError that says what was read."""
+    """Convert errors in foreign data to a ReportError that names what was read."""
     try:
         yield
     except KeyError as error:
-        raise ReportError(f"{what} cannot be read: there is no {error}") from None
+        raise ReportError(f"{what} cannot be read: {error} is missing") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise ReportError(f"{what} cannot be read: {error}") from None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.build.report import CLIMBING, STAYING, role_facts, traces
+from ansible_collections.ekho.ynl_mirror.tests.support.build.report import FAST, SLOW, role_facts, traces
 
 pytestmark = pytest.mark.controller
 
@@ -25,25 +25,29 @@ def call(name: str, *given: Any) -> Any:
 
 @pytest.mark.parametrize("given", [json.dumps, lambda values: values], ids=["text", "values"])
 def test_a_report_grows_and_is_drawn(given: Callable[[Any], Any]) -> None:
-    before = call("lab_report", traces(CLIMBING), role_facts(), "")
-    both = call("lab_report", traces(STAYING), role_facts(), given(before))
+    before = call("lab_report", traces(SLOW), role_facts(), "")
+    both = call("lab_report", traces(FAST), role_facts(), given(before))
     assert [len(report["paths"]) for report in (before, both)] == [4, 8]
     assert call("lab_picture", both).startswith("<svg ")
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "told"),
+    ("name", "given", "message"),
     [
-        ("lab_report", [[], {}], "lab_report: the lab cannot be read: there is no 'hosts'"),
-        ("lab_report", [[], role_facts(), "{"], "lab_report: the earlier report is no JSON"),
-        ("lab_report", [[], role_facts(), '{"schema": "other"}'], "lab_report: this is no report on a lab"),
-        ("lab_picture", [{}], "lab_picture: this is no report on a lab"),
-        ("lab_picture", [{"schema": "ekho.ynl_mirror.lab_report", "version": 0}], "of version 0; measure anew"),
+        ("lab_report", [[], {}], "lab_report: the lab cannot be read: 'hosts' is missing"),
+        ("lab_report", [[], role_facts(), "{"], "lab_report: the previous report is not JSON"),
+        ("lab_report", [[], role_facts(), '{"schema": "other"}'], "lab_report: this is not a lab report"),
+        ("lab_picture", [{}], "lab_picture: this is not a lab report"),
+        (
+            "lab_picture",
+            [{"schema": "ekho.ynl_mirror.lab_report", "version": 0}],
+            "version 0, which cannot be read",
+        ),
     ],
 )
-def test_errors(name: str, given: list[Any], told: str) -> None:
+def test_errors(name: str, given: list[Any], message: str) -> None:
     from ansible.errors import AnsibleFilterError
 
     with pytest.raises(AnsibleFilterError) as caught:
         call(name, *given)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -173,19 +173,23 @@ def test_peers_are_told_by_index() -> None:
 @pytest.mark.parametrize(
     ("right", "links", "told"),
     [
-        ({"vrfs": []}, LINKS, r"interface eth2 of right: VRF 'a' is not among"),
-        ({"routes": [{"dst": "default", "gateway": "198.51.100.1"}]}, LINKS, r"route default of right: its gateway"),
+        ({"vrfs": []}, LINKS, r"interface eth2 of right: VRF 'a' is not in the host's vrfs"),
+        ({"routes": [{"dst": "default", "gateway": "198.51.100.1"}]}, LINKS, r"route default of right: gateway"),
         ({"routes": [{"dst": "10.0.0.1/8", "gateway": "192.0.2.1"}]}, LINKS, r"route 10.0.0.1/8 of right: .*host bits"),
-        ({"routes": [{"dst": "fd01::/64", "gateway": "192.0.2.1"}]}, LINKS, r"of the other family"),
-        ({"routes": [{"dst": "default", "gateway": "192.0.2.1", "vrf": "x"}]}, LINKS, r"VRF 'x' is not among"),
+        ({"routes": [{"dst": "fd01::/64", "gateway": "192.0.2.1"}]}, LINKS, r"of the other address family"),
+        (
+            {"routes": [{"dst": "default", "gateway": "192.0.2.1", "vrf": "x"}]},
+            LINKS,
+            r"VRF 'x' is not in the host's vrfs",
+        ),
         ({"interfaces": [{"name": "eth2", "addresses": ["x"]}]}, LINKS, r"interface eth2 of right: 'x'"),
         ({"interfaces": [{"name": "a-name-too-long-for-linux"}]}, LINKS, r"1 to 15 characters"),
-        ({"interfaces": [{"name": "eth2"}] * 2}, LINKS, r"interface of right named more than once: eth2"),
+        ({"interfaces": [{"name": "eth2"}] * 2}, LINKS, r"interface of right is listed more than once: eth2"),
         ({}, [["left:eth1", "right:eth7"]], r"no interface 'right:eth7'"),
-        ({}, [["left:eth1"]], r"this one has 1"),
+        ({}, [["left:eth1"]], r"a link needs two ends, not 1"),
         ({}, [], r"no link ends at left:eth1, right:eth2"),
-        ({}, [*LINKS, ["left:eth1", "right:eth2"]], r"link end named more than once: left:eth1, right:eth2"),
-        ({"name": "left"}, LINKS, r"host named more than once: left"),
+        ({}, [*LINKS, ["left:eth1", "right:eth2"]], r"link end is listed more than once: left:eth1, right:eth2"),
+        ({"name": "left"}, LINKS, r"host is listed more than once: left"),
     ],
 )
 def test_contradictions_are_named(right: dict[str, Any], links: list[list[str]], told: str) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What makes a machine a host of the lab: its files, its script, and what is put back."""
+"""What turns a machine into a host of the lab: its files, its script, its repair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import io
 import json
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,15 +20,11 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.g
     archive,
     identity,
     lacks_script,
-    look_script,
-    looked,
-    name_cards,
     network_script,
+    observe_script,
+    observed_state,
     repair,
 )
-
-if TYPE_CHECKING:
-    from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 pytestmark = pytest.mark.controller
 
@@ -57,7 +52,7 @@ def test_scripts_are_shell() -> None:
         network_script(),
         network_script(router()),
         network_script(router(), {"eth1": "52:54:00:00:00:01"}),
-        look_script(router()),
+        observe_script(router()),
         lacks_script(),
     ):
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)
@@ -105,47 +100,11 @@ def test_the_digest_tells_any_change_of_the_files() -> None:
     assert len(digests) == 16
 
 
-def _look(namespace: Namespace, of: Host) -> tuple[set[tuple[object, ...]], dict[str, str]]:
-    return looked(namespace.run("sh", "-c", look_script(of)).stdout)
-
-
-def test_what_a_real_kernel_shows_is_recognised_and_what_it_lacks_is_put_back(netns: Namespace) -> None:
-    """The script that repairs is played on a kernel, and the look at it finds nothing missing but what was taken."""
-    of = host(
-        routes=[
-            {"dst": "default", "gateway": "192.0.2.2"},
-            {"dst": "198.51.100.0/24", "gateway": "192.0.2.2", "table": 200},
-        ],
-        rules=[{"priority": 33000, "table": 200}],
-        sysctls={"net.ipv4.ip_forward": 1},
-    )
-    netns.ip("link add eth1 type veth peer name far")
-    netns.ip("link set far up")
-    first = repair(of, *_look(netns, of))
-    netns.run("sh", "-ec", "\n".join(first))
-    assert repair(of, *_look(netns, of)) == []
-    netns.ip("address delete 192.0.2.1/24 dev eth1")  # takes both routes with it
-    netns.ip("-6 rule delete priority 33000")
-    netns.run("sysctl", "-qw", "net.ipv4.ip_forward=0")
-    again = repair(of, *_look(netns, of))
-    assert [line for line in again if line != "END"] == [
-        "sysctl -q -w net.ipv4.ip_forward=1",
-        "ip -batch - <<'END'",
-        "address replace 192.0.2.1/24 dev eth1",
-        "route replace 0.0.0.0/0 via 192.0.2.2 dev eth1 proto static table 254",
-        "route replace 198.51.100.0/24 via 192.0.2.2 dev eth1 proto static table 200",
-        "ip -6 -batch - <<'END'",
-        "rule add pref 33000 lookup 200",
-    ]
-    netns.run("sh", "-ec", "\n".join(again))
-    assert repair(of, *_look(netns, of)) == []
-
-
 def test_an_empty_kernel_setting_is_no_missing_one() -> None:
     """`sysctl` prints `net.ipv6.icmp.ratemask = ` with nothing behind it."""
     nothing = "\n".join(["[]"] * 5)
     settings = "net.ipv4.ip_forward = 1\nnet.ipv6.icmp.ratemask = \nnet.ipv4.tcp_l3mdev_accept = 1\n"
-    _present, found = looked(f"{nothing}\n{settings}net.ipv4.udp_l3mdev_accept = 1\n")
+    _present, found = observed_state(f"{nothing}\n{settings}net.ipv4.udp_l3mdev_accept = 1\n")
     assert not [line for line in repair(router(), set(), found) if line.startswith("sysctl")]
 
 
@@ -162,23 +121,11 @@ def test_what_iproute2_prints_of_a_vrf_is_recognised() -> None:
     ]
     closing = {"type": "7", "dst": "default", "metric": 4278198272, "table": "1000"}
     text = [json.dumps(part) for part in (links, [closing], [{**closing, "dev": "lo"}], [], [])]
-    present, _settings = looked("\n".join(text))
+    present, _settings = observed_state("\n".join(text))
     assert not [line for line in repair(router(), present, {}) if not line.startswith("sysctl")]
     del links[2]["master"]
-    present, _settings = looked("\n".join([json.dumps(links), *text[1:]]))
+    present, _settings = observed_state("\n".join([json.dumps(links), *text[1:]]))
     assert [line for line in repair(router(), present, {}) if "eth1" in line] == ["link set dev eth1 master a"]
-
-
-def test_cards_of_a_cloud_image_get_their_names_by_their_addresses(netns: Namespace) -> None:
-    netns.ip("link add ens17 address 52:54:00:00:00:01 type veth peer name ens18 address 52:54:00:00:00:02")
-    script = "\n".join(["set -e", *name_cards({"eth1": "52:54:00:00:00:02", "eth2": "52:54:00:00:00:01"})])
-    for _turn in range(2):
-        netns.run("sh", "-c", script)
-        shown = json.loads(netns.run("ip", "-j", "link").stdout)
-        assert {link["ifname"]: link["address"] for link in shown if link["ifname"] != "lo"} == {
-            "eth1": "52:54:00:00:00:02",
-            "eth2": "52:54:00:00:00:01",
-        }
 
 
 def test_what_an_image_lacks_is_listed() -> None:

@@ -24,7 +24,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.report
     path_from_trace,
     report_from,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.build.report import CLIMBING, STAYING, role_facts, trace, traces
+from ansible_collections.ekho.ynl_mirror.tests.support.build.report import FAST, SLOW, role_facts, trace, traces
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
 
 pytestmark = pytest.mark.controller
@@ -52,7 +52,7 @@ def texts(svg: ET.Element) -> list[str]:
 
 
 def badges(svg: ET.Element) -> dict[str, tuple[str, str]]:
-    """For every numbered hop, by what a pointer over it is told, the number and the place."""
+    """For every numbered hop, by its tooltip, the number and the place."""
     found = {}
     for group in svg.iter(f"{SVG}g"):
         title, circle, number = (group.find(f"{SVG}{tag}") for tag in ("title", "circle", "text"))
@@ -70,14 +70,14 @@ def ways(svg: ET.Element) -> dict[str, str]:
 
 
 def words_outside(svg: ET.Element) -> Iterator[str]:
-    """All attributes, to look for what leads out of the file."""
+    """All attributes, which must not refer to other files."""
     for element in svg.iter():
         yield from element.attrib.values()
 
 
-def test_every_hop_of_the_way_is_numbered(lab: Lab) -> None:
-    svg = drawn(lab, *traces(CLIMBING), *traces(STAYING))
-    assert {told: number for told, (number, _place) in badges(svg).items()} == {
+def test_every_hop_is_numbered(lab: Lab) -> None:
+    svg = drawn(lab, *traces(SLOW), *traces(FAST))
+    assert {shown: number for shown, (number, _place) in badges(svg).items()} == {
         "Before, hop 1: 192.168.11.1 (ekho-dpu eth3), 0.100 ms": "1",
         "Before, hop 2: 192.168.101.2 (ekho-host eth1), 0.200 ms": "2",
         "Before, hop 3: 192.168.102.1 (ekho-dpu eth2), 0.300 ms": "3",
@@ -89,46 +89,46 @@ def test_every_hop_of_the_way_is_numbered(lab: Lab) -> None:
     assert len(set(places)) == len(places), "two badges in one place hide one another"
 
 
-def test_both_ways_are_drawn_and_told(lab: Lab) -> None:
-    svg = drawn(lab, *traces(CLIMBING), *traces(STAYING))
+def test_both_paths_are_drawn_with_their_numbers(lab: Lab) -> None:
+    svg = drawn(lab, *traces(SLOW), *traces(FAST))
     assert set(ways(svg)) == {"before", "after"}
     assert {"4 hops", "2 hops", "round trip 0.400 ms", "round trip 0.200 ms"} <= set(texts(svg))
     assert "not measured" not in texts(svg)
 
 
-def test_the_table_has_all_ways_of_both_families(lab: Lab) -> None:
-    told = texts(drawn(lab, *traces(CLIMBING), *traces(STAYING)))
-    for source, address in CLIMBING:
-        assert f"{source} to {address}" in told
-    assert told.count("4 hops, 0.400 ms") == told.count("2 hops, 0.200 ms") == 4
-    assert told.count("IPv4") == told.count("IPv6") == 2
+def test_the_table_has_all_paths_of_both_families(lab: Lab) -> None:
+    shown = texts(drawn(lab, *traces(SLOW), *traces(FAST)))
+    for source, address in SLOW:
+        assert f"{source} to {address}" in shown
+    assert shown.count("4 hops, 0.400 ms") == shown.count("2 hops, 0.200 ms") == 4
+    assert shown.count("IPv4") == shown.count("IPv6") == 2
 
 
-def test_the_climb_is_a_climb(lab: Lab) -> None:
-    """It passes the interfaces of the host, which is above the DPU; what stays on the DPU goes straight."""
-    found = report(lab, trace(*A_TO_B, [*CLIMBING[A_TO_B]]), trace(*A_TO_B, [*STAYING[A_TO_B]]))
+def test_the_slow_path_goes_over_the_host(lab: Lab) -> None:
+    """It passes the host's interfaces, above the DPU; the fast path is straight."""
+    found = report(lab, trace(*A_TO_B, [*SLOW[A_TO_B]]), trace(*A_TO_B, [*FAST[A_TO_B]]))
     ways = {path.kind.value: way_of(path, lab) for path in found.paths}
-    assert [":".join(port) for port in ways["through_host"]] == [
+    assert [":".join(port) for port in ways["slow_path"]] == [
         *("ekho-host-a:eth1", "ekho-dpu:eth3", "ekho-dpu:eth1", "ekho-host:eth1"),
         *("ekho-host:eth2", "ekho-dpu:eth2", "ekho-dpu:eth4", "ekho-host-b:eth1"),
     ]
-    assert [":".join(port) for port in ways["on_dpu"]] == [
+    assert [":".join(port) for port in ways["fast_path"]] == [
         *("ekho-host-a:eth1", "ekho-dpu:eth3", "ekho-dpu:eth4", "ekho-host-b:eth1"),
     ]
     layout = lay_out(lab)
-    up = [y for _x, y in line_of(ways["through_host"], layout, 0)]
-    straight = [y for _x, y in line_of(ways["on_dpu"], layout, 0)]
+    up = [y for _x, y in line_of(ways["slow_path"], layout, 0)]
+    straight = [y for _x, y in line_of(ways["fast_path"], layout, 0)]
     assert min(up) < layout.boxes["ekho-dpu"].y
     assert len(set(straight)) == 1
 
 
 @pytest.mark.parametrize("silent", [0, 1, 2])
 def test_a_hop_without_an_answer_is_bridged(lab: Lab, silent: int) -> None:
-    """The line goes on by the only cables that there are, without a badge."""
-    answers: list[str | None] = [*CLIMBING[A_TO_B]]
+    """The line continues along the only cables, without a badge."""
+    answers: list[str | None] = [*SLOW[A_TO_B]]
     expected = ways(drawn(lab, trace(*A_TO_B, answers)))
     answers[silent] = None
-    if silent == 1:  # nobody proves the climb any more
+    if silent == 1:  # now the answer of another interface proves the slow path
         answers.insert(2, "192.168.102.2")
     svg = drawn(lab, trace(*A_TO_B, answers))
     assert ways(svg) == expected
@@ -137,17 +137,17 @@ def test_a_hop_without_an_answer_is_bridged(lab: Lab, silent: int) -> None:
 
 
 def test_machines_and_interfaces_are_those_of_the_role(lab: Lab) -> None:
-    told = texts(drawn(lab, *traces(CLIMBING)))
+    shown = texts(drawn(lab, *traces(SLOW)))
     for machine in lab.machines:
-        assert machine.name in told
+        assert machine.name in shown
         for interface in machine.interfaces:
-            assert interface.name in told
-            assert interface.address("ipv4") in told
-    assert {"VRF a", "table 10", "VRF b", "table 20"} <= set(told)
-    assert not any("::" in text for text in told if "/" in text), "the addresses are those of the way that is drawn"
+            assert interface.name in shown
+            assert interface.address("ipv4") in shown
+    assert {"VRF a", "table 10", "VRF b", "table 20"} <= set(shown)
+    assert not any("::" in text for text in shown if "/" in text), "the addresses are those of the path that is drawn"
 
 
-@pytest.mark.parametrize(("answers", "there", "missing"), [(CLIMBING, "before", "After"), (STAYING, "after", "Before")])
+@pytest.mark.parametrize(("answers", "there", "missing"), [(SLOW, "before", "After"), (FAST, "after", "Before")])
 def test_one_kind_alone(lab: Lab, answers: dict[tuple[str, str], list[str]], there: str, missing: str) -> None:
     svg = drawn(lab, *traces(answers))
     assert set(ways(svg)) == {there}
@@ -155,47 +155,47 @@ def test_one_kind_alone(lab: Lab, answers: dict[tuple[str, str], list[str]], the
     assert f"{missing}: not measured." in (svg.findtext(f"{SVG}desc") or "")
 
 
-def test_the_way_with_both_kinds_is_shown(lab: Lab) -> None:
-    """Even when the first way, host-a to host-b over IPv4, was measured in one state only."""
+def test_the_path_with_both_kinds_is_shown(lab: Lab) -> None:
+    """Even if the first one, host-a to host-b over IPv4, was measured in one state only."""
     way = ("ekho-host-b", "fd00:11::2")
-    svg = drawn(lab, *traces(CLIMBING), trace(*way, [*STAYING[way]]))
+    svg = drawn(lab, *traces(SLOW), trace(*way, [*FAST[way]]))
     assert set(ways(svg)) == {"before", "after"}
     assert "From ekho-host-b to ekho-host-a" in texts(svg)
 
 
 def test_ipv6_alone_is_drawn_with_its_addresses(lab: Lab) -> None:
     way = ("ekho-host-a", "fd00:12::2")
-    svg = drawn(lab, trace(*way, [*CLIMBING[way]]))
+    svg = drawn(lab, trace(*way, [*SLOW[way]]))
     assert "fd00:101::1/64" in texts(svg)
     assert not any(text.startswith("192.168.") for text in texts(svg))
     assert len(badges(svg)) == 4
 
 
-def test_nothing_measured_is_said(lab: Lab) -> None:
+def test_without_measurements_the_picture_says_so(lab: Lab) -> None:
     svg = drawn(lab)
     assert "No path has been measured yet" in texts(svg)
     assert not ways(svg)
 
 
-def test_what_stays_unclear_is_not_drawn(lab: Lab) -> None:
+def test_an_unclear_path_is_not_drawn(lab: Lab) -> None:
     svg = drawn(lab, trace(*A_TO_B, [None, "192.168.12.2"]))
     assert not ways(svg)
     assert not badges(svg)
 
 
 def test_names_cannot_break_out() -> None:
-    """Names are the user's, and no XML: quotes, brackets, an ampersand, and what XML cannot say at all."""
+    """Names are the user's, not XML: quotes, brackets, an ampersand, and characters that XML cannot represent."""
     name = "<script>\"'&amp;\x00\x1b]]>"
     lab = lab_from_role(role_facts(name=name, kernel=name))
-    svg = drawn(lab, *traces(CLIMBING))
+    svg = drawn(lab, *traces(SLOW))
     assert not list(svg.iter(f"{SVG}script"))
     shown = "<script>\"'&amp;\ufffd\ufffd]]>"
-    assert svg.findtext(f"{SVG}title") == f"Ways between the end hosts of the lab {shown}"
+    assert svg.findtext(f"{SVG}title") == f"Paths between the end hosts of lab {shown}"
 
 
 def test_it_is_a_file_of_its_own(lab: Lab) -> None:
     """No script, font, image or link: it looks the same in a README, from a disk, and without a network."""
-    svg = drawn(lab, *traces(CLIMBING), *traces(STAYING))
+    svg = drawn(lab, *traces(SLOW), *traces(FAST))
     tags = {element.tag.removeprefix(SVG) for element in svg.iter()}
     assert tags == {"svg", "title", "desc", "style", "rect", "path", "circle", "g", "text"}
     style = svg.findtext(f"{SVG}style") or ""
@@ -205,8 +205,8 @@ def test_it_is_a_file_of_its_own(lab: Lab) -> None:
     assert "@import" not in style
 
 
-def test_both_looks_style_the_same_classes(lab: Lab) -> None:
-    svg = drawn(lab, *traces(CLIMBING), *traces(STAYING))
+def test_both_themes_style_the_same_classes(lab: Lab) -> None:
+    svg = drawn(lab, *traces(SLOW), *traces(FAST))
     light, _media, dark = (svg.findtext(f"{SVG}style") or "").partition("@media (prefers-color-scheme: dark)")
     coloured = set(re.findall(r"^\.([\w-]+) \{ (?:fill|stroke): #", light, re.MULTILINE))
     assert set(re.findall(r"^ \.([\w-]+) \{ (?:fill|stroke): #", dark, re.MULTILINE)) == coloured
@@ -214,23 +214,23 @@ def test_both_looks_style_the_same_classes(lab: Lab) -> None:
     assert used <= set(re.findall(r"^\.([\w-]+) \{", light, re.MULTILINE)), "a class without a style"
 
 
-def test_it_tells_who_cannot_see_it(lab: Lab) -> None:
-    svg = drawn(lab, *traces(CLIMBING), *traces(STAYING))
+def test_screen_readers_get_the_content(lab: Lab) -> None:
+    svg = drawn(lab, *traces(SLOW), *traces(FAST))
     assert svg.get("role") == "img"
     assert [svg.find(f"*[@id='{name}']") is not None for name in svg.get("aria-labelledby", "").split()] == [True, True]
-    told = svg.findtext(f"{SVG}desc") or ""
-    for answers in CLIMBING.values():
+    shown = svg.findtext(f"{SVG}desc") or ""
+    for answers in SLOW.values():
         for address in answers:
-            assert address in told
+            assert address in shown
 
 
 def test_the_same_report_gives_the_same_picture(lab: Lab) -> None:
-    given = [*traces(CLIMBING), *traces(STAYING)]
+    given = [*traces(SLOW), *traces(FAST)]
     assert draw(report(lab, *given)) == draw(report(lab, *reversed(given)))
 
 
-def test_more_end_hosts_stand_below_one_another() -> None:
-    """Nothing depends on the four names: a third end host in VRF b gets a row of its own, and the way there bends."""
+def test_further_end_hosts_are_below_one_another() -> None:
+    """Nothing depends on the four names: a third end host in VRF b gets its own row, and the path to it bends."""
     facts = role_facts()
     dpu = {**facts["hosts"][1], "interfaces": [*facts["hosts"][1]["interfaces"]]}
     dpu["interfaces"].append({"name": "eth5", "vrf": "b", "addresses": ["192.168.13.1/24"]})
@@ -258,7 +258,7 @@ def test_a_lab_without_a_host_is_refused() -> None:
     facts = role_facts()
     hosts = [host for host in facts["hosts"] if host["name"] != "host"]
     lab = lab_from_role({**facts, "hosts": hosts, "links": facts["links"][:2]})
-    with pytest.raises(ReportError, match="one machine that is host, and this one has 0"):
+    with pytest.raises(ReportError, match="one machine of role host, and this lab has 0"):
         draw(report(lab))
 
 
@@ -267,4 +267,4 @@ def test_the_picture_in_the_documentation_is_what_the_program_draws() -> None:
     values = report_from(json.loads((CHECKOUT / "docs" / "report.json").read_text()))
     assert values is not None, "docs/report.json is of another version: run `make picture`"
     assert (CHECKOUT / "docs" / "lab.svg").read_text() == draw(values) + "\n", "run `make picture`"
-    assert {(path.kind.value, len(path.hops)) for path in values.paths} == {("through_host", 4), ("on_dpu", 2)}
+    assert {(path.kind.value, len(path.hops)) for path in values.paths} == {("slow_path", 4), ("fast_path", 2)}

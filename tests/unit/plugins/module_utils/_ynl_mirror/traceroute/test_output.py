@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.lab.traceroute import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.traceroute.output import (
     Probe,
     TracerouteError,
     parse,
@@ -107,7 +107,7 @@ def test_no_hop_at_all() -> None:
         ("traceroute: command not found", "command not found"),
         (trace("x  192.0.2.1  0.1 ms"), "its number"),
         (trace(" 1"), "no probe"),
-        (trace(" 1  192.0.2.1  0.1"), "half of one"),
+        (trace(" 1  192.0.2.1  0.1"), "an incomplete one"),
         (trace(" 1  192.0.2.1  0.1 seconds"), "'seconds'"),
     ],
 )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what Debian's traceroute ("Modern traceroute for Linux", package traceroute) prints. Pure: text to values.
+"""Parses the output of Debian's traceroute ("Modern traceroute for Linux", package traceroute). Pure: text to values.
 
 A line is the hop's number and, for every probe, ``*`` or ``1.234 ms`` with a note such as ``!H`` after it. An address
 (``10.0.0.1``, or ``name (10.0.0.1)`` unless numeric) stands before the first time and again whenever another host
@@ -17,17 +17,17 @@ import re
 from dataclasses import dataclass
 
 HEADER = re.compile(r"^traceroute to (?P<name>\S+) \((?P<address>[^)]+)\), (?P<max>\d+) hops max")
-# Sent by a router (or the sender itself) that cannot get any further, so not by the destination.
+# Sent by a router (or the sender) that cannot forward the probe: not an answer of the destination.
 GIVING_UP = ("!H", "!N")
 
 
 class TracerouteError(ValueError):
-    """The text is not traceroute's."""
+    """The text is not the output of traceroute."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One probe: who answered after how many milliseconds, both None when nobody did."""
+    """One probe: who answered, and after how many milliseconds; None without an answer."""
 
     address: str | None = None
     name: str | None = None
@@ -44,12 +44,12 @@ class Hop:
 
     @property
     def answer(self) -> Probe:
-        """The first probe that was answered, otherwise one without an answer."""
+        """The first probe with an answer, otherwise a probe without one."""
         return next((probe for probe in self.probes if probe.address), Probe())
 
     @property
     def best_rtt_ms(self) -> float | None:
-        """The shortest time of all probes."""
+        """The shortest round trip of all probes."""
         return min((probe.rtt_ms for probe in self.probes if probe.rtt_ms is not None), default=None)
 
     @property
@@ -79,7 +79,7 @@ class Trace:
 
 
 def parse(text: str) -> Trace:
-    """Read the standard output of one run. Raises TracerouteError with the line that makes no sense."""
+    """Parse the standard output of one run. Raises TracerouteError with the line that cannot be parsed."""
     lines = [line for line in text.splitlines() if line.strip()]
     header = HEADER.match(lines[0]) if lines else None
     if header is None:
@@ -90,7 +90,7 @@ def parse(text: str) -> Trace:
 def _hop(line: str) -> Hop:
     number, *words = line.split()
     if not number.isdigit():
-        raise TracerouteError(f"a hop starts with its number: {line!r}")
+        raise TracerouteError(f"a hop must start with its number: {line!r}")
     probes: list[Probe] = []
     name = address = None
     time = None
@@ -105,20 +105,20 @@ def _hop(line: str) -> Hop:
             probes.append(Probe(last.address, last.name, last.rtt_ms, word))
         elif word.startswith("("):
             name, address = address, word.strip("()")
-            name = None if name == address else name  # an address without a name stands in its place
+            name = None if name == address else name  # without a name the address takes its place
         elif re.fullmatch(r"\d+(\.\d+)?", word) and address is not None:
             time = float(word)
         elif time is None:
             name, address = None, word
         else:
-            raise TracerouteError(f"no sense in {word!r} of {line!r}")
+            raise TracerouteError(f"unexpected {word!r} in {line!r}")
     if not probes or time is not None:
-        raise TracerouteError(f"no probe, or half of one, in {line!r}")
+        raise TracerouteError(f"no probe, or an incomplete one, in {line!r}")
     return Hop(int(number), tuple(probes))
 
 
 def _same(address: str) -> str:
-    """One spelling per address."""
+    """The canonical spelling of an address."""
     try:
         return str(ipaddress.ip_address(address))
     except ValueError:
