@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu import process as of_qemu
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.machine import Machine
 from ansible_collections.ekho.ynl_mirror.plugins.plugin_utils._ynl_mirror.qemu.process import (
     CONSOLE_LINES,
@@ -44,6 +45,12 @@ def qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
         process.stdout.readline()
         yield process
         process.kill()
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not end when asked is not waited for as long as a machine that saves its disk."""
+    monkeypatch.setattr(of_qemu, "STOP_SECONDS", 1.0)
 
 
 async def _never() -> bool:
@@ -100,6 +107,7 @@ def test_a_machine_is_found_with_and_without_its_file(
     assert processes(str(tmp_path.parent.parent)) == {}  # one that holds many labs, or all of a user's files
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_what_does_not_end_when_asked_is_ended(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
     begun = time.monotonic()
     end(processes(machine.folder))
@@ -107,6 +115,7 @@ def test_what_does_not_end_when_asked_is_ended(machine: Machine, qemu: subproces
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_what_is_stopped_is_ended_too(machine: Machine, qemu: subprocess.Popen[bytes]) -> None:
     qemu.send_signal(signal.SIGSTOP)
     end(processes(machine.folder))
