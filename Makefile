@@ -14,7 +14,7 @@ PLAY = scripts/play
 OPTIONS = -e ekho_lab_backend=$(LAB) $(if $(NAME),-e ekho_lab_name=$(NAME)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab preflight mirror kernel unkernel verify lab-down picture test bench clean
+.PHONY: help setup demo lab preflight mirror kernel unkernel verify lab-down picture dev unit lint fmt test test-all bench clean
 
 help: ## Show this list
 	@echo 'make TARGET [LAB=netns|qemu] [NAME=lab] [ARGS="..."]'
@@ -50,9 +50,26 @@ lab-down: setup ## Take the lab down with everything that runs in it
 picture: setup ## Draw docs/lab.svg anew, from what the demo measures (the numbers stand in docs/report.json)
 	@$(PLAY) demo -e verify_report_dir=docs $(OPTIONS)
 
-test: ## All tests, with all the set-up
+dev: ## Make this checkout ready for development: .venv with the tests' packages; no root needed
+	@scripts/setup dev
+
+unit: dev ## The unit tests: under half a minute, no root needed
+	@tests/run unit $(ARGS)
+
+lint: dev ## All linters: style, types, spelling, licences, documentation, Ansible
+	@tests/run lint $(ARGS)
+
+fmt: dev ## Format the Python files, and mend what ruff can mend
+	@.venv/bin/ruff check --fix --exit-zero --quiet .
+	@.venv/bin/ruff format .
+
+test: ## Every test but those that are slow by nature: under ten minutes, with all the set-up
 	@scripts/setup test
-	@tests/run $(ARGS)
+	@tests/run quick $(ARGS)
+
+test-all: ## Every test: what `make test` runs comes first, then virtual machines, other Pythons, Molecule, ...
+	@scripts/setup all
+	@tests/run all $(ARGS)
 
 bench: ## Measure against other mirrors: a million routes, takes some minutes
 	@scripts/setup test

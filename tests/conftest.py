@@ -45,30 +45,37 @@ sys.path.insert(0, str(COLLECTIONS))
 # For every ansible command that a test starts.
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
-# Those that take minutes come first, so that the others run beside them; then what is quick and says most.
-LONG = ("lab", "tooling/test_oldest_python.py", "tooling/test_molecule.py", "tooling/test_sanity.py", "vrf")
-ORDER = (*LONG, "unit", "tooling/test_lint.py", "integration")
+# What is quick and says most comes first. Among the slow ones the longest does, so that the others run beside it.
+ORDER = ("unit/plugins/plugin_utils", "unit", "tooling/test_lint.py", "faults", "integration")
+SLOW_ORDER = ("lab", "tooling/test_molecule.py", "tooling/test_sanity.py", "tooling/test_oldest_python.py")
 
 
-def _position(item: pytest.Item) -> int:
+def _position(item: pytest.Item) -> tuple[bool, int]:
     place = item.path.relative_to(CHECKOUT / "tests").as_posix()
-    return next((number for number, prefix in enumerate(ORDER) if place.startswith(prefix)), len(ORDER))
+    slow = item.get_closest_marker("slow") is not None
+    order = SLOW_ORDER if slow else ORDER
+    return slow, next((number for number, prefix in enumerate(order) if place.startswith(prefix)), len(order))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests in ORDER; within one group the order stays as collected."""
+    """Run the slow tests after the others, each kind in its order; within one group it stays as collected."""
     items.sort(key=_position)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
-    """Hand out tests by file, but all of tests/vrf to one process: elsewhere each would start a guest for its part."""
+    """Hand out tests by file, with two exceptions.
+
+    All of tests/vrf goes to one process: elsewhere each would start a guest for its part. Each linter counts as a file.
+    """
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/tooling/test_lint.py"):
+                return nodeid
             return "tests/vrf" if nodeid.startswith("tests/vrf/") else super()._split_scope(nodeid)
 
     return Scheduling(config, log)
@@ -81,11 +88,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
             path, _sep, test = report.nodeid.removeprefix("tests/").partition("::")
-            group = (
-                f"{path.partition('/')[0]}: {test.partition('[')[0]}"
-                if path.startswith("tooling/")
-                else path.rpartition("/")[0]
-            )
+            group = path.removesuffix(".py") if path.startswith("tooling/") else path.rpartition("/")[0]
+            if group == "tooling/test_lint":
+                group = f"{group}: {test}"
             outcomes[group][outcome] += 1
             seconds[group] += getattr(report, "duration", 0.0)  # a file that cannot be imported has none
     if not outcomes:

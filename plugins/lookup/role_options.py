@@ -23,7 +23,7 @@ options:
   service:
     description:
       - Whether to return the options of the service too, such as C(lib_dir).
-      - Without them the result is what M(ekho.ynl_mirror.mirror_preflight_info) takes. A revocation list that is optional is
+      - Without them the result is what M(ekho.ynl_mirror.mirror_preflight_info) takes. An optional revocation list is
         left out of it, since the role P(ekho.ynl_mirror.mirror_certificates#role) may still create or update the list.
     type: bool
     default: true

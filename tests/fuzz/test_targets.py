@@ -1,26 +1,16 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Input that is wrong, a minute of it, other input each time. `run.py` goes on for hours."""
+"""What fuzzing starts from is valid: every target takes its seeds. test_minute.py goes on from there."""
 
 from __future__ import annotations
-
-import sys
 
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.fuzz.targets import TARGETS
-from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, run_tool
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_seed_is_taken(name: str) -> None:
     for seed in TARGETS[name].seeds:
         TARGETS[name].run(seed)
-
-
-@pytest.mark.timeout(300)
-def test_a_minute_of_input_breaks_no_promise() -> None:
-    told = run_tool(sys.executable, str(CHECKOUT / "tests" / "fuzz" / "run.py"), "--seconds", "60", seconds=240)
-    print(told)
-    assert f"{len(TARGETS)} of {len(TARGETS)} targets kept their promises" in told

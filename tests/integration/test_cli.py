@@ -50,10 +50,10 @@ def test_routes_tell_state_reason_and_place(
 ) -> None:
     assert _run(tmp_path, "routes") == 0
     assert capsys.readouterr().out == (
-        "192.168.11.0/24 host via 192.168.101.1 proto static installed\n"
+        "192.168.11.0/24 host via 192.168.101.1 proto static offloaded\n"
         "    vrf b dev eth3 proto ynl_mirror\n"
         "0.0.0.0/0 nexthop via 10.0.0.1 dev eth1 weight 1 nexthop dev eth2 weight 2 proto bgp metric 20 table 100 "
-        "unmapped\n"
+        "slow path\n"
         "    no gateway of this machine\n"
         "    agent one pending\n"
         "    agent two failed\n"
@@ -67,7 +67,7 @@ def test_explain_exits_1_when_a_prefix_is_not_mirrored(
 ) -> None:
     assert _run(tmp_path, "explain", "192.168.11.0/24") == 0
     assert capsys.readouterr().out == (
-        "192.168.11.0/24 host via 192.168.101.1 proto static installed\n"
+        "192.168.11.0/24 host via 192.168.101.1 proto static offloaded\n"
         "    vrf b dev eth3 proto ynl_mirror\n"
         "  1. gateway 192.168.101.1 is on eth1, VRF a\n"
         "  2. VRF a leaves by eth3\n"
@@ -83,8 +83,8 @@ def test_what_the_daemon_refuses_is_a_line_and_exit_2(
 ) -> None:
     assert _run(tmp_path, "explain", "ten") == 2
     assert capsys.readouterr().err == "ynl-mirror: query prefix: 'ten' is no prefix\n"
-    assert _run(tmp_path, "routes", "--state", "instaled") == 2
-    assert "did you mean 'installed'?" in capsys.readouterr().err
+    assert _run(tmp_path, "routes", "--state", "offloded") == 2
+    assert "did you mean 'offloaded'?" in capsys.readouterr().err
 
 
 def test_without_a_daemon_it_exits_3_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ def test_watch_prints_changes_and_says_when_the_daemon_stops(
         served.call(daemon.queues[0].put_nowait, change)
     watcher.join(10)
     printed = capsys.readouterr()
-    assert printed.out == "upsert 10.0.0.0/8 dev eth3 installed\n"
+    assert printed.out == "upsert 10.0.0.0/8 dev eth3 offloaded\n"
     assert printed.err == "ynl-mirror: the daemon has stopped; start it and watch again\n"
     assert codes == [3]
 
@@ -174,7 +174,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path, listener: Listener) ->
         check=False,
         env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
     )
-    assert (result.stdout, result.stderr) == ("10.0.0.0/24 installed\n0\n", "")
+    assert (result.stdout, result.stderr) == ("10.0.0.0/24 offloaded\n0\n", "")
 
 
 def test_json_of_a_route_is_the_daemons_own(

@@ -25,7 +25,7 @@ IMPATIENT = """
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent import agent
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
 agent.PATIENCE, agent._RETRY = 1.0, 0.5
-raise SystemExit(cli.main())
+raise SystemExit(main.main())
 """
 
 

@@ -34,7 +34,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import COLLEC
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu import HOSTS, LINKS, SOLO, QemuLab, command_lines
 
 # The first test may have to build the image.
-pytestmark = [pytest.mark.controller, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.controller, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ANSIBLE = Path(sys.executable).with_name("ansible")
 

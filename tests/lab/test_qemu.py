@@ -31,7 +31,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu_mirror import (
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
-pytestmark = [pytest.mark.controller, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.controller, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 DAEMONS = {DPU: "agent", HOST: "listener"}
 NEXT_VERSION = "99.0.0"

@@ -19,6 +19,7 @@ ELSEWHERE = "qemu"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 60)
 def test_molecule_all_scenarios() -> None:
     names = {path.parent.name for path in (CHECKOUT / "extensions" / "molecule").glob("*/molecule.yml")} - {ELSEWHERE}

@@ -48,6 +48,7 @@ def _environment(python: Path) -> Path:
     return ENVIRONMENT / "bin" / "python"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1260)
 def test_library_and_daemons_run_on_the_oldest_python() -> None:
     assert all((CHECKOUT / "tests" / left_out).exists() for left_out in LEFT_OUT)

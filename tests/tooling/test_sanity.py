@@ -54,6 +54,7 @@ def _prepare_copy() -> None:
     run_tool("git", "add", "--all", cwd=COLLECTION)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(960)
 def test_sanity() -> None:
     assert version("ansible-core").startswith("2.19."), "PIP_VERSION belongs to ansible-core 2.19: look it up anew"

@@ -84,11 +84,15 @@ def test_changed_requirements_are_installed(ready: Path) -> None:
     assert setup(ready).stderr == ""
 
 
-def test_the_tests_environment_serves_the_demo_too(ready: Path) -> None:
-    done = setup(ready, "test")
+def test_the_developers_environment_serves_all_tests_and_the_demo(ready: Path, tmp_path: Path) -> None:
+    done = setup(ready, "dev")
     assert done.returncode == 0, done.stderr
-    assert setup(ready).stderr == ""
-    assert setup(ready, "test").stderr == ""
+    assert "installing pinned Python packages" in done.stderr
+    # Where packages are missing, apt-get is asked for them alone.
+    tools = program(tmp_path / "tools", "id", "echo 0")
+    program(tools, "apt-get", "exit 0")
+    for level in ("run", "dev", "test", "all", "qemu"):
+        assert "Python" not in setup(ready, level, path=tools).stderr
 
 
 def test_interrupted_run_is_made_good(ready: Path) -> None:
@@ -121,6 +125,37 @@ def test_who_is_not_root_is_told_the_one_command(checkout: Path, tmp_path: Path)
     assert not (checkout / ".venv").exists()
 
 
+def test_a_developer_who_is_not_root_does_without(checkout: Path, tmp_path: Path) -> None:
+    missing_program(checkout)
+    done = setup(checkout, "dev", path=program(tmp_path / "user", "id", "echo 1000"))
+    assert done.returncode == 0
+    assert "sudo apt-get install -y its-package" in done.stderr
+    assert (checkout / ".venv" / "bin" / "python").exists()
+
+
+@pytest.mark.parametrize(
+    ("level", "peers", "machines"),
+    [("run", False, False), ("dev", False, False), ("test", True, False), ("qemu", False, True), ("all", True, True)],
+)
+def test_a_level_asks_for_the_packages_of_its_tests(
+    checkout: Path, tmp_path: Path, level: str, peers: bool, machines: bool
+) -> None:
+    """On a machine that has none of the optional programs."""
+    script = checkout / "scripts" / "setup"
+    text = script.read_text(encoding="utf-8")
+    for name in ("qemu-system-x86_64", "/usr/lib/frr/zebra", "bird", "shellcheck"):
+        text = text.replace(f"{name}:", f"no-such{name}:")
+    script.write_text(text, encoding="utf-8")
+    tools = program(tmp_path / "tools", "id", "echo 0")
+    log = tmp_path / "log"
+    program(tools, "apt-get", f'echo "$@" >>{log}; exit 100')
+    setup(checkout, level, path=tools)
+    asked = set(log.read_text(encoding="utf-8").splitlines()[0].split()) if log.exists() else set()
+    assert {"frr", "bird2"} <= asked if peers else not {"frr", "bird2"} & asked
+    assert ("qemu-system-x86" in asked) == machines
+    assert ("shellcheck" in asked) == (level in {"dev", "test", "all"})
+
+
 def test_root_installs_after_a_look_for_new_lists(checkout: Path, tmp_path: Path) -> None:
     missing_program(checkout)
     log = tmp_path / "log"
@@ -151,6 +186,15 @@ def test_unknown_level(checkout: Path) -> None:
     done = setup(checkout, "everything")
     assert done.returncode == 1
     assert "'everything'" in done.stderr
+
+
+def test_without_an_environment_the_tests_name_the_command_that_makes_it(checkout: Path) -> None:
+    run = checkout / "tests" / "run"
+    run.write_bytes((CHECKOUT / "tests" / "run").read_bytes())
+    run.chmod(0o755)
+    done = subprocess.run([str(run), "unit"], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "`make dev` makes it" in done.stderr
 
 
 def test_a_lab_that_is_none_is_named_before_anything_is_set_up() -> None:

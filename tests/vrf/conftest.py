@@ -41,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Reporter(config))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where they need a guest, the tests of this folder are slow."""
+    mine = [item for item in items if item.path.is_relative_to(HERE)]
+    if mine and not has_vrf_devices():
+        for item in mine:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Find the tests of this folder that are to run."""
     mine = [item for item in session.items if item.path.is_relative_to(HERE)]
