@@ -11,24 +11,24 @@ short_description: Map a host's routes onto the VRFs of a DPU
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 description:
-  - Works out which routes a DPU needs in its VRFs, so that it forwards by itself what otherwise would climb to the host
-    and be sent back down.
-  - It is the mapping of the agent, on data that other tasks have gathered. It changes nothing anywhere.
+  - Computes the routes that a DPU needs in its VRFs to forward by itself what would otherwise take the slow path over
+    the host.
+  - It is the mapping of the agent, applied to data that other tasks have gathered. It changes nothing.
 positional: dpu
 options:
   _input:
     description:
-      - The host's routes, as M(ekho.ynl_mirror.vrf_route) returns them as C(gathered).
+      - The host's routes, as returned in C(gathered) by M(ekho.ynl_mirror.vrf_route).
     type: list
     elements: dict
     required: true
   dpu:
-    description: The DPU's own view, as M(ekho.ynl_mirror.vrf_info) returns it with all its subsets.
+    description: The result of M(ekho.ynl_mirror.vrf_info) on the DPU, with all its subsets.
     type: dict
     required: true
   inference:
     description:
-      - The inferences that may find egress and source VRF of a route, in the order in which they are tried.
+      - The inferences that find egress and source VRF of a route, in the order in which they are tried.
       - V(nexthop) looks the destination up in the VRF whose link owns the announced route's gateway.
       - V(prefix) takes the DPU's own route to the same prefix. V(static) follows O(static).
     type: list
@@ -36,7 +36,7 @@ options:
     choices: [nexthop, prefix, static]
     default: [nexthop, prefix, static]
   static:
-    description: Rules of your own.
+    description: Egresses by rule, for the inference V(static).
     type: list
     elements: dict
     default: []
@@ -52,28 +52,28 @@ options:
         type: str
         required: true
       dev:
-        description: The link to leave by.
+        description: The outgoing link.
         type: str
         required: true
       via:
-        description: The router on that link, if there is one.
+        description: The next hop on that link, if there is one.
         type: str
   imports:
     description:
-      - For a VRF the list of the VRFs whose egresses it takes. A VRF that is not named takes those of all others.
+      - For a VRF, the list of the VRFs whose egresses it may use. A VRF that is not listed may use those of all others.
     type: dict
     default: {}
   host_links:
-    description: Links of the DPU that lead to the host, besides those that the host's gateways tell.
+    description: Links of the DPU that lead to the host, besides those that own gateways of the host's routes.
     type: list
     elements: str
     default: []
   protocol:
-    description: Routes of the DPU with this protocol were mirrored, and tell nothing about its own ways.
+    description: Protocol of mirrored routes, which are ignored among the routes of the DPU.
     type: int
     default: 121
   metric:
-    description: Metric of the mapped routes. The default is the kernel's.
+    description: Metric of the mapped routes. The default is that of the kernel.
     type: int
 seealso:
   - module: ekho.ynl_mirror.vrf_info
@@ -81,7 +81,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Map
+- name: Map the routes of the host
   ansible.builtin.set_fact:
     mapped: "{{ host.gathered | ekho.ynl_mirror.map_routes(dpu) }}"
 
@@ -92,22 +92,22 @@ EXAMPLES = r"""
     routes: "{{ item.value.routes }}"
   loop: "{{ mapped.vrfs | dict2items }}"
 
-- name: Why some stay on the host
+- name: Show which routes stay on the slow path, and why
   ansible.builtin.debug:
     var: mapped.slow_path
 """
 
 RETURN = r"""
 _value:
-  description: What the DPU's VRFs need, and what could not be mapped.
+  description: The routes for the DPU's VRFs, and those that stay on the slow path.
   type: dict
   contains:
     vrfs:
       description:
-        - For each VRF of the DPU its C(table), and its C(routes) as M(ekho.ynl_mirror.vrf_route) takes them.
+        - For each VRF of the DPU its C(table), and its C(routes) as suboptions for M(ekho.ynl_mirror.vrf_route).
       type: dict
     slow_path:
-      description: The host's routes that have no place on the DPU, each C(route) with the C(reason).
+      description: The host's routes that stay on the slow path, each C(route) with its C(reason).
       type: list
       elements: dict
 """
@@ -125,9 +125,9 @@ def map_routes(routes: Any, dpu: Any, **options: Any) -> dict[str, Any]:
     """Map *routes* onto the machine that *dpu* describes; see DOCUMENTATION."""
     for name in options:
         if name not in OPTIONS:
-            raise AnsibleFilterError(f"map_routes: unknown option {name!r}; known are {', '.join(OPTIONS)}")
+            raise AnsibleFilterError(f"map_routes: unknown option {name!r}; choose from: {', '.join(OPTIONS)}")
     if not isinstance(routes, list):
-        raise AnsibleFilterError(f"map_routes: the routes have to be a list, got {type(routes).__name__}")
+        raise AnsibleFilterError(f"map_routes: expected a list of routes, got {type(routes).__name__}")
     try:
         return map_facts(routes, dpu, policy_from(options))
     except ValueError as error:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: traceroute
-short_description: The hops to a destination, as values
+short_description: Trace the path to a destination
 description:
-  - Runs Debian's C(traceroute) and returns who answered at each hop and how fast, so that a play can check which way
-    packets take.
-  - Never changes anything, so it runs in check mode, too.
+  - Runs Debian's C(traceroute) and returns which address answered at each hop and how fast. A play can check by it
+    which path packets take.
+  - Changes nothing on the machine, and runs in check mode too.
+  - Named for the command, like M(ansible.builtin.ping), and not C(*_info), since it does not read the state of the
+    machine. It sends probes through the network, and fails if the destination does not answer (O(must_reach)).
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
+extends_documentation_fragment:
+  - ekho.ynl_mirror.attributes.info
 options:
   dest:
     description: Address or name of the destination.
@@ -22,13 +26,13 @@ options:
   family:
     description:
       - The address family to use.
-      - V(auto) takes what O(dest) is; a name with addresses of both families is up to the resolver.
+      - V(auto) follows O(dest). For a name with addresses of both families the resolver decides.
     type: str
     choices: [auto, ipv4, ipv6]
     default: auto
   method:
     description:
-      - What the probes are. V(udp) goes to unlikely ports and works for every user.
+      - Kind of probe. V(udp) goes to unlikely ports and works for every user.
       - V(icmp) (echo requests) and V(tcp) (to port 80) need root.
     type: str
     choices: [udp, icmp, tcp]
@@ -42,42 +46,37 @@ options:
     type: int
     default: 3
   wait:
-    description: The longest wait for an answer, in seconds.
+    description: Seconds to wait for an answer.
     type: float
     default: 5
   source:
-    description: Send from this address of the host.
+    description: Source address of the probes, an address of the machine.
     type: str
   interface:
-    description: Send through this interface. Needs root.
+    description: Link to send the probes by. Needs root.
     type: str
   numeric:
-    description: Whether to leave out the look-up of names of the hops.
+    description: Whether to skip the look-up of names of the hops.
     type: bool
     default: true
   must_reach:
-    description: Whether a destination that does not answer is a failure. The hops are returned either way.
+    description: Whether to fail if the destination does not answer. The hops are returned either way.
     type: bool
     default: true
 requirements:
   - traceroute (the Debian package, "Modern traceroute for Linux")
-attributes:
-  check_mode:
-    description: Runs in check mode as it does otherwise, since it changes nothing.
-    support: full
-  diff_mode:
-    description: There is never a difference to show.
-    support: none
+seealso:
+  - module: ekho.ynl_mirror.vrf_info
 """
 
 EXAMPLES = r"""
-- name: Look which way packets take
+- name: Trace the path to the other end host
   ekho.ynl_mirror.traceroute:
     dest: 192.168.12.2
     wait: 1
   register: trace
 
-- name: Expect them to be offloaded
+- name: Fail unless the DPU forwards by itself
   ansible.builtin.assert:
     that: trace.hop_count == 2
     fail_msg: "{{ trace.stdout_lines | join('\n') }}"
@@ -88,25 +87,25 @@ hops:
   description: The hops in order.
   type: list
   elements: dict
-  returned: success, and when the destination was not reached
+  returned: success, and if the destination was not reached
   contains:
     hop:
       description: Distance, from 1.
       type: int
     address:
-      description: Who answered first; null when nobody did.
+      description: The address that answered first, V(null) if none did.
       type: str
     name:
-      description: Name of that host; null when O(numeric=true).
+      description: Name of that address, V(null) if O(numeric=true).
       type: str
     rtt_ms:
-      description: The shortest round trip of this hop's probes in milliseconds; null when none was answered.
+      description: The shortest round trip of this hop's probes in milliseconds, V(null) if none was answered.
       type: float
     annotation:
-      description: The first note of traceroute on an answer, for example V(!H) for host unreachable; null without one.
+      description: The first annotation of an answer, for example V(!H) for host unreachable, V(null) without one.
       type: str
     probes:
-      description: Every probe with its own address, name, rtt_ms and annotation.
+      description: Every probe with its C(address), C(name), C(rtt_ms) and C(annotation).
       type: list
       elements: dict
   sample:
@@ -130,7 +129,7 @@ destination:
   type: str
   returned: with RV(hops)
 stdout_lines:
-  description: What traceroute printed.
+  description: The output of C(traceroute).
   type: list
   elements: str
   returned: with RV(hops)
@@ -164,19 +163,19 @@ FLAGS = {"auto": [], "ipv4": ["-4"], "ipv6": ["-6"], "udp": [], "icmp": ["-I"], 
 HINTS = {
     "connect: Invalid argument": "an address that starts with fe80 needs its link, as in fe80::1%eth0",
     "Network is unreachable": "this host has no route to it",
-    "No route to host": "this host's routing table says that it is unreachable",
-    "Permission denied": "this host's routing table prohibits it",
+    "No route to host": "this host has an unreachable route to it",
+    "Permission denied": "this host has a prohibit route to it",
     "Name or service not known": "the name has no address",
     "Temporary failure in name resolution": "no name server answers",
-    "Address family for hostname not supported": "it has no address of the family asked for",
+    "Address family for hostname not supported": "it has no address of this family",
     "No such device": "there is no such interface on this host",
-    "Cannot assign requested address": "the source is no address of this host",
+    "Cannot assign requested address": "the source is not an address of this host",
     "Operation not permitted": "this method or option needs root",
 }
 
 
 def main() -> None:
-    """Run traceroute and report its hops."""
+    """Run traceroute and return its hops."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True)
     options = module.params
     for name, lowest, highest in (("max_hops", 1, 255), ("queries", 1, 10)):
@@ -185,7 +184,7 @@ def main() -> None:
     if options["wait"] <= 0:
         module.fail_json(msg=f"wait is {options['wait']:g}; it must be more than 0 seconds")
     if not options["dest"].strip() or options["dest"].startswith("-"):
-        module.fail_json(msg=f"dest is {options['dest']!r}, which is no address or name")
+        module.fail_json(msg=f"dest is {options['dest']!r}, which is not an address or a name")
     command = [find_program(module), *arguments(options)]
     code, out, complaint = module.run_command(command, environ_update={"LC_ALL": "C"})
     if code:
@@ -201,7 +200,7 @@ def main() -> None:
 
 
 def find_program(module: AnsibleModule) -> str:
-    """Path of Debian's traceroute; its alternatives (inetutils and others) print something else."""
+    """Path of Debian's traceroute. The output of others (inetutils, busybox) differs."""
     for name in ("traceroute.db", "traceroute"):
         path = module.get_bin_path(name, opt_dirs=["/usr/sbin", "/usr/bin"])
         if path and "Modern traceroute for Linux" in "".join(module.run_command([path, "--version"])[1:]):
@@ -221,20 +220,20 @@ def arguments(options: dict[str, Any]) -> list[str]:
 
 
 def explain(dest: str, complaint: str) -> str:
-    """Why traceroute did not even start, in its own words and in ours."""
+    """Why traceroute did not start, with its own message."""
     lines = [line for line in complaint.splitlines() if line.strip()]
     for words, meaning in HINTS.items():
         for line in lines:
             if words in line:
-                return f"cannot trace the way to {dest}: {meaning} ({line.strip()})"
-    return f"cannot trace the way to {dest}: {lines[0].strip() if lines else 'traceroute failed without a word'}"
+                return f"cannot trace the path to {dest}: {meaning} ({line.strip()})"
+    return f"cannot trace the path to {dest}: {lines[0].strip() if lines else 'traceroute failed without a message'}"
 
 
 def not_reached(trace: Trace) -> str:
-    """How far it went."""
+    """How far the trace came."""
     answered = [hop for hop in trace.hops if hop.answer.address]
     if not answered:
-        return f"{trace.address} was not reached: nobody answered, up to hop {len(trace.hops)}"
+        return f"{trace.address} was not reached: no hop answered, up to hop {len(trace.hops)}"
     last = answered[-1]
     note = f" ({last.annotation})" if last.annotation else ""
     return (

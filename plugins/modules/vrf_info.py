@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: vrf_info
 short_description: VRFs of a machine with their links, addresses and routes
 description:
-  - Returns the live view that a machine with VRFs has of itself - the VRFs with their tables, the links with VRF and
-    state, the addresses, the policy rules and the routes.
-  - VRFs are the kernel's VRF devices. Where policy rules do their job (VRF-lite), O(vrfs) says which there are.
+  - Returns the VRFs of a machine with their tables, its links with VRF and state, its addresses, policy rules and
+    routes, all read from the running kernel.
+  - VRFs are the kernel's VRF devices. Where policy rules make the VRFs, without VRF devices, list them in O(vrfs).
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 extends_documentation_fragment:
@@ -20,16 +20,16 @@ requirements:
   - Linux 5.0 or later
 options:
   gather_subset:
-    description: What to return. Tables with very many routes are better left out when nobody reads them.
+    description: What to return. Leave C(routes) out where tables are large and not needed.
     type: list
     elements: str
     choices: [vrfs, links, addresses, rules, routes]
     default: [vrfs, links, addresses, rules, routes]
   vrfs:
     description:
-      - VRFs of a machine that has no VRF devices, by name, each with C(table) and the names of its C(links).
+      - VRFs that policy rules make, by name, each with C(table) and the names of its C(links).
       - Without C(links) they are those that a policy rule C(iif LINK lookup TABLE) binds to the table.
-      - If given, VRF devices are not looked for.
+      - If given, VRF devices are ignored.
     type: dict
   tables:
     description:
@@ -51,20 +51,21 @@ options:
     elements: str
 seealso:
   - module: ekho.ynl_mirror.vrf_route
+  - module: ekho.ynl_mirror.netlink_route_info
   - plugin: ekho.ynl_mirror.map_routes
     plugin_type: filter
 """
 
 EXAMPLES = r"""
-- name: Look at everything
+- name: Gather everything
   ekho.ynl_mirror.vrf_info:
   register: dpu
 
-- name: Every link of VRF red has carrier
+- name: Fail if a link of VRF red has no carrier
   ansible.builtin.assert:
     that: dpu.links | selectattr('vrf', 'eq', 'red') | map(attribute='carrier') is all
 
-- name: The mirrored routes of a machine whose VRFs are policy rules
+- name: Gather the mirrored routes of a machine whose VRFs are made by policy rules
   ekho.ynl_mirror.vrf_info:
     gather_subset: [routes]
     protocols: [121]
@@ -87,11 +88,11 @@ vrfs:
       description: Its routing table.
       type: int
     links:
-      description: Names of the links in it.
+      description: Names of its links.
       type: list
       elements: str
     device:
-      description: Whether the VRF is a VRF device.
+      description: Whether it is a VRF device.
       type: bool
   sample:
     - {name: red, table: 10, links: [eth1, eth3], device: true}
@@ -111,19 +112,19 @@ links:
       description: The kernel's name for the kind of device; empty for hardware.
       type: str
     up:
-      description: Whether it is set up.
+      description: Whether it is administratively up.
       type: bool
     carrier:
-      description: Whether packets would get out.
+      description: Whether it has carrier.
       type: bool
     master:
-      description: Name of the VRF, bridge or bond that it is part of.
+      description: Name of its master, a VRF, bridge or bond, V(null) without one.
       type: str
     vrf:
-      description: Name of the VRF that it is in; a VRF device is in its own VRF.
+      description: Name of its VRF, V(null) without one. A VRF device is in its own VRF.
       type: str
     table:
-      description: For a VRF device its table.
+      description: Table of a VRF device, V(null) for other links.
       type: int
   sample:
     - {name: eth1, index: 2, kind: veth, up: true, carrier: true, master: red, vrf: red, table: null}
@@ -137,16 +138,16 @@ addresses:
       description: The address.
       type: str
     prefix_length:
-      description: Length of its subnet's prefix.
+      description: Prefix length of its subnet.
       type: int
     family:
       description: C(ipv4) or C(ipv6).
       type: str
     link:
-      description: Name of the link that has it.
+      description: Name of its link.
       type: str
     vrf:
-      description: Name of the VRF of that link.
+      description: Name of the VRF of its link, V(null) without one.
       type: str
   sample:
     - {address: 192.168.101.1, prefix_length: 24, family: ipv4, link: eth1, vrf: red}
@@ -160,24 +161,24 @@ rules:
       description: C(ipv4) or C(ipv6).
       type: str
     priority:
-      description: Rules of smaller numbers are asked first.
+      description: Rules with lower numbers come first.
       type: int
     table:
-      description: The table to look in; null where C(l3mdev) says it.
+      description: The table that it looks up, V(null) if C(l3mdev) is V(true).
       type: int
     iif:
-      description: Name of the link that a packet has to come from.
+      description: Name of the incoming link that it matches, V(null) for any.
       type: str
     source:
-      description: Prefix that a packet has to come from.
+      description: Source prefix that it matches, V(null) for any.
       type: str
     l3mdev:
-      description: Whether it is the rule for VRF devices, by which a packet is looked up in the table of its VRF.
+      description: Whether it is the rule for VRF devices, which looks up the table of the packet's VRF.
       type: bool
   sample:
     - {family: ipv4, priority: 1000, table: 10, iif: eth1, source: null, l3mdev: false}
 routes:
-  description: The routes of the tables, of all owners.
+  description: The routes of O(tables), of all owners unless O(protocols) is given.
   returned: when C(routes) is in O(gather_subset)
   type: list
   elements: dict
@@ -189,16 +190,16 @@ routes:
       description: Type of the route, such as C(unicast).
       type: str
     gateway:
-      description: Address of the next router, if there is one.
+      description: Address of the next hop, if there is one.
       type: str
     dev:
       description: Name of the outgoing link, if there is one.
       type: str
     onlink:
-      description: There, and true, if the gateway is taken to be on the link.
+      description: Returned, as V(true), if the gateway is treated as directly reachable on the link.
       type: bool
     nexthops:
-      description: Of a multipath route the ways, each with C(gateway), C(dev), C(weight) and C(onlink).
+      description: Next hops of a multipath route, each with C(gateway), C(dev), C(weight) and C(onlink).
       type: list
       elements: dict
     metric:
@@ -220,10 +221,10 @@ routes:
       description: Routing table.
       type: int
     vrf:
-      description: Name of the VRF of that table.
+      description: Name of the VRF of that table, V(null) without one.
       type: str
     protocol:
-      description: Who installed it, as the name or number of the routing protocol.
+      description: Its owner, as the name or else the number of the routing protocol.
       type: str
   sample:
     - dst: 10.20.0.0/16
@@ -248,7 +249,7 @@ from ..module_utils._ynl_mirror.vrf.target import TaskError
 
 
 def question_from(params: dict[str, Any]) -> Question:
-    """What the module's parameters ask for; ConfigError names a parameter that makes no sense."""
+    """What the module's parameters ask for; ConfigError names an invalid one."""
     names = read_names()
     tables = params["tables"]
     return Question(

@@ -10,12 +10,11 @@ module: vrf_route
 short_description: Live kernel routes of a VRF or routing table, declaratively
 description:
   - Brings the live routes of one VRF, or of one routing table, into the state that the task describes. It works on the
-    running kernel over rtnetlink and writes no configuration file, so routes are gone after a reboot unless something
-    runs the task again.
-  - Every route has an owner, its routing protocol number (O(protocol)). The module changes and deletes only routes of
-    its own owner. Where a wanted destination with the same metric belongs to somebody else, such as the kernel, a DHCP
-    client or a routing daemon, that is reported and the route stays as it is.
-  - All routes of a task are checked before anything changes. Then one plan is worked off in batches, additions and
+    running kernel over rtnetlink and writes no configuration file. Routes do not survive a reboot.
+  - Every route has an owner, its routing protocol number. The module changes and deletes only routes of O(protocol).
+    Where a wanted destination with the same metric belongs to another owner, such as the kernel, a DHCP client or a
+    routing daemon, it reports that and leaves the route as it is.
+  - All routes of a task are validated before anything changes. Then one plan is carried out in batches, additions and
     replacements before removals, with a result for each route. A task with 100,000 routes takes seconds.
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
@@ -27,7 +26,7 @@ attributes:
   diff_mode:
     support: full
     details:
-      - The difference is shown as the lines of C(ip route), of the routes that the task is about.
+      - The difference is shown as lines of C(ip route), for the routes that the task covers.
   idempotent:
     support: full
   platform:
@@ -38,8 +37,8 @@ requirements:
 options:
   vrf:
     description:
-      - Name of the VRF device whose table is meant. Exactly one of O(vrf) and O(table) is needed.
-      - On a machine without VRF devices, where policy rules do their job, give O(table).
+      - Name of the VRF device whose table to manage. Exactly one of O(vrf) and O(table) is required.
+      - Where policy rules make the VRFs, without VRF devices, use O(table).
     type: str
   table:
     description:
@@ -48,16 +47,16 @@ options:
   state:
     description:
       - V(merged) adds the routes that are missing and replaces those that differ. Other routes stay. A route is
-        identified by destination, metric and tos, and becomes exactly what the task says.
+        identified by destination, metric and tos, and becomes exactly what the task describes.
       - V(replaced) does the same, and removes other routes of this owner to the same destinations, such as one with
         another metric.
-      - V(overridden) does the same, and removes every other route of this owner from the table. Without any routes
-        (C(routes=[])) it empties the table of what this owner has.
-      - V(deleted) removes the named routes. A route needs only O(routes[].dst); each further option narrows what is
-        meant. A route of another owner that is meant as well is an error. Without any routes named it removes all
-        routes of this owner from the table.
-      - V(gathered) changes nothing and returns the routes of this owner in the form that O(routes) takes.
-      - V(rendered) looks nowhere and returns the C(ip route) commands for O(routes).
+      - V(overridden) does the same, and removes every other route of this owner from the table. With an empty list
+        (C(routes=[])) it removes all routes of this owner.
+      - V(deleted) removes the listed routes. Only O(routes[].dst) is required; each further option narrows the
+        selection. It is an error if a route of another owner is selected. Without any list it removes all routes of
+        this owner from the table.
+      - V(gathered) changes nothing and returns the routes of this owner as suboptions of O(routes).
+      - V(rendered) does not access the kernel and returns the C(ip route) commands for O(routes).
     type: str
     choices: [merged, replaced, overridden, deleted, gathered, rendered]
     default: merged
@@ -65,81 +64,81 @@ options:
     description:
       - The routes. An unknown option, a destination with host bits set, an address of the wrong family, a link that
         does not exist, or the same destination, metric and tos twice is an error that names the item.
-      - Very many routes are better given by O(routes_file). If they are to come from the controller, read them with
-        C(lookup('file', ...) | from_json); the same list in a YAML variables file takes Ansible several times as long.
+      - For very many routes use O(routes_file). To read them from a file on the controller, use
+        C(lookup('file', ...) | from_json); with a YAML variables file Ansible takes several times as long.
     type: list
     elements: dict
     suboptions:
       dst:
         description:
-          - Destination as a prefix, an address, or V(default). That is of the O(family) that is given, otherwise of
-            the family of the route's first address (O(routes[].gateway), O(routes[].src)), otherwise IPv4.
+          - Destination as a prefix, an address, or V(default). The family of V(default) is O(family), otherwise that
+            of the route's first address (O(routes[].gateway), O(routes[].src)), otherwise IPv4.
         type: str
         required: true
       gateway:
         description:
-          - Address of the next router. An IPv6 gateway for an IPv4 destination works too.
+          - Address of the next hop. An IPv4 destination may have an IPv6 gateway.
         type: str
       dev:
         description:
-          - Name of the outgoing link. It may be in another VRF. Without it the kernel finds the link by the gateway.
+          - Name of the outgoing link, which may be in another VRF. Without it the kernel finds the link by the gateway.
         type: str
       type:
         description:
-          - V(unicast) sends packets on; V(blackhole) drops them silently, V(unreachable) and V(prohibit) with an ICMP
-            answer.
+          - V(unicast) forwards packets. V(blackhole) drops them silently, V(unreachable) and V(prohibit) with an ICMP
+            error.
         type: str
         choices: [unicast, blackhole, unreachable, prohibit]
         default: unicast
       metric:
         description:
-          - Of several routes to a destination the one with the least metric counts.
-          - The default is 0 for IPv4 and 1024 for IPv6, as the kernel has it.
+          - Of several routes to a destination the kernel uses the one with the lowest metric.
+          - The default is that of the kernel, 0 for IPv4 and 1024 for IPv6.
         type: int
       src:
-        description: Address of this machine that packets to this destination prefer as their source.
+        description: Preferred source address of packets to this destination, an address of this machine.
         type: str
       onlink:
-        description: Take the gateway to be on the link O(routes[].dev) although no address there covers it.
+        description: Treat the gateway as directly reachable on O(routes[].dev) although no subnet there contains it.
         type: bool
         default: false
       mtu:
         description: MTU of the path, 68 (IPv6 1280) to 65520.
         type: int
       tos:
-        description: The route counts only for packets with this type of service; a multiple of 4. IPv4 only.
+        description: Use the route only for packets with this type of service, a multiple of 4. IPv4 only.
         type: int
       nexthops:
         description:
-          - Several ways to share the traffic (multipath), in the place of O(routes[].gateway) and O(routes[].dev).
-          - Up to 1000. Where a route has more than 233 (IPv6 130), C(ip route) shows neither it nor those behind it in
-            its table.
+          - Several next hops that share the traffic (multipath), instead of O(routes[].gateway) and O(routes[].dev).
+          - At most 1000. If a route has more than 233 (IPv6 130), C(ip route) shows neither it nor any route after it
+            in the table.
         type: list
         elements: dict
         suboptions:
           gateway:
-            description: Address of the next router.
+            description: Address of the next hop.
             type: str
           dev:
             description: Name of the outgoing link.
             type: str
           weight:
-            description: Share of this way, 1 to 256.
+            description: Share of the traffic of this next hop, 1 to 256.
             type: int
             default: 1
           onlink:
-            description: Take the gateway to be on the link although no address there covers it.
+            description: Treat the gateway as directly reachable on the link although no subnet there contains it.
             type: bool
             default: false
   routes_file:
     description:
-      - File on the managed machine with the list that O(routes) would have, as JSON. Ansible needs some five seconds
-        to hand a list of 100,000 routes over to a module; this way it has none to hand over.
+      - JSON file on the managed machine with the list that O(routes) would have. Ansible takes some five seconds to
+        pass a list of 100,000 routes to a module, which this avoids.
     type: path
   dst:
     description:
-      - One route may be given by these top-level options in the place of O(routes), which is handy for ad hoc calls.
-        See O(routes[].dst); the same goes for the options that follow.
+      - A single route may be given by this option and those that follow instead of by O(routes), for example in an
+        ad hoc command. See O(routes[].dst).
     type: str
   gateway:
     description: See O(routes[].gateway).
@@ -172,70 +171,70 @@ options:
     elements: dict
     suboptions:
       gateway:
-        description: Address of the next router.
+        description: Address of the next hop.
         type: str
       dev:
         description: Name of the outgoing link.
         type: str
       weight:
-        description: Share of this way, 1 to 256.
+        description: Share of the traffic of this next hop, 1 to 256.
         type: int
         default: 1
       onlink:
-        description: Take the gateway to be on the link although no address there covers it.
+        description: Treat the gateway as directly reachable on the link although no subnet there contains it.
         type: bool
         default: false
   protocol:
     description:
       - The owner of the routes, as a routing protocol number or a name of C(rt_protos). Routes are installed with it,
         and only routes that carry it are changed or deleted. 121 is the number of this collection.
-      - The agent of the mirror owns number 121 on the DPU that it runs on, and puts right whatever else carries it.
-        For routes of your own on such a machine choose another number.
-      - To take care of routes that somebody made with C(ip route add), name their protocol, which is V(boot).
-      - V(any), for O(state=gathered) only, returns everybody's routes.
+      - On a DPU with the mirror's agent, number 121 belongs to the agent, which removes other routes that carry it.
+        Choose another number for routes of your own there.
+      - To manage routes that were added by C(ip route add), use V(boot), their protocol.
+      - V(any) returns the routes of every owner, with O(state=gathered) only.
     type: str
     default: "121"
   family:
     description:
-      - Look at one address family only. Matters where O(routes) does not tell, as with O(state=overridden).
+      - Manage routes of this address family only, for example with O(state=overridden).
       - The default is both.
     type: str
     choices: [ipv4, ipv6]
   force:
     description:
-      - Allow O(state=overridden), and O(state=deleted) without routes, on the tables main, local and default. Even
-        then only routes of O(protocol) go.
+      - Allow O(state=overridden), and O(state=deleted) without routes, on the tables main, local and default. Only
+        routes of O(protocol) are removed there too.
     type: bool
     default: false
   continue_on_error:
     description:
-      - With V(false) nothing is changed when a route is held by another owner. When the kernel refuses a route, the
-        batch of up to 1,000 routes that it is in is finished and the task fails there, before any later removal.
-      - With V(true) whatever can be done is done, the task succeeds, and RV(failed_routes) tells what could not.
+      - With V(false) nothing changes if a wanted route belongs to another owner. If the kernel refuses a route, the
+        task finishes the batch of up to 1,000 routes that it is in and fails, before any later removal.
+      - With V(true) the task does what it can and succeeds. RV(failed_routes) lists the rest.
     type: bool
     default: false
   return_routes:
     description:
-      - Return RV(before), RV(after), RV(commands) and the difference. Turn it off for a task of very many routes whose
-        result nobody reads; RV(stats) and RV(failed_routes) are always there.
+      - Return RV(before), RV(after), RV(commands) and the difference. Turn it off for tasks with very many routes.
+        RV(stats) and RV(failed_routes) are always returned.
     type: bool
     default: true
 seealso:
   - module: ekho.ynl_mirror.vrf_info
   - name: ip-route(8)
-    description: The command that does the same by hand.
+    description: The command for the same routes.
     link: https://man7.org/linux/man-pages/man8/ip-route.8.html
 notes:
   - Needs root on the managed machine (C(become), or the capability CAP_NET_ADMIN), except for O(state=gathered),
     O(state=rendered) and check mode.
-  - IPv6 routes through gateways with the same destination and metric are one multipath route to the kernel, which tells
-    the owner of the first next hop alone. A next hop that somebody appends to a route of yours counts as yours.
-  - The kernel takes back routes of its own accord, without saying so, when a link goes down or loses its last address.
-    The next run of the task installs them again.
+  - To the kernel, IPv6 routes through gateways with the same destination and metric are one multipath route. Its owner
+    is that of the first next hop. A next hop that another process appends to a route of yours counts as yours.
+  - The kernel silently removes routes when a link goes down or loses its last address. The next run of the task
+    installs them again.
 """
 
 EXAMPLES = r"""
-- name: Two routes in VRF red, whatever else is there
+- name: Ensure two routes in VRF red
   ekho.ynl_mirror.vrf_route:
     vrf: red
     routes:
@@ -245,7 +244,7 @@ EXAMPLES = r"""
         gateway: fd00:101::2
         metric: 50
 
-- name: Exactly these routes of ours in table 10
+- name: Leave exactly these routes of ours in table 10
   ekho.ynl_mirror.vrf_route:
     table: 10
     state: overridden
@@ -259,7 +258,7 @@ EXAMPLES = r"""
       - dst: 203.0.113.0/24
         type: blackhole
 
-- name: One destination, moved to another gateway and metric in one step
+- name: Move a destination to another gateway and metric in one step
   ekho.ynl_mirror.vrf_route:
     vrf: red
     state: replaced
@@ -268,7 +267,7 @@ EXAMPLES = r"""
         gateway: 192.168.101.3
         metric: 20
 
-- name: What would go, without doing it
+- name: Show what would be deleted, without doing it
   ekho.ynl_mirror.vrf_route:
     vrf: red
     state: deleted
@@ -278,28 +277,28 @@ EXAMPLES = r"""
 
 # ansible -m ekho.ynl_mirror.vrf_route -a 'table=main dst=10.1.0.0/16 gateway=192.0.2.1' router1 -b
 
-- name: Read the routes of ours in VRF red
+- name: Read our routes in VRF red
   ekho.ynl_mirror.vrf_route:
     vrf: red
     state: gathered
   register: red
 
-- name: Install the same ones in VRF blue
+- name: Install the same routes in VRF blue
   ekho.ynl_mirror.vrf_route:
     vrf: blue
     state: overridden
     routes: "{{ red.gathered }}"
 
-- name: A hundred thousand routes from a file on the controller
+- name: Install a hundred thousand routes from a file on the controller
   ekho.ynl_mirror.vrf_route:
     table: 20
     state: overridden
     routes: "{{ lookup('ansible.builtin.file', 'routes.json') | from_json }}"
     return_routes: false
 
-- name: The same, without the routes passing through Ansible's variables
+- name: Install them from a file on the managed machine, which is faster
   block:
-    - name: Put the file there
+    - name: Copy the file
       ansible.builtin.copy:
         src: routes.json
         dest: /var/lib/routes.json
@@ -319,77 +318,77 @@ table:
   type: int
   sample: 10
 vrf:
-  description: Name of the VRF that has this table, V(null) if none has.
+  description: Name of the VRF with this table, V(null) if there is none.
   returned: success, except for O(state=rendered)
   type: str
   sample: red
 before:
   description:
-    - The routes of this owner before the task, in the form that O(routes) takes. For O(state=overridden), and
-      O(state=deleted) without routes, of the whole table; otherwise those to the destinations that the task names.
+    - The routes of this owner before the task, as suboptions of O(routes). With O(state=overridden), and
+      O(state=deleted) without routes, those of the whole table; otherwise those to the destinations of the task.
   returned: when O(return_routes=true) and O(state) is merged, replaced, overridden or deleted
   type: list
   elements: dict
   sample:
     - {dst: 10.20.0.0/16, type: unicast, gateway: 192.168.101.2, dev: eth1, metric: 0}
 after:
-  description: The same after the task, read back from the kernel. In check mode, what is to be expected.
-  returned: as RV(before)
+  description: The same after the task, read back from the kernel, or predicted in check mode.
+  returned: when O(return_routes=true) and O(state) is merged, replaced, overridden or deleted
   type: list
   elements: dict
 commands:
   description:
-    - The C(ip route) command for each change that was made, or would be in check mode. For O(state=gathered) and
-      O(state=rendered), those that install the routes.
+    - The C(ip route) command for each change that was made, or would be made in check mode. With O(state=gathered) and
+      O(state=rendered), the commands that install the routes.
   returned: when O(return_routes=true)
   type: list
   elements: str
   sample:
     - ip route add 10.20.0.0/16 via 192.168.101.2 proto 121 vrf red
 gathered:
-  description: The routes of this owner in the form that O(routes) takes.
+  description: The routes of this owner, as suboptions of O(routes).
   returned: O(state=gathered)
   type: list
   elements: dict
 rendered:
-  description: The routes as they were understood, with defaults filled in.
+  description: The routes of the task with their defaults, as suboptions of O(routes).
   returned: O(state=rendered)
   type: list
   elements: dict
 stats:
-  description: How many routes were changed, were right already, failed, or were not tried after a failure.
+  description: How many routes were changed, were unchanged, failed, or were skipped after a failure.
   returned: O(state) is merged, replaced, overridden or deleted
   type: dict
   sample: {added: 2, replaced: 0, deleted: 1, unchanged: 3, failed: 0, skipped: 0}
 failed_routes:
-  description: The routes that could not be changed, each with the reason.
+  description: The routes that could not be changed, with the reasons.
   returned: O(state) is merged, replaced, overridden or deleted
   type: list
   elements: dict
   contains:
     index:
-      description: Position in O(routes), V(null) for a route that was to go because the task does not name it.
+      description: Position in O(routes), V(null) for a route to be removed because the task does not list it.
       type: int
     route:
-      description: The route, in the form that O(routes) takes.
+      description: The route, as suboptions of O(routes).
       type: dict
     action:
-      description: What was to be done, C(add), C(replace) or C(delete).
+      description: The intended change, C(add), C(replace) or C(delete).
       type: str
     errno:
-      description: The kernel's error number; 17 (EEXIST) where another owner holds the route.
+      description: The kernel's error number, 17 (EEXIST) for a route of another owner.
       type: int
     error:
-      description: The kernel's own explanation, or who holds the route.
+      description: The kernel's error text, or the owner of the route, with the fix.
       type: str
   sample:
     - index: 0
       route: {dst: 10.20.0.0/16, type: unicast, gateway: 198.51.100.1, metric: 0}
       action: add
       errno: 101
-      error: Nexthop has invalid gateway
+      error: "Nexthop has invalid gateway; no subnet of a link contains the gateway: set dev and onlink"
 errors:
-  description: Everything that is wrong with O(routes), when the task fails for that.
+  description: Everything that is wrong with O(routes), if the task fails for that.
   returned: when O(routes) is not valid
   type: list
   elements: str
@@ -427,7 +426,7 @@ ROUTE = {
     "tos": {"type": "int"},
     "nexthops": {"type": "list", "elements": "dict", "options": HOP},
 }
-# The suboptions of `routes` are checked by module_utils/_ynl_mirror/vrf/items.py, which names the item.
+# The suboptions of `routes` are validated by module_utils/_ynl_mirror/vrf/items.py, which names the item.
 ARGUMENTS = {
     **ROUTE,
     "vrf": {"type": "str"},
@@ -444,40 +443,40 @@ ARGUMENTS = {
 
 
 def read_file(path: str) -> list[Any]:
-    """The list in a JSON file of this machine; TaskError when there is none."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise TaskError(f"routes_file: {path} is no plain file; name the one that holds the list")
+    """The list in a JSON file on this machine; TaskError when there is none."""
+    if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
+        raise TaskError(f"routes_file: {path} is not a regular file; set the path of the JSON file")
     try:
         with open(path, "rb") as file:
             routes = json.load(file)
     except OSError as error:
         raise TaskError(
-            f"routes_file: {path} cannot be read: {error.strerror}; it has to be on the managed machine"
+            f"routes_file: {path} cannot be read: {error.strerror}; the file has to be on the managed machine"
         ) from None
     except ValueError as error:
-        raise TaskError(f"routes_file: {path} is no JSON: {error}") from None
+        raise TaskError(f"routes_file: {path} is not JSON: {error}") from None
     except RecursionError:
-        raise TaskError(f"routes_file: {path} is nested too deeply; a list of routes is wanted") from None
+        raise TaskError(f"routes_file: {path} is nested too deeply; it should hold a list of routes") from None
     if not isinstance(routes, list):
-        raise TaskError(f'routes_file: {path} has no list of routes in it, such as [{{"dst": ...}}, ...]')
+        raise TaskError(f'routes_file: {path} does not hold a list of routes such as [{{"dst": ...}}, ...]')
     return routes
 
 
 def task_from(params: dict[str, Any], *, check: bool = False, diff: bool = False) -> Task:
-    """The task that the module's parameters describe; TaskError for routes where none or two kinds make sense."""
+    """The task of the module's parameters; TaskError when the state needs routes, or takes none."""
     single = {name: params[name] for name in OPTIONS if params[name] is not None}
     routes, label = params["routes"], "routes"
     if single:
         if "dst" not in single:
-            raise TaskError(f"{next(iter(single))} describes a route, and its dst is missing")
+            raise TaskError(f"{next(iter(single))} describes a single route, which needs dst")
         routes, label = [single], ""
     elif params["routes_file"] is not None:
         routes, label = read_file(params["routes_file"]), params["routes_file"]
     state = params["state"]
     if state == "gathered" and routes is not None:
-        raise TaskError("state gathered reads all routes of the table: leave routes, routes_file and dst away")
+        raise TaskError("state gathered reads all routes of the table; remove routes, routes_file and dst")
     if state not in ("gathered", "deleted") and routes is None:
-        raise TaskError(f"state {state} needs routes, routes_file, or dst for a single one")
+        raise TaskError(f"state {state} needs routes, routes_file, or dst (a single route)")
     return Task(
         state=state,
         routes=routes,
@@ -503,7 +502,7 @@ def main() -> None:
         required_one_of=[("vrf", "table")],
         supports_check_mode=True,
     )
-    gc.disable()  # nothing cyclic in hundreds of thousands of small objects, which the collector would walk repeatedly
+    gc.disable()  # the collector would repeatedly walk hundreds of thousands of objects without a cycle
     try:
         result = run(task_from(module.params, check=module.check_mode, diff=module._diff))
     except TaskError as error:
@@ -516,7 +515,7 @@ def main() -> None:
 
 
 def _trim(module: AnsibleModule) -> None:
-    """Keep very many routes from travelling back as `invocation`, which takes Ansible seconds."""
+    """Keep very many routes out of `invocation` in the result, which would take Ansible seconds."""
     routes = module.params["routes"]
     if routes is not None and len(routes) > 1000:
         module.params["routes"] = f"{len(routes)} routes"

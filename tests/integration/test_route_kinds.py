@@ -31,7 +31,7 @@ OBJECTS = (
     "nexthop add id 16 group 14,9/15",
     "nexthop add id 17 group 14/15 type resilient buckets 8",
 )
-#: What follows `route add`; a second command, if there is one, stands behind a semicolon.
+#: The arguments of `route add`; a second command, if any, follows a semicolon.
 KINDS = (
     *(f"{V4} via 192.0.2.2", f"{V6} via fd00:1::2", f"{V4} dev e1", f"{V6} dev e1"),
     *(f"{kind} {prefix}" for kind in ("blackhole", "unreachable", "prohibit", "throw") for prefix in (V4, V6)),
@@ -64,12 +64,12 @@ def machine(namespaces: NamespaceFactory) -> Namespace:
     return made
 
 
-def told_by_ip(route: dict[str, Any]) -> tuple[object, ...]:
-    """Type, metric, MTU, next hops, encapsulation: as `ip -d -j route` tells them."""
+def shown_by_ip(route: dict[str, Any]) -> tuple[object, ...]:
+    """Type, metric, MTU, next hops, encapsulation: as `ip -d -j route` shows them."""
     kind = route["type"]
     hops = [] if kind in ("blackhole", "unreachable", "prohibit", "throw") else route.get("nexthops", [route])
     encap = any("encap" in hop for hop in [route, *hops])
-    told = [
+    values = [
         (
             hop.get("gateway", hop.get("via", {}).get("host")),
             hop["dev"],
@@ -79,10 +79,10 @@ def told_by_ip(route: dict[str, Any]) -> tuple[object, ...]:
         for hop in hops
     ]
     mtu = next((metrics["mtu"] for metrics in route.get("metrics", []) if "mtu" in metrics), None)
-    return kind, route.get("metric", 0), mtu, told, encap
+    return kind, route.get("metric", 0), mtu, values, encap
 
 
-def told_by_path(seen: Followed, path: Path) -> tuple[object, ...]:
+def held_as_path(seen: Followed, path: Path) -> tuple[object, ...]:
     kind = ROUTE_TYPE_NAMES[path.type]
     hops = [
         (
@@ -110,9 +110,9 @@ def test_every_kind_of_route_is_read_as_ip_reads_it(machine: Namespace, compat: 
             assert heard == held(seen, prefix), command
             machine.sysctl("net.ipv4.nexthop_compat_mode", 1)
             family = "-4" if prefix == V4 else "-6"
-            expected = [told_by_ip(route) for route in machine.ip_json(f"{family} route show {prefix} table main")]
+            expected = [shown_by_ip(route) for route in machine.ip_json(f"{family} route show {prefix} table main")]
             assert expected, command
-            assert [told_by_path(seen, path) for path in heard] == expected, command
+            assert [held_as_path(seen, path) for path in heard] == expected, command
             kinds = ("", "", "blackhole", "unreachable", "prohibit", "throw")
             seen.run([f"route del {kind} {prefix}" for kind in kinds])
             seen.settle()

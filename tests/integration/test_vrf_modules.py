@@ -72,7 +72,7 @@ class Controller:
         return found
 
     def messages(self, module: str, cases: dict[str, dict[str, Any]]) -> dict[str, str]:
-        """The error that each case (told -> arguments) ends in; every one of them has to fail."""
+        """The message that each case (part of it -> arguments) fails with; every case has to fail."""
         results = self.play(*({module: arguments} for arguments in cases.values()))
         assert all(result["failed"] for result in results)
         return dict(zip(cases, (result["msg"] for result in results)))
@@ -87,7 +87,7 @@ def controller(namespaces: NamespaceFactory, tmp_path: Path) -> Controller:
     return Controller(Router.make(namespaces("router")), tmp_path)
 
 
-def test_one_route_by_options_of_the_task(controller: Controller) -> None:
+def test_a_single_route_may_be_given_by_options_of_the_task(controller: Controller) -> None:
     task = {"vrf_route": {"table": 10, "dst": "10.0.0.0/8", "gateway": "192.0.2.2", "metric": "{{ 4 + 1 }}"}}
     predicted, result, again = controller.play({**task, "check_mode": True}, task, task)
     for one in (predicted, result):
@@ -105,25 +105,25 @@ def test_one_route_by_options_of_the_task(controller: Controller) -> None:
 ERRORS: dict[str, dict[str, Any]] = {
     "routes[0] (10.0.0.1/8): host bits are set": {"table": 10, "routes": [{"dst": "10.0.0.1/8"}]},
     "did you mean 'gateway'?": {"table": 10, "routes": [{"dst": "10.0.0.0/8", "gatway": "x"}]},
-    "gateway describes a route, and its dst is missing": {"table": 10, "gateway": "192.0.2.2"},
+    "gateway describes a single route, which needs dst": {"table": 10, "gateway": "192.0.2.2"},
     "state merged needs routes, routes_file, or dst": {"table": 10},
     "state gathered reads all routes": {"table": 10, "state": "gathered", "routes": []},
     "mutually exclusive: routes|dst": {"table": 10, "routes": [], "dst": "10.0.0.0/8"},
     "mutually exclusive: vrf|table": {"table": 10, "vrf": "red", "routes": []},
     "one of the following is required: vrf, table": {"routes": []},
     "/no/such/file cannot be read: No such file": {"table": 10, "routes_file": "/no/such/file"},
-    "/etc/hostname is no JSON": {"table": 10, "routes_file": "/etc/hostname"},
-    "/dev/zero is no plain file": {"table": 10, "routes_file": "/dev/zero"},
+    "/etc/hostname is not JSON": {"table": 10, "routes_file": "/etc/hostname"},
+    "/dev/zero is not a regular file": {"table": 10, "routes_file": "/dev/zero"},
     "vrf: no VRF named 'red'": {"vrf": "red", "state": "gathered"},
 }
 
 
-def test_errors(controller: Controller) -> None:
-    for told, message in controller.messages("vrf_route", ERRORS).items():
-        assert told in message
+def test_an_invalid_task_of_vrf_route_says_what_is_wrong(controller: Controller) -> None:
+    for part, message in controller.messages("vrf_route", ERRORS).items():
+        assert part in message
 
 
-def test_the_machine_needs_no_library(controller: Controller, tmp_path: Path) -> None:
+def test_the_machine_needs_no_python_library(controller: Controller, tmp_path: Path) -> None:
     (tmp_path / "pyroute2.py").write_text("raise ImportError('not for this test')\n")
     wrapper = tmp_path / "python"
     wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
@@ -155,12 +155,12 @@ def test_a_hundred_thousand_routes_in_seconds(controller: Controller, tmp_path: 
     stats = [result["stats"] for result in results]
     assert [(s["added"], s["unchanged"], s["deleted"]) for s in stats] == [(MANY, 0, 0), (0, MANY, 0), (0, 0, MANY)]
     assert [result["changed"] for result in results] == [True, False, True]
-    # Time on the processor, Ansible's included, for it does not depend on what else runs: some 7 s.
+    # CPU time, Ansible's included, does not depend on what else runs: some 7 s.
     spent = ended.children_user + ended.children_system - started.children_user - started.children_system
     assert spent < 20
 
 
-def test_vrf_info_tells_what_is_there(controller: Controller) -> None:
+def test_vrf_info_returns_vrfs_links_addresses_rules_and_routes(controller: Controller) -> None:
     namespace = controller.router.namespace
     namespace.ip("rule add iif eth2 lookup 20 priority 1000")
     namespace.ip("route add 10.0.0.0/8 via 192.0.2.2 table 10 proto static")
@@ -197,7 +197,7 @@ def test_vrf_info_tells_what_is_there(controller: Controller) -> None:
 
 
 INFO_ERRORS: dict[str, dict[str, Any]] = {
-    "vrfs.a.links: no link 'eth9' here; there are: ": {"vrfs": {"a": {"table": 10, "links": ["eth9"]}}},
+    "vrfs.a.links: no link 'eth9' on this machine; choose from: ": {"vrfs": {"a": {"table": 10, "links": ["eth9"]}}},
     "vrfs.a.table: missing": {"vrfs": {"a": {"links": []}}},
     "vrfs.a.link: unknown field": {"vrfs": {"a": {"table": 10, "link": []}}},
     "tables[0]: no number for 'mian'": {"tables": ["mian"]},
@@ -205,6 +205,6 @@ INFO_ERRORS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_vrf_info_errors(controller: Controller) -> None:
-    for told, message in controller.messages("vrf_info", INFO_ERRORS).items():
-        assert told in message
+def test_an_invalid_option_of_vrf_info_is_named(controller: Controller) -> None:
+    for part, message in controller.messages("vrf_info", INFO_ERRORS).items():
+        assert part in message

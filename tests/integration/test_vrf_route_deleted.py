@@ -43,7 +43,7 @@ ROUTES = [
         ({"dst": "fd09::/16"}, [4, 5]),
     ],
 )
-def test_an_item_selects(router: Router, selector: object, gone: list[int]) -> None:
+def test_an_item_selects_by_the_options_that_it_gives(router: Router, selector: object, gone: list[int]) -> None:
     router.task("merged", *ROUTES)
     result = router.twice("deleted", selector)
     assert result["stats"]["deleted"] == len(gone)
@@ -52,7 +52,7 @@ def test_an_item_selects(router: Router, selector: object, gone: list[int]) -> N
     assert not router.task("overridden", *left)["changed"]
 
 
-def test_without_routes_all_of_ours_go(router: Router) -> None:
+def test_without_routes_all_of_ours_are_deleted(router: Router) -> None:
     router.task("merged", *ROUTES)
     router.namespace.ip("route add 12.0.0.0/8 dev eth2 table 10")
     assert router.twice("deleted", routes=None)["stats"]["deleted"] == 6
@@ -65,12 +65,14 @@ def test_an_empty_list_deletes_nothing(router: Router) -> None:
     assert not router.task("deleted")["changed"]
 
 
-def test_somebody_elses_route_is_told_and_left(router: Router) -> None:
+def test_a_route_of_another_owner_is_reported_and_left(router: Router) -> None:
     router.namespace.ip("route add 10.0.0.0/8 dev eth2 table 10")
     router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1", "metric": 5}, {"dst": "11.0.0.0/8", "dev": "eth1"})
     before = router.show()
     error = router.refused("deleted", {"dst": "11.0.0.0/8"}, {"dst": "10.0.0.0/8"})
-    assert "routes[1] (10.0.0.0/8): protocol boot holds it (10.0.0.0/8 dev eth2 proto boot)" in str(error)
+    assert "routes[1] (10.0.0.0/8): protocol boot owns this route (10.0.0.0/8 dev eth2 proto boot), which stays" in str(
+        error
+    )
     assert "set protocol: boot" in str(error)
     assert router.show() == before
     assert router.task("deleted", {"dst": "10.0.0.0/8"}, {"dst": "11.0.0.0/8"}, continue_on_error=True)["changed"]
@@ -79,15 +81,15 @@ def test_somebody_elses_route_is_told_and_left(router: Router) -> None:
     assert router.show() == []
 
 
-def test_one_of_several_at_one_ipv6_key_goes_alone(router: Router) -> None:
-    """The kernel's match for a delete knows no type: without more it would take the first at that metric."""
+def test_one_of_several_at_one_ipv6_key_is_deleted_alone(router: Router) -> None:
+    """The kernel's match for a delete ignores the type: without more it would take the first of that metric."""
     router.namespace.ip("-6 route add fd09::/16 via fd00:1::2 proto 121 table 10")
     router.namespace.ip("-6 route append unreachable fd09::/16 proto 121 table 10")
     assert router.twice("deleted", {"dst": "fd09::/16", "type": "unreachable"})["stats"]["deleted"] == 1
     assert router.show() == ["fd09::/16 via fd00:1::2 dev eth1 proto 121 metric 1024"]
 
 
-def test_an_ipv6_route_to_a_link_goes_and_one_through_a_gateway_there_stays(router: Router) -> None:
+def test_an_ipv6_connected_route_is_deleted_and_one_through_a_gateway_on_that_link_stays(router: Router) -> None:
     router.namespace.ip("-6 route add fd09::/16 via fd00:1::2 proto 121 table 10")
     router.namespace.ip("-6 route append fd09::/16 dev eth1 mtu 1400 proto 121 table 10")
     result = router.twice("deleted", {"dst": "fd09::/16", "mtu": 1400})
@@ -95,7 +97,7 @@ def test_an_ipv6_route_to_a_link_goes_and_one_through_a_gateway_there_stays(rout
     assert router.show() == ["fd09::/16 via fd00:1::2 dev eth1 proto 121 metric 1024"]
 
 
-def test_routes_through_an_object_go_too(router: Router) -> None:
+def test_routes_through_a_nexthop_object_are_deleted_too(router: Router) -> None:
     router.namespace.ip("nexthop add id 7 via 192.0.2.2 dev eth1")
     router.namespace.ip("nexthop add id 8 via fd00:1::2 dev eth1")
     router.namespace.ip("route add 10.0.0.0/8 nhid 7 proto 121 table 10")

@@ -21,7 +21,7 @@ def router(namespaces: NamespaceFactory) -> Router:
 ALL = [{**item, "metric": 100 + number} for number, (item, _line, _other) in enumerate(EVERY_OPTION)]
 
 
-def test_what_is_gathered_can_be_given_back(router: Router) -> None:
+def test_gathered_routes_given_back_change_nothing(router: Router) -> None:
     router.task("merged", *ALL)
     result = router.task("gathered", routes=None)
     assert len(result["gathered"]) == len(ALL)
@@ -34,7 +34,7 @@ def test_what_is_gathered_can_be_given_back(router: Router) -> None:
     assert sorted(router.show()) == sorted(before)
 
 
-def test_gathered_keeps_to_owner_and_family(router: Router) -> None:
+def test_gathered_returns_routes_of_the_owner_and_family_only(router: Router) -> None:
     router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1"}, {"dst": "fd09::/16", "dev": "eth1"})
     router.namespace.ip("route add 11.0.0.0/8 dev eth1 proto bird table 10")
 
@@ -46,17 +46,17 @@ def test_gathered_keeps_to_owner_and_family(router: Router) -> None:
     assert destinations(protocol="bird") == ["11.0.0.0/8"]
     assert destinations(protocol="any") == ["10.0.0.0/8", "11.0.0.0/8", "fd09::/16"]
     assert destinations(table=77) == []
-    assert "for state gathered alone" in str(router.refused("overridden", protocol="any"))
+    assert "for state gathered only" in str(router.refused("overridden", protocol="any"))
 
 
-def test_what_cannot_be_expressed_is_told(router: Router) -> None:
+def test_routes_that_cannot_be_expressed_are_a_warning(router: Router) -> None:
     router.namespace.ip("route add throw 10.0.0.0/8 proto 121 table 10")
     result = router.task("gathered", routes=None)
     assert result["gathered"] == []
     assert "10.0.0.0/8" in result["warnings"][0]
 
 
-def test_iproute2_takes_every_command(router: Router, namespaces: NamespaceFactory) -> None:
+def test_iproute2_accepts_every_command(router: Router, namespaces: NamespaceFactory) -> None:
     """The commands that the result tells do on a twin what the module did: add, replace, delete."""
     twin = Router.make(namespaces("twin"))
     others = [{**other, "metric": 100 + number} for number, (_item, _line, other) in enumerate(EVERY_OPTION)]
@@ -69,7 +69,7 @@ def test_iproute2_takes_every_command(router: Router, namespaces: NamespaceFacto
     assert router.show() == []
 
 
-def test_rendered_looks_nowhere_and_iproute2_takes_it(router: Router) -> None:
+def test_rendered_reads_nothing_and_iproute2_accepts_it(router: Router) -> None:
     result = router.task("rendered", *ALL, {"dst": "10.9.0.0/16", "dev": "no-such-link"})
     assert result["commands"].pop() == "ip route replace 10.9.0.0/16 dev no-such-link proto 121 table 10"
     assert router.show() == []
@@ -85,5 +85,5 @@ def test_rendered_names_the_vrf(router: Router) -> None:
 
 
 def test_a_vrf_needs_a_device(router: Router) -> None:
-    told = str(router.refused("gathered", routes=None, table=None, vrf="red"))
-    assert told.startswith("vrf: no VRF named 'red'")
+    message = str(router.refused("gathered", routes=None, table=None, vrf="red"))
+    assert message.startswith("vrf: no VRF named 'red'")

@@ -136,14 +136,14 @@ def test_what_the_task_does_not_name_stays(router: Router) -> None:
     assert len(router.show()) == 4
 
 
-def test_routes_that_others_need_go_in_first(router: Router) -> None:
+def test_routes_that_others_need_are_added_first(router: Router) -> None:
     result = router.twice(
         "merged", {"dst": "default", "gateway": "203.0.113.1"}, {"dst": "203.0.113.1", "dev": "eth1"}, table="main"
     )
     assert [command.split()[3] for command in result["commands"]] == ["203.0.113.1/32", "0.0.0.0/0"]
 
 
-def test_somebody_elses_route_is_told_and_left(router: Router) -> None:
+def test_a_route_of_another_owner_is_reported_and_left(router: Router) -> None:
     router.namespace.ip("route add 10.0.0.0/8 dev eth2 proto bird table 10")
     router.namespace.ip("-6 route add fd09::/16 dev eth2 proto bird table 10")
     before = router.show()
@@ -153,8 +153,10 @@ def test_somebody_elses_route_is_told_and_left(router: Router) -> None:
         {"dst": "fd09::/16", "dev": "eth1"},
     ]
     error = router.refused("merged", *mine)
-    assert "routes[1] (10.0.0.0/8): protocol bird holds it (10.0.0.0/8 dev eth2 proto bird) and keeps it" in str(error)
-    assert "and 1 more failed" in str(error)
+    assert "routes[1] (10.0.0.0/8): protocol bird owns this route (10.0.0.0/8 dev eth2 proto bird), which stays" in str(
+        error
+    )
+    assert "; 1 more failed" in str(error)
     assert [entry["index"] for entry in error.details["failed_routes"]] == [1, 2]
     assert error.details["failed_routes"][0]["errno"] == 17
     assert error.details["stats"]["skipped"] == 1
@@ -166,7 +168,7 @@ def test_somebody_elses_route_is_told_and_left(router: Router) -> None:
     assert sorted(router.show()) == sorted([*before, "11.0.0.0/8 dev eth1 proto 121 scope link"])
 
 
-def test_a_route_appended_by_somebody_beside_ours_keeps_both(router: Router) -> None:
+def test_a_route_appended_by_another_owner_beside_ours_keeps_both(router: Router) -> None:
     router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1"})
     router.namespace.ip("route append 10.0.0.0/8 dev eth2 proto bird table 10")
     assert not router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1"})["changed"]
@@ -192,7 +194,7 @@ def test_several_of_ours_at_one_key_become_one(router: Router) -> None:
 SANDWICH = ("via fd00:2::2 proto 121", "dev eth1 proto {}", "via fd00:1::2 proto 121")
 
 
-def test_a_route_of_ours_that_the_kernel_hides_between_two_hops_is_found(router: Router) -> None:
+def test_a_route_of_ours_that_a_dump_hides_between_two_hops_is_found(router: Router) -> None:
     for part in SANDWICH:
         router.namespace.ip(f"-6 route append fd09::/16 {part.format(121)} table 10")
     assert len(router.show()) == 1  # there are two: the dump jumps from the first hop to the last
@@ -202,18 +204,18 @@ def test_a_route_of_ours_that_the_kernel_hides_between_two_hops_is_found(router:
 
 
 @pytest.mark.parametrize("state", ["merged", "replaced", "overridden", "deleted"])
-def test_somebody_elses_route_that_the_kernel_hides_is_spared(router: Router, state: str) -> None:
+def test_a_route_of_another_owner_that_a_dump_hides_is_spared(router: Router, state: str) -> None:
     for part in SANDWICH:
         router.namespace.ip(f"-6 route append fd09::/16 {part.format('bird')} table 10")
     assert len(router.show()) == 1
-    told = str(
+    message = str(
         router.refused(state, {"dst": "fd09::/16", "dev": "eth2"} if state != "deleted" else {"dst": "fd09::/16"})
     )
-    assert "protocol bird holds it (fd09::/16 dev eth1 proto bird metric 1024)" in told
+    assert "protocol bird owns this route (fd09::/16 dev eth1 proto bird metric 1024)" in message
     assert router.show() == ["fd09::/16 dev eth1 proto bird metric 1024"]
 
 
-def test_a_hop_whose_link_is_down_is_still_the_route(router: Router) -> None:
+def test_a_route_whose_link_is_down_is_unchanged(router: Router) -> None:
     item = {"dst": "10.0.0.0/8", "nexthops": [{"gateway": "192.0.2.2"}, {"gateway": "198.51.100.2"}]}
     router.task("merged", item)
     router.namespace.ip("link set eth2 down")
@@ -223,7 +225,7 @@ def test_a_hop_whose_link_is_down_is_still_the_route(router: Router) -> None:
     assert router.show() == []
 
 
-def test_the_kernels_words_reach_the_user_and_the_batch_is_finished(router: Router) -> None:
+def test_the_kernels_error_text_is_reported_and_the_batch_is_finished(router: Router) -> None:
     items = [
         {"dst": "10.0.0.0/8", "dev": "eth1"},
         {"dst": "11.0.0.0/8", "gateway": "203.0.113.9"},
@@ -231,17 +233,17 @@ def test_the_kernels_words_reach_the_user_and_the_batch_is_finished(router: Rout
         {"dst": "13.0.0.0/8", "dev": "eth1"},
     ]
     error = router.refused("merged", *items)
-    assert "routes[1] (11.0.0.0/8): Nexthop has invalid gateway; nothing says which link" in str(error)
-    assert "2 changes were made, 0 not tried" in str(error)
-    told = [(entry["index"], entry["errno"], entry["error"]) for entry in error.details["failed_routes"]]
-    assert [(index, number) for index, number, _text in told] == [(1, 101), (2, 22)]
-    assert told[1][2] == "Invalid prefsrc address; src has to be an address of this machine, and of this VRF"
+    assert "routes[1] (11.0.0.0/8): Nexthop has invalid gateway; no subnet of a link contains the gateway" in str(error)
+    assert "2 changes made, 0 not attempted" in str(error)
+    failures = [(entry["index"], entry["errno"], entry["error"]) for entry in error.details["failed_routes"]]
+    assert [(index, number) for index, number, _text in failures] == [(1, 101), (2, 22)]
+    assert failures[1][2] == "Invalid prefsrc address; src has to be an address of this machine in this VRF"
     assert error.details["changed"]
     assert [line.split()[0] for line in router.show()] == ["10.0.0.0/8", "13.0.0.0/8"]
     assert [item["dst"] for item in error.details["after"]] == ["10.0.0.0/8", "13.0.0.0/8"]
 
 
-def test_a_failure_stops_before_later_batches_and_removals_unless_told_to_go_on(router: Router) -> None:
+def test_a_failure_stops_later_batches_and_removals_without_continue_on_error(router: Router) -> None:
     router.namespace.ip("route add 10.0.0.0/8 dev eth2 metric 9 proto 121 table 10")
     items = [{"dst": f"11.{n >> 8}.{n & 255}.0/24", "dev": "eth1"} for n in range(1500)]
     items.insert(3, {"dst": "12.0.0.0/8", "dev": "eth1", "src": "203.0.113.9"})
@@ -255,19 +257,21 @@ def test_a_failure_stops_before_later_batches_and_removals_unless_told_to_go_on(
     assert "routes[3] (12.0.0.0/8)" in result["warnings"][0]
 
 
-def test_all_is_checked_before_anything_changes(router: Router) -> None:
+def test_every_item_is_validated_before_anything_changes(router: Router) -> None:
     error = router.refused("merged", {"dst": "10.0.0.0/8", "dev": "eth1"}, {"dst": "11.0.0.1/8", "dev": "eth1"})
     assert error.details == {"errors": ["routes[1] (11.0.0.1/8): host bits are set; did you mean 11.0.0.0/8?"]}
     assert router.show() == []
 
 
-def test_another_owner_and_another_table(router: Router) -> None:
+def test_the_owner_and_the_table_may_be_others(router: Router) -> None:
     router.twice("merged", {"dst": "10.0.0.0/8", "dev": "eth1"}, protocol="static", table="main")
     assert "10.0.0.0/8 dev eth1 proto static scope link" in router.show("table main")
-    assert "protocol static holds it" in str(router.refused("merged", {"dst": "10.0.0.0/8", "dev": "eth2"}, table=254))
+    assert "protocol static owns this route" in str(
+        router.refused("merged", {"dst": "10.0.0.0/8", "dev": "eth2"}, table=254)
+    )
 
 
-def test_the_result_can_do_without_routes(router: Router) -> None:
+def test_return_routes_false_leaves_the_routes_out_of_the_result(router: Router) -> None:
     result = router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1"}, return_routes=False)
     assert result["stats"]["added"] == 1
     assert not {"before", "after", "commands", "diff"} & set(result)
@@ -276,9 +280,7 @@ def test_the_result_can_do_without_routes(router: Router) -> None:
 @pytest.mark.parametrize(
     ("dst", "way"), [("10.0.0.0/8", "203.0.{}.{}"), ("10.0.0.0/8", "fd05::{}:{}"), ("fd09::/16", "fd05::{}:{}")]
 )
-def test_as_many_next_hops_as_it_takes_hide_neither_their_route_nor_those_behind_it(
-    router: Router, dst: str, way: str
-) -> None:
+def test_the_most_next_hops_hide_neither_their_route_nor_those_after_it(router: Router, dst: str, way: str) -> None:
     hops = [{"gateway": way.format(n >> 7, 1 + (n & 127)), "dev": "eth1", "onlink": True} for n in range(1000)]
     behind = {"dst": "11.0.0.0/8" if "." in dst else "fd0a::/16", "dev": "eth2"}
     result = router.twice("merged", {"dst": dst, "nexthops": hops}, behind)
@@ -286,4 +288,4 @@ def test_as_many_next_hops_as_it_takes_hide_neither_their_route_nor_those_behind
     gathered = router.task("gathered", routes=None)["gathered"]  # where `ip route` shows neither
     assert [(route["dst"], len(route.get("nexthops", []))) for route in gathered] == [(dst, 1000), (behind["dst"], 0)]
     error = router.refused("merged", {"dst": dst, "nexthops": [*hops, {"dev": "eth2"}]})
-    assert "nexthops: 1001 of them are too many" in str(error)
+    assert "nexthops: 1001 are too many" in str(error)

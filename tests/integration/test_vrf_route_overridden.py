@@ -29,7 +29,7 @@ def fill(router: Router) -> None:
     router.namespace.ip("-6 route add fd0c::/16 dev eth2 table 10")
 
 
-def test_the_table_holds_what_is_named_and_what_is_others(router: Router) -> None:
+def test_the_table_has_the_named_routes_and_those_of_others(router: Router) -> None:
     fill(router)
     result = router.twice("overridden", {"dst": "10.0.0.0/8", "dev": "eth1"}, {"dst": "13.0.0.0/8", "dev": "eth2"})
     assert result["stats"] == {"added": 1, "replaced": 0, "deleted": 4, "unchanged": 1, "failed": 0, "skipped": 0}
@@ -48,24 +48,24 @@ def test_the_table_holds_what_is_named_and_what_is_others(router: Router) -> Non
     ]
 
 
-def test_no_routes_empty_the_table_of_ours(router: Router) -> None:
+def test_an_empty_list_removes_all_of_ours(router: Router) -> None:
     fill(router)
     assert router.twice("overridden")["stats"]["deleted"] == 5
     assert router.show() == ["12.0.0.0/8 dev eth2 scope link", "fd0c::/16 dev eth2 metric 1024"]
 
 
-def test_one_family_alone(router: Router) -> None:
+def test_a_family_leaves_the_other_alone(router: Router) -> None:
     fill(router)
     assert router.twice("overridden", family="ipv6")["stats"]["deleted"] == 3
     assert [line.split()[0] for line in router.show()] == ["10.0.0.0/8", "blackhole", "12.0.0.0/8", "fd0c::/16"]
 
 
 @pytest.mark.parametrize("table", ["main", "local", 253])
-def test_the_machines_own_tables_want_force(router: Router, table: object) -> None:
+def test_the_machines_own_tables_need_force(router: Router, table: object) -> None:
     before = router.show("table all")
-    told = str(router.refused("overridden", table=table))
-    assert "set force: true" in told
-    assert "protocol ynl_mirror" in told
+    message = str(router.refused("overridden", table=table))
+    assert "set force: true" in message
+    assert "protocol ynl_mirror" in message
     assert not router.task("overridden", table=table, force=True)["changed"]
     router.twice("overridden", {"dst": "10.0.0.0/8", "dev": "eth1"}, table=table, force=True)
     router.twice("overridden", table=table, force=True)

@@ -79,7 +79,7 @@ def install(router: Router, ours: list[dict[str, Any]], theirs: list[dict[str, A
 
 
 @pytest.mark.timeout(400)  # a failure takes its time to be made small
-def test_any_task_on_any_table(namespaces: NamespaceFactory) -> None:
+def test_any_task_on_any_table_reaches_its_state_and_spares_other_owners(namespaces: NamespaceFactory) -> None:
     router = Router.make(namespaces("router"))
 
     @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

@@ -16,7 +16,7 @@ def router(namespaces: NamespaceFactory) -> Router:
     return Router.make(namespaces("router"))
 
 
-def test_other_routes_of_ours_to_the_destination_go(router: Router) -> None:
+def test_other_routes_of_ours_to_the_destination_are_removed(router: Router) -> None:
     router.task(
         "merged",
         {"dst": "10.0.0.0/8", "dev": "eth1", "metric": 5},
@@ -38,7 +38,7 @@ def test_other_routes_of_ours_to_the_destination_go(router: Router) -> None:
     ]
 
 
-def test_the_destination_is_served_all_the_time(router: Router) -> None:
+def test_the_destination_is_reachable_all_the_time(router: Router) -> None:
     """A move to another metric adds before it removes; one within the metric is a single message."""
     router.task("merged", {"dst": "10.0.0.0/8", "dev": "eth1"})
     monitor = router.namespace.start("ip", "-o", "monitor", "route")
@@ -56,7 +56,7 @@ def test_the_destination_is_served_all_the_time(router: Router) -> None:
     ]
 
 
-def test_ipv6_multipath_shrinks_and_grows_to_exactly_what_is_asked_for(router: Router) -> None:
+def test_ipv6_multipath_shrinks_and_grows_to_exactly_the_wanted_hops(router: Router) -> None:
     gateways = ("fd00:1::2", "fd00:1::3", "fd00:2::2")
     for count in (3, 1, 2, 3, 2):
         item = {"dst": "fd09::/16", "nexthops": [{"gateway": gateway} for gateway in gateways[:count]]}

@@ -57,7 +57,7 @@ class VrfRouter(Router):
         return self.show(f"vrf {vrf} proto 121")
 
     def others(self) -> list[str]:
-        """What is anybody else's in the VRFs' tables."""
+        """The routes of other owners in the VRFs' tables."""
         return [line for line in self.show("table all") if " table 1000" in line and OURS not in line]
 
 
@@ -66,7 +66,7 @@ def router(namespaces: NamespaceFactory) -> VrfRouter:
     return VrfRouter.make(namespaces("router"))
 
 
-def test_merged(router: VrfRouter) -> None:
+def test_merged_adds_routes_to_the_vrfs_table(router: VrfRouter) -> None:
     others = router.others()
     result = router.twice("merged", V4, V6, diff=True)
     assert gathered(router) == [{**V4, "dev": "eth1"}, {**V6, "dev": "eth1"}]
@@ -81,7 +81,7 @@ def test_merged(router: VrfRouter) -> None:
     assert router.mirrored("blue") == []
 
 
-def test_replaced(router: VrfRouter) -> None:
+def test_replaced_removes_our_other_routes_to_the_destinations(router: VrfRouter) -> None:
     others = router.others()
     router.task("merged", V4, {**V4, "metric": 7}, V6)
     result = router.twice("replaced", {**V4, "gateway": "192.0.2.3"})
@@ -90,8 +90,8 @@ def test_replaced(router: VrfRouter) -> None:
     assert router.others() == others
 
 
-def test_overridden(router: VrfRouter) -> None:
-    """Of red's table nothing stays but what others own: the connected routes, the addresses, the unreachable end."""
+def test_overridden_leaves_only_the_named_routes_and_those_of_others(router: VrfRouter) -> None:
+    """Of red's table only what others own stays: connected routes, addresses, the unreachable default."""
     router.task("merged", V4, V6)
     blue = {"dst": "10.0.0.0/8", "gateway": "198.51.100.2"}
     router.task("merged", blue, vrf="blue")
@@ -104,7 +104,7 @@ def test_overridden(router: VrfRouter) -> None:
     assert router.others() == others
 
 
-def test_deleted(router: VrfRouter) -> None:
+def test_deleted_removes_named_routes_or_all_of_ours(router: VrfRouter) -> None:
     others = router.others()
     router.task("merged", V4, {**V4, "metric": 7}, V6)
     result = router.twice("deleted", {"dst": "10.0.0.0/8", "metric": 7})
@@ -112,12 +112,12 @@ def test_deleted(router: VrfRouter) -> None:
     router.twice("deleted", routes=None)
     assert gathered(router) == []
     assert router.others() == others
-    # The end of the table is not the mirror's, so that it is not deleted unless its owner is named.
-    with pytest.raises(TaskError, match=r"protocol boot holds it"):
+    # The unreachable default is not the mirror's: it is deleted only with its owner's protocol.
+    with pytest.raises(TaskError, match=r"protocol boot owns this route"):
         router.task("deleted", {"dst": "0.0.0.0/0"})
 
 
-def test_gathered(router: VrfRouter) -> None:
+def test_gathered_returns_routes_that_a_task_accepts(router: VrfRouter) -> None:
     router.task("merged", V4, V6)
     result = router.task("gathered", routes=None)
     assert (result["vrf"], result["table"], result["changed"]) == ("red", 1000, False)
@@ -128,18 +128,18 @@ def test_gathered(router: VrfRouter) -> None:
     everybodys = router.task("gathered", routes=None, protocol="any")["gathered"]
     found = {(item["dst"], item["type"]) for item in everybodys}
     assert {("0.0.0.0/0", "unreachable"), ("::/0", "unreachable"), ("192.0.2.0/24", "unicast")} <= found
-    # What it gathers is what it takes.
+    # Gathered routes are valid items.
     again = router.task("merged", *result["gathered"], vrf="red")
     assert not again["changed"]
 
 
-def test_rendered(router: VrfRouter) -> None:
-    """For a VRF that need not be there."""
+def test_rendered_accepts_a_vrf_that_does_not_exist(router: VrfRouter) -> None:
+    """The VRF does not have to exist."""
     result = router.task("rendered", V4, vrf="green")
     assert result["commands"] == ["ip route replace 10.0.0.0/8 via 192.0.2.2 proto 121 vrf green"]
 
 
-def test_the_commands_told_do_the_same(router: VrfRouter, namespaces: NamespaceFactory) -> None:
+def test_the_returned_commands_have_the_same_effect(router: VrfRouter, namespaces: NamespaceFactory) -> None:
     twin = VrfRouter.make(namespaces("twin"))
     multipath = {"dst": "10.3.0.0/16", "nexthops": [{"gateway": "192.0.2.2", "weight": 3}, {"gateway": "192.0.2.3"}]}
     steps = (
@@ -155,8 +155,8 @@ def test_the_commands_told_do_the_same(router: VrfRouter, namespaces: NamespaceF
         assert gathered(twin) == gathered(router)
 
 
-def test_a_route_whose_link_is_in_another_vrf(router: VrfRouter) -> None:
-    """`dev` is enough without a gateway; a gateway there is resolved over its link when it is said to be on it."""
+def test_a_route_may_leave_by_a_link_of_another_vrf(router: VrfRouter) -> None:
+    """Without a gateway `dev` is enough; a gateway in another VRF needs onlink."""
     far = [
         {"dst": "10.1.0.0/16", "dev": "eth2"},
         {"dst": "10.2.0.0/16", "gateway": "198.51.100.2", "dev": "eth2", "onlink": True},
@@ -168,7 +168,7 @@ def test_a_route_whose_link_is_in_another_vrf(router: VrfRouter) -> None:
     result = router.twice("merged", *far)
     assert result["stats"]["added"] == len(far)
     error = router.refused("merged", {"dst": "10.4.0.0/16", "gateway": "198.51.100.2"})
-    assert "name dev, and set onlink" in str(error)
+    assert "set dev and onlink" in str(error)
     for link, left in (("blue", 4), ("eth2", 0)):
         router.namespace.ip(f"link set dev {link} down")
         assert len(router.task("gathered", routes=None)["gathered"]) == left
@@ -176,14 +176,14 @@ def test_a_route_whose_link_is_in_another_vrf(router: VrfRouter) -> None:
     assert router.twice("merged", *far)["stats"]["added"] == len(far)
 
 
-def test_a_table_is_named_by_its_vrf_in_what_is_told(router: VrfRouter) -> None:
+def test_the_result_for_a_table_names_its_vrf(router: VrfRouter) -> None:
     result = router.task("merged", V4, table=1000)
     assert (result["vrf"], result["commands"][0].split()[-2:]) == ("red", ["table", "1000"])
     batch(router.namespace, "link set dev red down", "link set dev red name green", "link set dev green up")
     assert gathered(router, "green") == [{**V4, "dev": "eth1"}]
 
 
-def test_a_vrf_made_again_with_another_table_has_none_of_its_routes(router: VrfRouter) -> None:
+def test_a_vrf_recreated_with_another_table_has_none_of_its_routes(router: VrfRouter) -> None:
     router.task("merged", V4)
     batch(router.namespace, "link del dev red", *vrf("red", 4294967295, "eth1"))
     result = router.twice("merged", V4)
@@ -191,13 +191,13 @@ def test_a_vrf_made_again_with_another_table_has_none_of_its_routes(router: VrfR
     assert router.show("table 1000 proto 121") == []
 
 
-def test_a_name_that_is_no_vrf(router: VrfRouter) -> None:
-    there = "there are: blue (table 100000), red (table 1000)"
-    for name, words in (("rde", "no VRF named 'rde'"), ("eth1", "link eth1 is no VRF device (kind veth)")):
-        assert str(router.refused("merged", V4, vrf=name)) == f"vrf: {words}; {there}"
+def test_an_unknown_vrf_is_refused_with_those_that_exist(router: VrfRouter) -> None:
+    known = "choose from: blue (table 100000), red (table 1000)"
+    for name, words in (("rde", "no VRF named 'rde'"), ("eth1", "link eth1 is not a VRF device (kind veth)")):
+        assert str(router.refused("merged", V4, vrf=name)) == f"vrf: {words}; {known}"
 
 
-def test_vrf_info(router: VrfRouter) -> None:
+def test_vrf_info_shows_devices_addresses_routes_and_the_l3mdev_rule(router: VrfRouter) -> None:
     router.task("merged", V4)
     router.namespace.ip("address add 192.0.2.77/32 dev red")
     facts = module(router, "vrf_info")
@@ -219,7 +219,7 @@ def test_vrf_info(router: VrfRouter) -> None:
     assert rule["l3mdev"] is True
 
 
-def test_the_module_itself_in_check_and_diff_mode(router: VrfRouter) -> None:
+def test_check_mode_predicts_what_the_module_does(router: VrfRouter) -> None:
     task = {"vrf": "red", "dst": "10.0.0.0/8", "gateway": "192.0.2.2"}
     predicted = module(router, "vrf_route", _ansible_check_mode=True, _ansible_diff=True, **task)
     assert router.mirrored() == []
@@ -232,8 +232,8 @@ def test_the_module_itself_in_check_and_diff_mode(router: VrfRouter) -> None:
     assert not module(router, "vrf_route", **task)["changed"]
 
 
-def test_a_host_is_mapped_by_the_facts_and_offloaded_by_the_module(router: VrfRouter) -> None:
-    """The way without daemons; red is entered by an address of its device."""
+def test_a_host_is_offloaded_without_daemons_by_facts_filter_and_module(router: VrfRouter) -> None:
+    """The offload without daemons; the gateway is an address of red's own device."""
     batch(router.namespace, "address add 192.0.2.77/32 dev red", "address add fd00::77/128 dev red nodad")
     host = [{"dst": "192.0.2.0/24", "gateway": "192.0.2.77"}, {"dst": "fd00:1::/64", "gateway": "fd00::77"}]
     mapped = map_facts([*host, {"dst": "10.9.0.0/16", "gateway": "192.0.2.77"}], module(router, "vrf_info"), Policy())
@@ -242,12 +242,12 @@ def test_a_host_is_mapped_by_the_facts_and_offloaded_by_the_module(router: VrfRo
     assert (blue["table"], mapped["vrfs"]["red"]["routes"]) == (100000, [])
     router.twice("overridden", *blue["routes"], vrf="blue")
     assert gathered(router, "blue") == [{"dst": "192.0.2.0/24", "dev": "eth1"}, {"dst": "fd00:1::/64", "dev": "eth1"}]
-    # What is mirrored is no way for the next run.
+    # The next run ignores mirrored routes.
     assert map_facts(host, module(router, "vrf_info"), Policy())["vrfs"] == {**mapped["vrfs"]}
 
 
 def gathered(router: VrfRouter, vrf: str = "red") -> list[dict[str, Any]]:
-    """The routes that are ours, as the items of a task that leaves out what goes without saying."""
+    """Our routes as items, without the options that have their defaults."""
     usual = {"type": ("unicast",), "metric": (0, 1024)}
     items = router.task("gathered", routes=None, vrf=vrf)["gathered"]
     return [{key: value for key, value in item.items() if value not in usual.get(key, ())} for item in items]

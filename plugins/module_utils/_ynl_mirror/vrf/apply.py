@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The work of the module vrf_route: read a table, plan, apply in batches, and tell what became of each route."""
+"""The work of the module vrf_route: read a table, plan, apply in batches, report the outcome of each route."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .lines import LineWriter
 from .plan import ADD, DELETE, REPLACE, Operation
 from .target import TaskError, owner, resolve
 
-#: Tables that hold the machine's own connectivity; whole-table states want `force` there.
+#: Tables that hold the machine's own connectivity; states for a whole table need `force` there.
 RESERVED_TABLES = frozenset((253, 254, 255))
-#: With `continue_on_error: false` the work stops behind the batch of this many routes that met an error.
+#: Routes per batch. With `continue_on_error: false` the work stops after the batch that met an error.
 _CHUNK = 1000
-#: How often to read again what a change uncovered; more than one route hides only where somebody tries hard.
+#: How often to read again what a change uncovered. More than one hidden route takes deliberate effort.
 _ROUNDS = 3
 _PAST = {ADD: "added", REPLACE: "replaced", DELETE: "deleted"}
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a user asks for: the options of the module, *routes* still as items. *label* names them in errors."""
+    """The options of the module, *routes* still as items. *label* names the items in errors."""
 
     state: str
     vrf: str | None = None
@@ -52,14 +52,14 @@ def run(task: Task) -> dict[str, Any]:
     """Do the task and return the module's result. TaskError when it cannot be done."""
     whose = None if task.protocol == "any" else owner(task.protocol)
     if whose is None and task.state != "gathered":
-        raise TaskError("protocol: any is for state gathered alone; whose routes is the task to change?")
+        raise TaskError("protocol: any is for state gathered only; set the owner of the routes to change")
     if task.state == "rendered":
         return _rendered(task, whose or 0)
     try:
         with Requests() as requests:
             return _Live(task, whose, requests).run()
     except (KernelError, WireError) as error:
-        raise TaskError(f"the kernel's routes cannot be read: {error}") from None
+        raise TaskError(f"cannot read the kernel: {error}") from None
 
 
 def _rendered(task: Task, owner: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _read(read: Any) -> Any:
 
 @dataclass
 class _Asked:
-    """The task's items as values, and which routes it is about (*prefixes* None: the whole table)."""
+    """The task's items as values, and the prefixes that it covers (*prefixes* None: the whole table)."""
 
     want: list[Route] = field(default_factory=list)
     selectors: dict[Prefix, list[tuple[int, Selector]]] = field(default_factory=dict)
@@ -95,17 +95,17 @@ class _Asked:
 
     @cached_property
     def indexes(self) -> dict[RouteKey, int]:
-        """Which item a wanted route comes from."""
+        """The item that a wanted route comes from."""
         return {route.key: index for index, route in enumerate(self.want)}
 
     def selector(self, route: Route) -> tuple[int, Selector] | None:
-        """The item that asks for the deletion of a route, with its index."""
+        """The item that selects a route for deletion, with its index."""
         return next((pair for pair in self.selectors.get(route.prefix, ()) if pair[1].matches(route.path)), None)
 
 
 @dataclass
 class _Done:
-    """What was carried out, what the kernel refused (with errno and text), and what was not tried after that."""
+    """What was done, what the kernel refused (with errno and text), and how much was not attempted after that."""
 
     operations: list[Operation] = field(default_factory=list)
     failures: list[tuple[Operation, int, str]] = field(default_factory=list)
@@ -152,7 +152,7 @@ class _Live:
         result = self._result(made, done, before, after, failed)
         if failed and not self.task.continue_on_error:
             raise TaskError(
-                self._first(failed, f"{len(done.operations)} changes were made, {done.skipped} not tried"), **result
+                self._first(failed, f"{len(done.operations)} changes made, {done.skipped} not attempted"), **result
             )
         return result
 
@@ -161,8 +161,8 @@ class _Live:
         if whole and self.target.table in RESERVED_TABLES and not self.task.force:
             raise TaskError(
                 f"state {self.task.state} removes every route of protocol {protocol_name(self.owner or 0)} that the "
-                f"task does not name, and table {table_name(self.target.table)} may be what this machine is reached "
-                "by; set force: true if that is what you want"
+                f"task does not name, and table {table_name(self.target.table)} may carry the connection to this "
+                "machine; set force: true to do it anyway"
             )
 
     def _asked(self) -> _Asked:
@@ -181,7 +181,7 @@ class _Live:
     # -- reading
 
     def _table(self, asked: _Asked) -> list[Route]:
-        """All routes of the table, of every owner, in the families that matter."""
+        """All routes of the table, of every owner, in the families that the task covers."""
         families: Iterable[int] = self.families
         if asked.prefixes is not None:
             families = sorted({prefix.family for prefix in asked.prefixes})
@@ -191,7 +191,7 @@ class _Live:
         return read_routes(self.requests, family, self.target.table, protocol, dead_hops=True)
 
     def _owned(self, routes: Iterable[Route], asked: _Asked) -> list[Route]:
-        """Our own among *routes* that the task is about, in the order of their destinations."""
+        """Our own among *routes* that the task covers, in the order of their destinations."""
         if not self.task.return_routes:
             return []
         prefixes, owner = asked.prefixes, self.owner
@@ -208,7 +208,7 @@ class _Live:
         }
         if self.owner is not None and len(plain) < len(routes):
             missed = ", ".join(str(r.prefix) for r in routes if not expressible(r.path))
-            result["warnings"] = [f"routes that the options of this module cannot express were left out: {missed:.500}"]
+            result["warnings"] = [f"left out routes that this module has no options for: {missed:.500}"]
         return result
 
     # -- planning
@@ -232,7 +232,7 @@ class _Live:
     # -- applying
 
     def _carry_out(self, asked: _Asked, made: plan.Plan) -> _Done:
-        """Apply the plan; where that uncovers routes that no dump showed, plan them too and add them to *made*."""
+        """Apply the plan. If that uncovers routes that no dump showed, plan those too and add them to *made*."""
         done = self._apply(made.operations)
         for _round in range(_ROUNDS):
             if done.skipped or not any(plan.uncovers(operation) for operation in made.operations):
@@ -241,7 +241,7 @@ class _Live:
             more = self._apply(again.operations)
             made.conflicts, made.operations = again.conflicts, made.operations + again.operations
             done.operations += more.operations
-            done.failures, done.skipped = more.failures, more.skipped  # what failed before was tried again
+            done.failures, done.skipped = more.failures, more.skipped  # earlier failures were tried again
             if not again.operations:
                 break
         return done
@@ -254,7 +254,7 @@ class _Live:
             refused = {failure.index: failure for failure in self.requests.write(messages[start : start + _CHUNK])}
             for index, operation in enumerate(chunk):
                 failure = refused.get(index)
-                # A route that is gone already is as wanted: somebody, or the link going down, was faster.
+                # ESRCH: the route is gone already, by another process or with its link.
                 if failure is None or (operation.action == DELETE and failure.errno == errno.ESRCH):
                     done.operations.append(operation)
                 else:
@@ -264,7 +264,7 @@ class _Live:
                 break
         return done
 
-    # -- telling
+    # -- reporting
 
     def _where(self) -> dict[str, Any]:
         return {"table": self.target.table, "vrf": self.target.vrf}
@@ -274,11 +274,11 @@ class _Live:
         name = protocol_name(holder.path.protocol)
         deleting = self.task.state == "deleted"
         advice = (
-            f"name its metric or gateway so that only your own is meant, or set protocol: {name} to delete this one"
+            f"add metric or gateway to select only your own route, or set protocol: {name} to delete this one"
             if deleting
-            else "give yours another metric, or remove that one first"
+            else "use another metric, or remove that route first"
         )
-        text = f"protocol {name} holds it ({self.lines.line(holder)}) and keeps it; {advice}"
+        text = f"protocol {name} owns this route ({self.lines.line(holder)}), which stays; {advice}"
         return self._failed(asked, Operation(DELETE if deleting else ADD, conflict.route), errno.EEXIST, text)
 
     def _failure(self, asked: _Asked, operation: Operation, number: int, text: str) -> dict[str, Any]:
@@ -294,11 +294,11 @@ class _Live:
         }
 
     def _first(self, failed: Sequence[Mapping[str, Any]], rest: str) -> str:
-        """One line about the first failure, how many there are, and what that means for the *rest*."""
+        """One line: the first failure, how many more there are, and what became of the *rest*."""
         entry = failed[0]
         label = self.task.label if entry["index"] is not None else ""
         name = f"{label}[{entry['index']}] ({entry['route']['dst']})" if label else f"route {entry['route']['dst']}"
-        more = f" and {len(failed) - 1} more failed (see failed_routes)" if len(failed) > 1 else ""
+        more = f"; {len(failed) - 1} more failed (see failed_routes)" if len(failed) > 1 else ""
         return f"{name}: {entry['error']}{more}; {rest}"
 
     def _result(
@@ -317,7 +317,7 @@ class _Live:
         if self.task.diff and self.task.return_routes:
             result["diff"] = self._diff(before, after)
         if failed and self.task.continue_on_error:
-            result["warnings"] = [self._first(failed, "went on because of continue_on_error")]
+            result["warnings"] = [self._first(failed, "continued because of continue_on_error")]
         return result
 
     def _diff(self, before: list[Route], after: list[Route]) -> Mapping[str, str]:
@@ -329,27 +329,27 @@ class _Live:
         }
 
 
-#: What to do about an errno whose text alone leaves one guessing.
+#: The fix for an errno whose text alone does not name it.
 _ADVICE = {
     errno.EPERM: "; changing routes takes root: set become: true",
     errno.ENETDOWN: "; the link is down: set it up first",
-    errno.EEXIST: "; somebody else has made one just now, or the kernel shows it to nobody: run the task again",
+    errno.EEXIST: "; another process has just added one, or dumps of the kernel hide it: run the task again",
 }
 
 
 def _advice(number: int, text: str, operation: Operation) -> str:
-    """The way out of a refusal of the kernel."""
+    """How to fix what the kernel refuses."""
     if number in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         if all(hop.oif is not None for hop in operation.route.path.nexthops):
-            return "; no address of that link covers the gateway: set onlink, or name another dev"
-        return "; nothing says which link the gateway is on: name dev, and set onlink if no address there covers it"
+            return "; no subnet of that link contains the gateway: set onlink, or another dev"
+        return "; no subnet of a link contains the gateway: set dev and onlink"
     if number == errno.EINVAL and ("prefsrc" in text or "source address" in text):
-        return "; src has to be an address of this machine, and of this VRF"
+        return "; src has to be an address of this machine in this VRF"
     return _ADVICE.get(number, "")
 
 
 def _index(asked: _Asked, operation: Operation) -> int | None:
-    """Which item a route comes from; None for one that goes because no item names it."""
+    """The item that a route comes from; None for one that is removed because no item names it."""
     if operation.action != DELETE:
         return asked.indexes.get(operation.route.key)
     found = asked.selector(operation.route)

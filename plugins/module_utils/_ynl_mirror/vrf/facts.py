@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine with VRFs looks like, as plain data: the work of the module vrf_info."""
+"""VRFs, links, addresses, rules and routes of a machine as plain data: the work of the module vrf_info."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBSETS = ("vrfs", "links", "addresses", "rules", "routes")
 
 @dataclass(frozen=True)
 class Question:
-    """What a user wants to know. *vrfs* names VRFs without a device: name -> (table, link names).
+    """What to return. *vrfs* are VRFs without a device: name -> (table, link names).
 
     *tables* None: main and those of the VRFs. Empty *families* or *protocols*: all.
     """
@@ -41,12 +41,12 @@ class Question:
 
 
 def gather(question: Question) -> dict[str, Any]:
-    """Read what was asked for from the kernel of this network namespace. TaskError when it cannot be read."""
+    """Read what the question asks for in this network namespace. TaskError when the kernel cannot be read."""
     try:
         with Requests() as requests:
             return _Facts(question, requests).all()
     except (KernelError, WireError) as error:
-        raise TaskError(f"the kernel cannot be read: {error}") from None
+        raise TaskError(f"cannot read the kernel: {error}") from None
 
 
 class _Facts:
@@ -57,13 +57,13 @@ class _Facts:
         self.rules = read_rules(requests)
         self.vrfs = discover_vrfs(self.links, self.rules, _known(question.vrfs or {}, self.links.values()))
         self.vrf_of = {index: vrf.name for vrf in self.vrfs for index in vrf.links}
-        # A VRF's own device is in it, and what addresses it has.
+        # A VRF device is in its own VRF, and its addresses with it.
         names = {vrf.table: vrf.name for vrf in self.vrfs}
         devices = {index: names.get(link.vrf_table or 0) for index, link in self.links.items()}
         self.vrf_of.update({index: name for index, name in devices.items() if name is not None})
 
     def all(self) -> dict[str, Any]:
-        """The subsets asked for, by name."""
+        """The requested subsets, by name."""
         makers = {
             "vrfs": self._vrfs,
             "links": self._links,
@@ -154,10 +154,11 @@ class _Facts:
 def _known(
     vrfs: Mapping[str, tuple[int, tuple[str, ...]]], links: Iterable[Link]
 ) -> Mapping[str, tuple[int, tuple[str, ...]]]:
-    """The VRFs that the user named; TaskError for one with a link that does not exist."""
+    """The VRFs that the user listed; TaskError for one with a link that does not exist."""
     names = {link.name for link in links}
     for vrf, (_table, members) in vrfs.items():
         for member in members:
             if member not in names:
-                raise TaskError(f"vrfs.{vrf}.links: no link {member!r} here; there are: {', '.join(sorted(names))}")
+                known = ", ".join(sorted(names))
+                raise TaskError(f"vrfs.{vrf}.links: no link {member!r} on this machine; choose from: {known}")
     return vrfs

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Routes as users write them (the suboptions of ``routes`` of the module vrf_route) <-> values. Pure.
 
-Ansible's own validation of suboptions names no item and takes most of the time of a large task, so it is done here:
-each error names the item and the way out, and what many items share (all but ``dst``) is looked at once.
+Ansible's own validation of suboptions names no item and would take most of the time of a large task. The items are
+validated here instead: each error names the item and the fix, and what many items share (all but ``dst``) is checked
+once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _DEFAULTS = ("default", "any", "all")
 _TRUE = frozenset(("yes", "on", "1", "true", "t", "y"))
 _FALSE = frozenset(("no", "off", "0", "false", "f", "n"))
 _U32 = 0xFFFFFFFF
-#: The kernel makes a larger one this without a word (ip_metrics_convert), and the next run would differ.
+#: The kernel silently reduces a larger one to this (ip_metrics_convert), and the next run would differ.
 _LARGEST_MTU = 65520
 #: RFC 791 and RFC 8200 section 5.
 _SMALLEST_MTU = {AF_INET: 68, AF_INET6: 1280}
@@ -51,7 +52,7 @@ _SHOWN = 20
 
 
 class ItemError(ValueError):
-    """What is wrong with one item; the text does not name it."""
+    """What is wrong with one item; the text does not name the item."""
 
 
 class ItemErrors(ValueError):
@@ -64,7 +65,7 @@ class ItemErrors(ValueError):
 
 
 class LinkNames:
-    """The links' names and ifindexes. Without any (``None``) every name is taken and numbered as it comes."""
+    """The links' names and ifindexes. Without any (``None``) every name is accepted, and numbered in order."""
 
     def __init__(self, indexes: Mapping[str, int] | None) -> None:
         self._invent = indexes is None
@@ -76,13 +77,13 @@ class LinkNames:
         found = self._indexes.get(name)
         if found is None:
             if not self._invent:
-                raise ItemError(f"no link {name!r} here; {_nearest(name, self._indexes)}")
+                raise ItemError(f"no link {name!r} on this machine; {_nearest(name, self._indexes)}")
             found = self._indexes[name] = len(self._indexes) + 1
             self._names[found] = name
         return found
 
     def name(self, index: int | None) -> str:
-        """The name of a link, or ``if7`` when it went away in the meantime."""
+        """The name of a link, or ``if7`` when it has gone in the meantime."""
         return self._names.get(index, f"if{index}") if index is not None else ""
 
 
@@ -92,18 +93,18 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     shown = ", ".join(names[:_SHOWN]) or "none"
-    return f"there are: {shown}" + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return f"choose from: {shown}" + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 @dataclass(frozen=True)
 class Selector:
-    """Which routes of a destination to delete: those that have every option the item gave."""
+    """Which routes of a destination to delete: those with every option that the item gives."""
 
     prefix: Prefix
     given: Mapping[str, Any]
 
     def matches(self, path: Path) -> bool:
-        """Whether a route of this destination is meant."""
+        """Whether a route of this destination is selected."""
         for name in ("type", "metric", "tos", "src", "mtu"):
             if name in self.given and self.given[name] != getattr(path, name):
                 return False
@@ -119,8 +120,8 @@ class Selector:
 class ItemReader:
     """Items -> routes of one table and owner.
 
-    *family* is that of ``default`` where nothing else tells it, and the only one allowed when it is given. *label*
-    is how errors name an item: ``routes`` gives ``routes[17] (10.0.0.0/8): ...``, an empty one just the destination.
+    *family*, when given, is the only one allowed, and that of ``default``. *label* is how errors name an item:
+    ``routes`` gives ``routes[17] (10.0.0.0/8): ...``, an empty one just the destination.
     """
 
     def __init__(
@@ -140,10 +141,10 @@ class ItemReader:
         self._given: dict[tuple[str, int], dict[str, Any]] = {}
 
     def routes(self, items: Sequence[object], unique: bool = True) -> list[Route]:
-        """All items, in order and in canonical form. ItemErrors names every bad one.
+        """All items, in order and in canonical form. ItemErrors names every invalid one.
 
-        With *unique* a second one of the same key is bad too. The kernel itself may have several in IPv6, such as the
-        link-local prefix of each link.
+        With *unique*, a second item of the same key is invalid too. The kernel itself may have several in IPv6, such as
+        the link-local prefix of each link.
         """
         errors: list[str] = []
         routes: list[Route] = []
@@ -154,8 +155,8 @@ class ItemReader:
                 first = seen.setdefault(route.key, index)
                 if unique and first != index:
                     raise ItemError(
-                        f"the same dst, metric and tos as {self._label}[{first}]; "
-                        "remove one, or make it one route with nexthops"
+                        f"same dst, metric and tos as {self._label}[{first}]; "
+                        "remove one, or combine them into one route with nexthops"
                     )
             except ItemError as error:
                 errors.append(self._name(index, item) + str(error))
@@ -166,7 +167,7 @@ class ItemReader:
         return routes
 
     def selectors(self, items: Sequence[object]) -> list[Selector]:
-        """What to delete, in order; only ``dst`` is needed. ItemErrors as above."""
+        """What to delete, in order; only ``dst`` is required. ItemErrors as above."""
         errors: list[str] = []
         found: list[Selector] = []
         for index, item in enumerate(items):
@@ -192,7 +193,7 @@ class ItemReader:
         return f"{self._label}[{index}]" + (f" ({dst}): " if dst is not None else ": ")
 
     def _halves(self, item: object) -> tuple[Prefix, dict[str, Any], tuple[str, int]]:
-        """The destination, the rest of the item, and what the rest is known by."""
+        """The destination, the rest of the item, and a key for the rest."""
         fields = _checked(item)
         prefix = self._prefix(fields)
         rest = {name: value for name, value in fields.items() if name != "dst"}
@@ -208,15 +209,15 @@ class ItemReader:
     def _prefix(self, fields: Mapping[str, Any]) -> Prefix:
         dst = fields.get("dst")
         if dst is None:
-            raise ItemError("dst is missing")
+            raise ItemError("no dst: set a prefix, an address or default")
         text = str(dst).strip()
         try:
             prefix = Prefix.parse(text, self._default_family(fields) if text in _DEFAULTS else None)
         except ValueError as error:
-            # Prefix.parse says "'10.0.0.1/8' has host bits set; ...", and the item is named already.
+            # Prefix.parse gives "'10.0.0.1/8' has host bits set; ...", and the item is named already.
             raise ItemError(str(error).replace(f"{text!r} has host bits set", "host bits are set")) from None
         if self._family is not None and prefix.family != self._family:
-            raise ItemError(f"not an {FAMILY_NAMES[self._family]} route, which family asks for")
+            raise ItemError(f"not an {FAMILY_NAMES[self._family]} route, as the option family requires")
         return prefix
 
     def _default_family(self, fields: Mapping[str, Any]) -> int:
@@ -239,11 +240,11 @@ class ItemReader:
         if kind in DISCARD_TYPES:
             _refuse_hops(rest, ROUTE_TYPE_NAMES[kind])
         elif not hops:
-            raise ItemError("where to? give gateway, dev or nexthops, or a type such as blackhole")
+            raise ItemError("no next hop: set gateway, dev or nexthops, or a type such as blackhole")
         for number, hop in enumerate(hops):
             _check_hop(hop, f"nexthops[{number}]: " if "nexthops" in given else "")
         if family == AF_INET6 and len(hops) > 1 and any(hop.gateway is None for hop in hops):
-            raise ItemError("nexthops: the kernel takes no IPv6 next hop without a gateway beside others")
+            raise ItemError("nexthops: an IPv6 multipath route needs a gateway on each next hop; set gateway")
         path = Path(
             family,
             self._table,
@@ -262,7 +263,7 @@ class ItemReader:
         given: dict[str, Any] = {}
         if "type" in rest:
             if rest["type"] not in TYPES:
-                raise ItemError(f"type {rest['type']!r} is none of {', '.join(TYPES)}")
+                raise ItemError(f"type {rest['type']!r} is not supported; choose from: {', '.join(TYPES)}")
             given["type"] = ROUTE_TYPES[rest["type"]]
         for name, highest in (("metric", _U32), ("tos", 255), ("mtu", _LARGEST_MTU)):
             if name in rest:
@@ -271,7 +272,7 @@ class ItemReader:
         if "src" in rest:
             given["src"] = _address(rest["src"], "src")
             if given["src"].family != family:
-                raise ItemError(f"src {given['src']} is not an {FAMILY_NAMES[family]} address, as the destination is")
+                raise ItemError(f"src {given['src']} is not an {FAMILY_NAMES[family]} address like the destination")
         if "nexthops" in rest:
             _refuse_beside_nexthops(rest)
             given["nexthops"] = self._nexthops(rest["nexthops"], family)
@@ -283,9 +284,9 @@ class ItemReader:
         if "gateway" in fields:
             given["gateway"] = gateway = _address(fields["gateway"], "gateway")
             if family == AF_INET6 and gateway.family != family:
-                raise ItemError(f"gateway {gateway} is an IPv4 address, the destination is IPv6")
+                raise ItemError(f"gateway {gateway} is an IPv4 address, but the destination is IPv6")
             if gateway.value == 0 or _is_for_many(gateway):
-                raise ItemError(f"gateway {gateway} is no machine's address; for a route to a link give dev alone")
+                raise ItemError(f"gateway {gateway} is not a unicast address; for a connected route set dev alone")
         if "dev" in fields:
             given["oif"] = self._links.index(str(fields["dev"]))
         if "onlink" in fields:
@@ -297,8 +298,8 @@ class ItemReader:
             raise ItemError("nexthops: expected a list of at least one next hop, each with gateway, dev or both")
         if len(value) > _MOST_HOPS:
             raise ItemError(
-                f"nexthops: {len(value)} of them are too many; the kernel lists no route with many more than "
-                f"{_MOST_HOPS}, nor those behind it, so give {_MOST_HOPS} at most"
+                f"nexthops: {len(value)} are too many; list at most {_MOST_HOPS}, since a dump of the kernel ends at a "
+                "route with many more"
             )
         hops: list[NextHop] = []
         seen: set[tuple[Address | None, int | None]] = set()
@@ -306,20 +307,20 @@ class ItemReader:
             try:
                 hop = self._nexthop(fields, family)
                 if (hop.gateway, hop.oif) in seen:
-                    raise ItemError("the same gateway and dev as one before; give it once, with a weight")
+                    raise ItemError("same gateway and dev as an earlier one; list it once, with a weight")
             except ItemError as error:
                 raise ItemError(f"nexthops[{number}]: {error}") from None
             seen.add((hop.gateway, hop.oif))
             hops.append(hop)
         return (
             tuple(hops) if len(hops) > 1 else (replace(hops[0], weight=1),)
-        )  # alone it takes all, whatever its weight
+        )  # a single one takes all traffic, whatever its weight
 
     def _nexthop(self, value: object, family: int) -> NextHop:
         fields = _checked(value, HOP_OPTIONS, "gateway")
         given = self._hop(fields, family)
         if "gateway" not in given and "oif" not in given:
-            raise ItemError("give gateway, dev or both")
+            raise ItemError("no next hop: set gateway, dev or both")
         weight = _integer(fields.get("weight", 1), "weight", 1, 256)
         return NextHop(given.get("gateway"), given.get("oif"), weight, given.get("onlink", False))
 
@@ -328,7 +329,7 @@ class ItemReader:
 
 
 def _checked(item: object, known: Sequence[str] = OPTIONS, example: str = "dst") -> dict[str, Any]:
-    """The options of an item that are set; ItemError for what is no dictionary or has an unknown option."""
+    """The options of an item that are set; ItemError if it is not a dictionary or has an unknown option."""
     if not isinstance(item, Mapping):
         raise ItemError(f"expected a dictionary such as {{{example}: ...}}, got {item!r:.60}")
     for name in item:
@@ -340,13 +341,13 @@ def _checked(item: object, known: Sequence[str] = OPTIONS, example: str = "dst")
 def _refuse_hops(rest: Mapping[str, Any], kind: str) -> None:
     for name in ("gateway", "dev", "nexthops", "onlink"):
         if name in rest and rest[name] is not False:
-            raise ItemError(f"{name} makes no sense with type {kind}, which sends packets nowhere; remove one of them")
+            raise ItemError(f"{name} cannot be combined with type {kind}, which has no next hop; remove one of them")
 
 
 def _refuse_beside_nexthops(rest: Mapping[str, Any]) -> None:
     for name in ("gateway", "dev", "onlink"):
         if name in rest:
-            raise ItemError(f"{name} stands beside nexthops; move it into nexthops")
+            raise ItemError(f"{name} cannot be combined with nexthops; move it into nexthops")
 
 
 def _is_for_many(address: Address) -> bool:
@@ -358,20 +359,18 @@ def _is_for_many(address: Address) -> bool:
 
 def _check_hop(hop: NextHop, where: str) -> None:
     if hop.onlink and (hop.gateway is None or hop.oif is None):
-        raise ItemError(f"{where}onlink needs both gateway and dev: it says that the gateway is on that link")
+        raise ItemError(f"{where}onlink needs gateway and dev: it declares the gateway to be on that link")
     if hop.gateway is not None and hop.gateway.is_link_local and hop.gateway.family == AF_INET6 and hop.oif is None:
-        raise ItemError(f"{where}gateway {hop.gateway} is link-local; name the dev that it is on")
+        raise ItemError(f"{where}gateway {hop.gateway} is link-local; set its dev as well")
 
 
 def _check_numbers(given: Mapping[str, Any], family: int) -> None:
     if given.get("tos") and family == AF_INET6:
         raise ItemError("tos: IPv6 routes have none; remove it")
     if given.get("tos", 0) & 3:
-        raise ItemError(f"tos {given['tos']:#x}: the lowest two bits are ECN's and must be 0")
+        raise ItemError(f"tos {given['tos']:#x}: the lowest two bits belong to ECN and must be 0")
     if "mtu" in given and given["mtu"] < _SMALLEST_MTU[family]:
-        raise ItemError(
-            f"mtu {given['mtu']}: the least that {FAMILY_NAMES[family]} works with is {_SMALLEST_MTU[family]}"
-        )
+        raise ItemError(f"mtu {given['mtu']}: the minimum for {FAMILY_NAMES[family]} is {_SMALLEST_MTU[family]}")
 
 
 def _address(value: object, name: str) -> Address:
@@ -382,7 +381,7 @@ def _address(value: object, name: str) -> Address:
 
 
 def _integer(value: object, name: str, low: int, high: int) -> int:
-    """A number; templates may give its digits, and a tos is often written 0x10."""
+    """A number. Templates may give a string of digits, and a tos is often written 0x10."""
     number = value
     if isinstance(value, str):
         try:
@@ -407,12 +406,12 @@ def _flag(value: object, name: str) -> bool:
 
 
 def expressible(path: Path) -> bool:
-    """Whether an item can say all of this path."""
+    """Whether an item can express all of this path."""
     return not path.extras and ROUTE_TYPE_NAMES.get(path.type) in TYPES
 
 
 def to_item(route: Route, links: LinkNames) -> dict[str, Any]:
-    """The item that asks for this route: what is not set is not there, but type and metric always are."""
+    """The item for this route: only what is set, but always type and metric."""
     path = route.path
     item: dict[str, Any] = {"dst": str(route.prefix), "type": ROUTE_TYPE_NAMES.get(path.type, str(path.type))}
     if len(path.nexthops) == 1:
@@ -430,7 +429,7 @@ def to_item(route: Route, links: LinkNames) -> dict[str, Any]:
 
 
 def to_fact(route: Route, links: LinkNames) -> dict[str, Any]:
-    """The item, and what the options of a task say for all its items: family, table and protocol."""
+    """The item with what a task gives as options of its own: family, table and protocol."""
     path = route.path
     return {
         **to_item(route, links),
@@ -452,7 +451,7 @@ def _hop_item(hop: NextHop, links: LinkNames) -> dict[str, Any]:
 
 
 class ItemWriter:
-    """Routes -> items, writing what equal paths share once."""
+    """Routes -> items; what equal paths share is made once."""
 
     def __init__(self, links: LinkNames) -> None:
         self._links = links

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Routes as the lines of ip-route(8): what users know, can read in a diff and can run by hand. Pure."""
+"""Routes as lines of ip-route(8): what users know, can read in a diff and can run by hand. Pure."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ..model.routes import (
 from .plan import ADD, DELETE, REPLACE, Operation
 
 _VERBS = {ADD: "add", REPLACE: "replace", DELETE: "del"}
-#: iproute2 knows them by these names only where somebody wrote them into its rt_protos.
+#: Commands have their numbers: iproute2 knows the names only where they are in its rt_protos.
 _OWN_PROTOCOLS = (PROTO_MIRROR, PROTO_MANUAL)
 
 LinkName = Callable[[int], str]
 
 
 class LineWriter:
-    """Routes -> lines, writing what equal paths share once. *table* is ``table 10`` or ``vrf red``."""
+    """Routes -> lines; what equal paths share is made once. *table* is ``table 10`` or ``vrf red``."""
 
     def __init__(self, link_name: LinkName, table: str) -> None:
         self._link_name = link_name
@@ -37,16 +37,16 @@ class LineWriter:
         self._parts: dict[tuple[Path, bool], tuple[str, str, str]] = {}
 
     def line(self, route: Route) -> str:
-        """The route as ``ip route show`` would print it, with its owner and without its table."""
+        """The route as ``ip route show`` prints it, with its owner and without its table."""
         head, middle, hops = self._thirds(route.path, False)
         return f"{head}{route.prefix}{middle}{hops}"
 
     def command(self, operation: Operation) -> str:
-        """The command that does the same."""
+        """The command for one operation."""
         path = operation.route.path
         head, middle, hops = self._thirds(path, operation.action == DELETE)
         program = "ip -6 route" if path.family == AF_INET6 else "ip route"
-        # Behind `nexthop` iproute2 takes nothing but more of them, so the table comes before.
+        # After `nexthop` iproute2 accepts nothing but further ones: the table comes before them.
         return f"{program} {_VERBS[operation.action]} {head}{operation.route.prefix}{middle} {self._table}{hops}"
 
     def commands(self, operations: Iterable[Operation]) -> list[str]:
@@ -54,7 +54,7 @@ class LineWriter:
         return [self.command(operation) for operation in operations]
 
     def _thirds(self, path: Path, deleting: bool) -> tuple[str, str, str]:
-        """What stands before the destination, behind it, and behind the table: the hops of a multipath route."""
+        """What comes before the destination, after it, and after the table: the hops of a multipath route."""
         found = self._parts.get((path, deleting))
         if found is None:
             found = self._parts[path, deleting] = self._build(path, deleting)
@@ -91,5 +91,5 @@ class LineWriter:
 
 
 def table_words(table: int, vrf: str | None) -> str:
-    """How a command of ip-route(8) names the table."""
+    """The table as an argument of ip-route(8)."""
     return f"vrf {vrf}" if vrf else f"table {table_name(table)}"

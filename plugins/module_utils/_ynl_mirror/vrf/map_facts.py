@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping on plain data: what vrf_route gathered on a host and vrf_info on a DPU -> routes for the DPU's VRFs.
+"""The mapping on plain data: routes of a host (vrf_route) and facts of a DPU (vrf_info) -> routes for the DPU's VRFs.
 
-The work of the filter map_routes. Pure; the mapping itself is mapping/inference.py, the very one that the agent uses.
+The work of the filter map_routes. Pure. The mapping itself is mapping/inference.py, which the agent uses too.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from .items import ItemReader, ItemWriter, LinkNames
 def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     """Map the host's routes (items, as vrf_route gathers them) onto the machine that *dpu* (of vrf_info) describes.
 
-    Returns ``vrfs``, for each VRF its ``table`` and ``routes`` (items), also for a VRF that gets none, and
-    ``slow_path``, a ``route`` and ``reason`` for each route that stays on the slow path. ValueError names what makes no
-    sense.
+    Returns ``vrfs``, for each VRF its ``table`` and ``routes`` (items, maybe none), and ``slow_path``, ``route`` and
+    ``reason`` of each route that stays on the slow path. ValueError names what is invalid.
     """
     view, links = view_from(dpu, policy.protocol)
     host_links = LinkNames(None)
@@ -42,7 +41,7 @@ def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy
     routes = _best_paths(reader.routes(announced_routes, unique=False))
     mapper = Mapper(view, policy)
     outcomes = [(route, mapper.map(route.prefix.key, route.path)) for route in routes]
-    if mapper.learnt:  # a gateway taught it late which link leads to the host, so the earlier ones may be wrong
+    if mapper.learnt:  # a later gateway showed another link to lead to the host: map all routes again
         outcomes = [(route, mapper.map(route.prefix.key, route.path)) for route in routes]
     host, writer = ItemWriter(host_links), ItemWriter(links)
     by_table: dict[int, list[Route]] = {vrf.table: [] for vrf in view.vrfs}
@@ -59,7 +58,7 @@ def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy
 
 
 def _best_paths(routes: Iterable[Route]) -> list[Route]:
-    """Of several routes to a prefix the one that the host uses: for any tos, with the least metric."""
+    """Of several routes to a prefix the one that the host uses: without tos if there is one, then the lowest metric."""
     best: dict[Prefix, Route] = {}
     for route in routes:
         other = best.get(route.prefix)
@@ -69,11 +68,11 @@ def _best_paths(routes: Iterable[Route]) -> list[Route]:
 
 
 def policy_from(options: Mapping[str, Any]) -> Policy:
-    """The policy that the filter's options describe; ValueError names the option that makes no sense."""
+    """The policy of the filter's options; ValueError names an invalid one."""
     inference = tuple(options.get("inference") or INFERENCES)
     for name in inference:
         if name not in INFERENCES:
-            raise ValueError(f"inference: {name!r} is none of {', '.join(INFERENCES)}")
+            raise ValueError(f"inference: unknown {name!r}; choose from: {', '.join(INFERENCES)}")
     return Policy(
         inference=inference,
         static=tuple(_rule(rule, f"static[{i}]") for i, rule in enumerate(options.get("static") or ())),
@@ -87,11 +86,12 @@ def policy_from(options: Mapping[str, Any]) -> Policy:
 def _rule(rule: Mapping[str, Any], name: str) -> MappingRule:
     unknown = set(rule) - set(MappingRule._fields)
     if unknown:
-        raise ValueError(f"{name}: unknown {sorted(unknown)[0]!r}; known are {', '.join(MappingRule._fields)}")
+        known = ", ".join(MappingRule._fields)
+        raise ValueError(f"{name}: unknown option {sorted(unknown)[0]!r}; choose from: {known}")
     if not rule.get("vrf") or not rule.get("dev"):
-        raise ValueError(f"{name}: a rule needs vrf and dev, its egress")
+        raise ValueError(f"{name}: no egress; set vrf and dev")
     if not rule.get("prefix") and not rule.get("gateway"):
-        raise ValueError(f"{name}: a rule needs prefix or gateway, to say which announced routes it is for")
+        raise ValueError(f"{name}: matches no announced route; set prefix or gateway")
     try:
         return MappingRule(
             rule["vrf"],
@@ -108,7 +108,7 @@ def _rule(rule: Mapping[str, Any], name: str) -> MappingRule:
 
 
 def view_from(facts: Mapping[str, Any], mirrored: int) -> tuple[View, LinkNames]:
-    """The values behind a result of vrf_info, without routes of the protocol *mirrored*; ValueError if it is none."""
+    """A result of vrf_info as values, without routes of the protocol *mirrored*; ValueError if it is not one."""
     try:
         links = {link["index"]: _link(link, facts["links"]) for link in facts["links"]}
         indexes = {link.name: index for index, link in links.items()}
@@ -122,9 +122,9 @@ def view_from(facts: Mapping[str, Any], mirrored: int) -> tuple[View, LinkNames]
         view = View(vrfs, links, owners)
         _add_routes(view, (_route(fact, indexes) for fact in facts["routes"]), mirrored)
     except KeyError as error:
-        raise ValueError(f"no {error} in the DPU's facts; give the result of vrf_info with all its subsets") from None
+        raise ValueError(f"no {error} in the DPU's facts; pass the result of vrf_info with all its subsets") from None
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"the DPU's facts are no result of vrf_info: {error}") from None
+        raise ValueError(f"the DPU's facts are not a result of vrf_info: {error}") from None
     return view, LinkNames(indexes)
 
 
@@ -134,7 +134,7 @@ def _link(link: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) -> Link:
 
 
 def _add_routes(view: View, routes: Iterable[Route], mirrored: int) -> None:
-    """Fill the VRFs' look-up tables; of several routes to a prefix the one with the least metric counts."""
+    """Fill the VRFs' look-up tables; of several routes to a prefix the one with the lowest metric."""
     tables = {vrf.table for vrf in view.vrfs}
     best: dict[tuple[int, int, int], Path] = {}
     for route in routes:

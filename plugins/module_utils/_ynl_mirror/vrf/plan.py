@@ -1,23 +1,24 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel has + what is wanted -> what to do, in which order, and what is somebody else's. Pure.
+"""What the kernel has + what is wanted -> what to do, in which order, and what belongs to another owner. Pure.
 
-A route's key is (table, prefix, tos, metric); the kernel lets whoever asks replace or delete what is there. So:
+A route's key is (table, prefix, tos, metric). The kernel lets any process replace or delete any route. Therefore:
 
 * a key that a route of another owner (protocol) holds is a :class:`Conflict` and stays as it is;
-* a new key is added with NLM_F_EXCL, so a route that came in the meantime is not lost;
-* NLM_F_REPLACE goes out only where the one route at the key is ours: it changes *the first* of several, whoever owns
-  it (fib_table_insert, fib6_add_rt2node). Several of ours (an append made them) are deleted and added anew;
-* an IPv6 dump hides a route without a gateway that stands between the hops of a multipath one of the same metric
-  (fib6_dump_node jumps to the last sibling), whoever owns it, and REPLACE by a route without a gateway would take just
-  that. So such a change is a delete and an add as well, and :func:`uncovers` tells when to read again.
-* a delete names owner, type and next hops. In IPv6 the type is no part of the match and a route without a gateway is
-  matched by its link alone, which a gateway route on that link would answer to as well (ip6_route_del). So a discard
-  route names the loopback it hangs on, and of several routes at one key those with gateways go first.
+* a new key is added with NLM_F_EXCL, which spares a route that was added in the meantime;
+* NLM_F_REPLACE is used only where the one route at the key is ours: it changes *the first* of several, of any owner
+  (fib_table_insert, fib6_add_rt2node). Several of ours (made by an append) are deleted, and one is added;
+* an IPv6 dump hides a route without a gateway that is between the hops of a multipath route of the same metric
+  (fib6_dump_node jumps to the last sibling), of any owner, and REPLACE by a route without a gateway would take
+  exactly that one. Such a change is a delete and an add as well, and :func:`uncovers` says when to read again;
+* a delete names owner, type and next hops. In IPv6 the type is not part of the match, and a route without a gateway is
+  matched by its link alone, which matches a route through a gateway on that link as well (ip6_route_del). A discard
+  route therefore names the loopback that it is attached to, and of several routes at one key those with gateways are
+  deleted first.
 
-Additions and replacements come before removals, routes to a link before routes through a gateway, which the former
-may be needed for.
+Additions and replacements come before removals, and connected routes before routes through a gateway, which may need
+them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Operation(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """A wanted route, or one to delete, whose key *holder*, a route of another owner, has."""
+    """A wanted route, or one to delete, whose key is taken by *holder*, a route of another owner."""
 
     route: Route
     holder: Route
@@ -72,7 +73,7 @@ class Conflict(NamedTuple):
 
 @dataclass
 class Plan:
-    """*operations* in the order to carry them out, the *conflicts*, and how many wanted routes are there already."""
+    """*operations* in their order, the *conflicts*, and how many wanted routes exist already."""
 
     operations: list[Operation] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
@@ -83,7 +84,7 @@ class Plan:
 
 
 def canonical(path: Path) -> Path:
-    """The path as the kernel will report it: default metric, derived scope, no hops where nothing leaves.
+    """The path as the kernel will report it: default metric, derived scope, no hops for a discard.
 
     An IPv4 unicast route without a gateway has link scope, as ``ip route`` sets it; IPv6 knows no scopes.
     """
@@ -103,8 +104,8 @@ def canonical(path: Path) -> Path:
 def same(have: Path, want: Path) -> bool:
     """Whether the kernel's *have* is what *want* asks for.
 
-    A wanted hop without a link takes whichever the kernel chose for its gateway. The scope does not count: nobody
-    asks for it. Next hops through an object (``nh_id``) count as what they resolve to.
+    A wanted hop without a link matches whichever the kernel chose for its gateway. The scope does not count: no option
+    sets it. Next hops through an object (``nh_id``) count as what they resolve to.
     """
     if (have.family, have.table, have.type, have.protocol, have.tos, have.metric, have.src, have.mtu) != (
         *(want.family, want.table, want.type, want.protocol, want.tos, want.metric, want.src, want.mtu),
@@ -118,7 +119,7 @@ def same_hops(have: Sequence[NextHop], want: Sequence[NextHop]) -> bool:
     if len(have) != len(want):
         return False
     left = list(have)
-    for hop in sorted(want, key=lambda hop: hop.oif is None):  # those that name a link choose first
+    for hop in sorted(want, key=lambda hop: hop.oif is None):  # those with a link are matched first
         found = next((other for other in left if _same_hop(other, hop)), None)
         if found is None:
             return False
@@ -138,7 +139,7 @@ def _same_hop(have: NextHop, want: NextHop) -> bool:
 def settle(held: Sequence[Route], want: Route | None, owner: int) -> tuple[list[Operation], Conflict | None]:
     """What to do at one key: *held* is all that the kernel has there, in its order; *want* None removes what is ours.
 
-    Both empty: it is as wanted. *want* is in canonical form and carries *owner* as its protocol.
+    The result is empty where nothing is to be done. *want* is in canonical form and carries *owner* as its protocol.
     """
     ours = [route for route in held if route.path.protocol == owner]
     if want is None:
@@ -157,7 +158,7 @@ def settle(held: Sequence[Route], want: Route | None, owner: int) -> tuple[list[
 
 
 def _by_gateway(route: Route) -> int:
-    """Routes whose delete can match nothing else come first (see the module's docstring)."""
+    """Sort key: first the routes whose delete matches nothing else (see the module's docstring)."""
     return 1 if all(hop.gateway is None for hop in route.path.nexthops) else 0
 
 
@@ -166,7 +167,7 @@ def _is_ecmp(path: Path) -> bool:
 
 
 def uncovers(operation: Operation) -> bool:
-    """Whether there may be a route at the key that the dump did not show (see the module's docstring)."""
+    """Whether the key may have a route that the dump did not show (see the module's docstring)."""
     gone = operation.route if operation.action == DELETE else operation.old
     return gone is not None and gone.path.family == AF_INET6 and _is_ecmp(gone.path)
 
@@ -181,17 +182,17 @@ def _mistakable(route: Route, other: Route) -> bool:
 
 
 def plan(have: Iterable[Route], want: Sequence[Route], owner: int, remove: Callable[[Route], bool]) -> Plan:
-    """Turn *have*, everything in the tables concerned, into *want*, and remove what is ours and *remove* says.
+    """Turn *have*, all routes of the tables in question, into *want*, and remove owned routes that *remove* selects.
 
-    *want* is in canonical form, with at most one route per key. *remove* is asked about owned routes whose key is not
-    wanted. Operations come as: additions and replacements, deletes with the addition that follows them, deletes.
+    *want* is in canonical form, with at most one route per key. *remove* is called for owned routes whose key is not
+    wanted. The order is: additions and replacements, deletes that an addition follows, deletes.
     """
     held: dict[RouteKey, list[Route]] = {}
     for route in have:
         held.setdefault(route.key, []).append(route)
     result = Plan()
     puts: list[Operation] = []
-    anew: list[Operation] = []
+    remade: list[Operation] = []
     for route in want:
         operations, conflict = settle(held.pop(route.key, ()), route, owner)
         if conflict is not None:
@@ -199,19 +200,19 @@ def plan(have: Iterable[Route], want: Sequence[Route], owner: int, remove: Calla
         elif not operations:
             result.unchanged += 1
         else:
-            (puts if len(operations) == 1 else anew).extend(operations)
+            (puts if len(operations) == 1 else remade).extend(operations)
     drops: list[Operation] = []
     for routes in held.values():
         ours = [route for route in routes if route.path.protocol == owner]
         doomed = [route for route in ours if remove(route)]
         kept = [route for route in ours if route not in doomed]
         if any(_mistakable(route, other) for route in doomed for other in kept):
-            anew += [*settle(ours, None, owner)[0], *(Operation(ADD, route) for route in kept)]
+            remade += [*settle(ours, None, owner)[0], *(Operation(ADD, route) for route in kept)]
         elif doomed:
             drops += settle(doomed, None, owner)[0]
     puts.sort(key=lambda operation: not _by_gateway(operation.route))
     drops.sort(key=lambda operation: _by_gateway(operation.route))
-    result.operations = [*puts, *anew, *drops]
+    result.operations = [*puts, *remade, *drops]
     return result
 
 
@@ -233,7 +234,7 @@ def encode(operations: Iterable[Operation]) -> list[bytes]:
 
 @lru_cache(maxsize=1 << 12)
 def removal(path: Path) -> Path:
-    """The path that a delete message names, so that nothing but this route can match."""
+    """The path of a delete message that matches this route and no other."""
     if path.family == AF_INET6 and path.type in DISCARD_TYPES:
         return replace(path, nexthops=(NextHop(oif=_LOOPBACK),))
     return path

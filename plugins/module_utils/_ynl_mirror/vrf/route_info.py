@@ -43,7 +43,7 @@ class Question:
 
 
 def gather(question: Question) -> dict[str, Any]:
-    """Read what was asked for from the kernel of this network namespace. TaskError when it cannot be read."""
+    """Read what the question asks for in this network namespace. TaskError when the kernel cannot be read."""
     try:
         if question.duration is None:
             return _read(question)[1]
@@ -55,7 +55,7 @@ def gather(question: Question) -> dict[str, Any]:
         finally:
             monitor.close()
     except (sockets.KernelError, rtnetlink.WireError, OSError) as error:
-        raise TaskError(f"cannot read the kernel's routes: {error}") from None
+        raise TaskError(f"cannot read the kernel: {error}") from None
 
 
 def _read(question: Question) -> tuple[_RouteInfo, dict[str, Any]]:

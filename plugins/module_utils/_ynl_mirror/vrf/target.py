@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which table a task of vrf_route means, and whose routes in it: names -> numbers, with errors that list the names."""
+"""The table that a task of vrf_route works on, and the owner of its routes: names -> numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .lines import table_words
 
 
 class TaskError(Exception):
-    """The task cannot be done, or not all of it; *details* go into the result."""
+    """The task cannot be done, or only in part; *details* go into the result."""
 
     def __init__(self, text: str, **details: Any) -> None:
         self.details = details
@@ -25,7 +25,7 @@ class TaskError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """The table to work on, the name of its VRF if it has one, and how messages and commands call it."""
+    """The table to work on, the name of its VRF if it has one, and its name in messages and commands."""
 
     table: int
     vrf: str | None
@@ -38,17 +38,15 @@ def resolve_vrf(name: str, links: Sequence[Link]) -> int:
     if name in vrfs:
         return int(vrfs[name] or 0)
     kinds = {link.name: link.kind or "hardware" for link in links}
-    what = f"link {name} is no VRF device (kind {kinds[name]})" if name in kinds else f"no VRF named {name!r}"
+    what = f"link {name} is not a VRF device (kind {kinds[name]})" if name in kinds else f"no VRF named {name!r}"
     if vrfs:
         known = ", ".join(f"{vrf} (table {table})" for vrf, table in sorted(vrfs.items()))
-        raise TaskError(f"vrf: {what}; there are: {known}")
-    raise TaskError(
-        f"vrf: {what}; this machine has no VRF devices at all, so name the routing table by the option table instead"
-    )
+        raise TaskError(f"vrf: {what}; choose from: {known}")
+    raise TaskError(f"vrf: {what}, and this machine has no VRF devices; set the option table instead")
 
 
 def resolve(vrf: str | None, table_name: object, links: Sequence[Link] | None) -> Target:
-    """The table of a VRF, or the one of that name or number. *links* None: a VRF is taken as it is, its table 0."""
+    """The table of a VRF, or the one of that name or number. *links* None: any VRF is accepted, as table 0."""
     if vrf is not None:
         table = resolve_vrf(vrf, links) if links is not None else 0
         return Target(table, vrf, table_words(table, vrf))
@@ -66,6 +64,6 @@ def owner(protocol: object) -> int:
         number = read_names().protocol(protocol, "protocol")
     except ConfigError as error:
         raise TaskError(str(error)) from None
-    if number == 0:  # to the kernel it means everybody's, where it is asked to delete
-        raise TaskError(f"protocol: {protocol} is nobody's number; take one from 4 to 255, such as 121 or static")
+    if number == 0:  # in a delete it matches routes of every owner
+        raise TaskError(f"protocol: {protocol} cannot own routes; choose one from 4 to 255, such as 121 or static")
     return number

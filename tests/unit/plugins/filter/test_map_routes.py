@@ -22,7 +22,7 @@ def call(routes: Any, dpu: Any, **options: Any) -> Any:
     return FilterModule().filters()["map_routes"](routes, dpu, **options)
 
 
-def test_it_maps() -> None:
+def test_the_filter_maps_with_its_options() -> None:
     mapped = call([ITEM], DPU, inference=["nexthop"])
     assert mapped["vrfs"] == {}
     [stays] = mapped["slow_path"]
@@ -31,18 +31,18 @@ def test_it_maps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("routes", "dpu", "options", "told"),
+    ("routes", "dpu", "options", "message"),
     [
-        ([ITEM], DPU, {"infer": []}, "map_routes: unknown option 'infer'; known are inference"),
-        ("x", DPU, {}, "map_routes: the routes have to be a list, got str"),
+        ([ITEM], DPU, {"infer": []}, "map_routes: unknown option 'infer'; choose from: inference"),
+        ("x", DPU, {}, "map_routes: expected a list of routes, got str"),
         ([ITEM], {}, {}, "map_routes: no 'links' in the DPU's facts"),
         ([{"dst": "10.0.0.1/8"}], DPU, {}, "map_routes: announced routes[0] (10.0.0.1/8): host bits are set"),
-        ([ITEM], DPU, {"inference": ["guess"]}, "map_routes: inference: 'guess' is none of"),
+        ([ITEM], DPU, {"inference": ["guess"]}, "map_routes: inference: unknown 'guess'"),
     ],
 )
-def test_errors(routes: Any, dpu: Any, options: dict[str, Any], told: str) -> None:
+def test_an_error_names_the_filter_and_the_cause(routes: Any, dpu: Any, options: dict[str, Any], message: str) -> None:
     from ansible.errors import AnsibleFilterError
 
     with pytest.raises(AnsibleFilterError) as caught:
         call(routes, dpu, **options)
-    assert told in str(caught.value)
+    assert message in str(caught.value)

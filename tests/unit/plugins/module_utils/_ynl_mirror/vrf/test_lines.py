@@ -40,7 +40,7 @@ def route(item: dict[str, Any], protocol: int = 121) -> Route:
 
 
 @pytest.mark.parametrize(("item", "line"), LINES)
-def test_lines(item: dict[str, Any], line: str) -> None:
+def test_a_line_is_what_ip_route_show_prints(item: dict[str, Any], line: str) -> None:
     assert LineWriter(LINKS.name, "table 10").line(route(item)) == line
 
 
@@ -55,16 +55,16 @@ def test_commands_name_program_verb_and_table() -> None:
     ]
 
 
-def test_the_table_of_a_multipath_command_stands_before_its_hops() -> None:
+def test_the_table_of_a_multipath_command_comes_before_its_hops() -> None:
     command = LineWriter(LINKS.name, "table 10").command(Operation(ADD, route(LINES[-1][0])))
     assert command.startswith("ip route add 10.0.0.0/8 proto 121 src 192.0.2.9 table 10 nexthop dev eth1")
 
 
-def test_a_link_that_went_away_has_a_number() -> None:
+def test_a_link_that_has_gone_is_named_by_its_number() -> None:
     gone = LineWriter(LinkNames({}).name, "table 10").line(route({"dst": "10.0.0.0/8", "dev": "eth2"}))
     assert gone == "10.0.0.0/8 dev if3 proto 121"
 
 
-def test_tables_have_names() -> None:
+def test_a_table_is_named_where_it_has_a_name() -> None:
     assert table_words(254, None) == "table main"
     assert table_words(10, None) == "table 10"

@@ -70,7 +70,7 @@ TO_A = {"dst": "192.168.12.0/24", "type": "unicast", "dev": "eth4", "metric": 0}
 TO_B = {"dst": "192.168.11.0/24", "type": "unicast", "dev": "eth3", "metric": 0}
 
 
-def test_the_labs_two_routes() -> None:
+def test_the_labs_two_routes_go_into_every_vrf_but_their_source() -> None:
     assert map_facts(HOST, DPU, policy_from({})) == {
         "vrfs": {
             "a": {"table": 10, "routes": [TO_A]},
@@ -81,7 +81,7 @@ def test_the_labs_two_routes() -> None:
     }
 
 
-def test_what_is_mirrored_already_changes_nothing() -> None:
+def test_routes_that_are_mirrored_already_do_not_change_the_mapping() -> None:
     dpu = deepcopy(DPU)
     dpu["routes"] += [
         route("192.168.12.0/24", 10, "ynl_mirror", dev="eth4"),
@@ -90,7 +90,7 @@ def test_what_is_mirrored_already_changes_nothing() -> None:
     assert map_facts(HOST, dpu, policy_from({})) == map_facts(HOST, DPU, policy_from({}))
 
 
-def test_a_route_without_a_place_is_told_with_its_reason() -> None:
+def test_a_route_that_stays_on_the_slow_path_has_a_reason() -> None:
     host = [
         {"dst": "10.0.0.0/8", "gateway": "192.168.101.1", "dev": "eth1"},
         {"dst": "192.168.101.0/24", "dev": "eth1"},
@@ -98,14 +98,14 @@ def test_a_route_without_a_place_is_told_with_its_reason() -> None:
     ]
     mapped = map_facts(host, DPU, policy_from({"inference": ["nexthop"]}))
     assert all(vrf["routes"] == [] for vrf in mapped["vrfs"].values())
-    told = {item["route"]["dst"]: item["reason"] for item in mapped["slow_path"]}
-    assert "the egress eth1 leads back to the host" in told["10.0.0.0/8"]
-    assert "no gateway" in told["192.168.101.0/24"]
-    assert "203.0.113.1 is no address of the DPU" in told["10.1.0.0/16"]
+    reasons = {item["route"]["dst"]: item["reason"] for item in mapped["slow_path"]}
+    assert "the egress eth1 leads back to the host" in reasons["10.0.0.0/8"]
+    assert "no gateway" in reasons["192.168.101.0/24"]
+    assert "203.0.113.1 is no address of the DPU" in reasons["10.1.0.0/16"]
 
 
-def test_a_gateway_seen_late_still_tells_which_link_leads_to_the_host() -> None:
-    """The first route alone would leave by eth1; the second says that eth1 leads to the host."""
+def test_a_later_gateway_still_shows_which_link_leads_to_the_host() -> None:
+    """The first route alone would leave by eth1; the second shows that eth1 leads to the host."""
     dpu = deepcopy(DPU)
     dpu["routes"] += [route("10.0.0.0/8", 20, gateway="192.168.101.2", dev="eth1")]
     host = [
@@ -116,7 +116,7 @@ def test_a_gateway_seen_late_still_tells_which_link_leads_to_the_host() -> None:
     assert [item["route"]["dst"] for item in mapped["slow_path"]] == ["10.0.0.0/8"]
 
 
-def test_the_route_that_the_host_uses_counts() -> None:
+def test_of_several_host_routes_the_one_that_the_host_uses_is_mapped() -> None:
     worse = {**HOST[0], "gateway": "192.168.102.1", "metric": 9}
     better = [worse, *HOST]
     assert map_facts(better, DPU, policy_from({})) == map_facts(HOST, DPU, policy_from({}))
@@ -132,35 +132,35 @@ def test_options_reach_the_mapping() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"inference": ["guess"]}, "inference: 'guess' is none of nexthop, prefix, static"),
-        ({"static": [{"vrf": "a", "dev": "eth1"}]}, "static[0]: a rule needs prefix or gateway"),
-        ({"static": [{"prefix": "10.0.0.0/8"}]}, "static[0]: a rule needs vrf and dev"),
+        ({"inference": ["guess"]}, "inference: unknown 'guess'; choose from: nexthop, prefix, static"),
+        ({"static": [{"vrf": "a", "dev": "eth1"}]}, "static[0]: matches no announced route; set prefix or gateway"),
+        ({"static": [{"prefix": "10.0.0.0/8"}]}, "static[0]: no egress; set vrf and dev"),
         (
             {"static": [{"vrf": "a", "dev": "eth1", "prefix": "10.0.0.1/8"}]},
             "static[0]: '10.0.0.1/8' has host bits",
         ),
-        ({"static": [{"vrf": "a", "dev": "eth1", "prefx": "10.0.0.0/8"}]}, "static[0]: unknown 'prefx'"),
+        ({"static": [{"vrf": "a", "dev": "eth1", "prefx": "10.0.0.0/8"}]}, "static[0]: unknown option 'prefx'"),
         ({"protocol": "nobody"}, "'nobody' is not a protocol"),
     ],
 )
-def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
+def test_an_invalid_option_is_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
         map_facts(HOST, DPU, policy_from(options))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("routes", "dpu", "told"),
+    ("routes", "dpu", "message"),
     [
         ([{"dst": "10.0.0.1/8"}], DPU, "announced routes[0] (10.0.0.1/8): host bits are set"),
         (HOST, {"vrfs": []}, "no 'links' in the DPU's facts"),
-        (HOST, "x", "the DPU's facts are no result of vrf_info"),
-        (HOST, {**DPU, "links": [1]}, "the DPU's facts are no result of vrf_info"),
+        (HOST, "x", "the DPU's facts are not a result of vrf_info"),
+        (HOST, {**DPU, "links": [1]}, "the DPU's facts are not a result of vrf_info"),
     ],
 )
-def test_data_that_makes_no_sense(routes: Any, dpu: Any, told: str) -> None:
+def test_invalid_routes_or_facts_are_named(routes: Any, dpu: Any, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at
         map_facts(routes, dpu, policy_from({}))
-    assert told in str(caught.value)
+    assert message in str(caught.value)

@@ -86,14 +86,16 @@ def test_a_single_hop_has_no_weight() -> None:
         ((NextHop(G1, 2),), (NextHop(G1, 2), NextHop(G2, 2)), False),
     ],
 )
-def test_same_hops(have: tuple[NextHop, ...], want: tuple[NextHop, ...], equal: bool) -> None:
+def test_hops_are_the_same_in_any_order_and_without_a_link_on_any(
+    have: tuple[NextHop, ...], want: tuple[NextHop, ...], equal: bool
+) -> None:
     assert plan.same_hops(have, want) is equal
 
 
 @pytest.mark.parametrize(
     "change", [{"mtu": 1400}, {"src": G2}, {"tos": 4}, {"metric": 9}, {"extras": ("encap",)}, {"type": 8}]
 )
-def test_every_option_counts(change: dict[str, Any]) -> None:
+def test_paths_that_differ_in_any_option_differ(change: dict[str, Any]) -> None:
     path = route("10.0.0.0/8", NextHop(G1, 2)).path
     assert plan.same(path, path)
     assert not plan.same(replace(path, **change), path)
@@ -103,27 +105,27 @@ def test_every_option_counts(change: dict[str, Any]) -> None:
 # -- one key
 
 
-def test_nothing_there_is_added() -> None:
+def test_a_new_key_is_added() -> None:
     want = route("10.0.0.0/8", NextHop(G1))
     assert settle([], want) == [(ADD, want)]
     assert settle([], None) == []
 
 
-def test_one_of_ours_is_replaced() -> None:
+def test_a_single_route_of_ours_is_replaced() -> None:
     have, want = route("10.0.0.0/8", NextHop(G1, 2)), route("10.0.0.0/8", NextHop(G2))
     assert settle([have], want) == [(REPLACE, want)]
     assert settle([have], route("10.0.0.0/8", NextHop(G1))) == []
     assert settle([have], None) == [(DELETE, have)]
 
 
-def test_somebody_elses_route_is_a_conflict_even_when_it_is_equal() -> None:
+def test_a_route_of_another_owner_is_a_conflict_even_if_equal() -> None:
     have = route("10.0.0.0/8", NextHop(G1, 2), protocol=THEIRS)
     want = route("10.0.0.0/8", NextHop(G1, 2))
     assert plan.settle([have], want, OURS) == ([], plan.Conflict(want, have))
     assert settle([have], None) == []
 
 
-def test_ours_beside_somebody_elses_is_left_or_removed_but_never_replaced() -> None:
+def test_ours_beside_a_route_of_another_owner_is_kept_or_removed_but_never_replaced() -> None:
     theirs = route("10.0.0.0/8", NextHop(G1, 2), protocol=THEIRS)
     ours, other = route("10.0.0.0/8", NextHop(G2, 2)), route("10.0.0.0/8", NextHop(G2, 3))
     assert settle([theirs, ours], ours) == []
@@ -158,7 +160,7 @@ def test_additions_come_first_and_links_before_gateways() -> None:
     ]
 
 
-def test_only_what_remove_says_goes() -> None:
+def test_only_owned_routes_that_remove_selects_are_deleted() -> None:
     one, two = route("10.0.0.0/8", NextHop(G1, 2)), route("11.0.0.0/8", NextHop(G1, 2))
     made = plan.plan([one, two], [], OURS, lambda route: route is two)
     assert [o.route for o in made.operations] == [two]
@@ -185,7 +187,7 @@ def any_route(draw: Any, owners: tuple[int, ...] = (OURS, THEIRS)) -> Route:
     st.lists(any_route((OURS,)), max_size=5, unique_by=lambda r: r.key),
     st.booleans(),
 )
-def test_a_plan_reaches_what_is_wanted_and_touches_nothing_of_others(
+def test_a_plan_reaches_what_is_wanted_and_touches_no_route_of_others(
     have: list[Route], want: list[Route], sweep: bool
 ) -> None:
     made = plan.plan(have, want, OURS, lambda _route: sweep)
@@ -209,7 +211,7 @@ def test_a_plan_reaches_what_is_wanted_and_touches_nothing_of_others(
 # -- messages
 
 
-def test_messages_say_what_they_may_overwrite() -> None:
+def test_the_flags_of_a_message_limit_what_it_may_overwrite() -> None:
     one = route("10.0.0.0/8", NextHop(G1, 2))
     messages = plan.encode([Operation(ADD, one), Operation(REPLACE, one, one), Operation(DELETE, one)])
     found = [next(rtnetlink.messages(message))[:2] for message in messages]
