@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from xdist.remote import Producer
     from xdist.scheduler import LoadFileScheduling
+    from xdist.workermanage import WorkerController
 
     from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 
@@ -47,7 +48,7 @@ os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
 # What is quick and says most comes first. Among the slow ones the longest does, so that the others run beside it.
 ORDER = ("unit/plugins/plugin_utils", "unit", "tooling/test_lint.py", "faults", "integration")
-SLOW_ORDER = ("lab", "tooling/test_molecule.py", "tooling/test_sanity.py", "tooling/test_oldest_python.py")
+SLOW_ORDER = ("lab", "tooling/test_molecule.py", "fuzz", "tooling/test_sanity.py", "tooling/test_oldest_python.py")
 
 
 def _position(item: pytest.Item) -> tuple[bool, int]:
@@ -77,6 +78,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
             if nodeid.startswith("tests/tooling/test_lint.py"):
                 return nodeid
             return "tests/vrf" if nodeid.startswith("tests/vrf/") else super()._split_scope(nodeid)
+
+        def _reschedule(self, node: WorkerController) -> None:
+            # xdist hands out more when two tests are left. Each may take minutes, and a process needs to know but one.
+            if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
+                super()._reschedule(node)
 
     return Scheduling(config, log)
 
