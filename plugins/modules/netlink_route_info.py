@@ -21,7 +21,7 @@ requirements:
   - Linux 5.0 or later
 options:
   tables:
-    description: Tables to read, by number or by a name of C(rt_tables).
+    description: Routing tables to read, by number or by a name of C(rt_tables).
     type: list
     elements: raw
     default: [254]
@@ -32,33 +32,39 @@ options:
     choices: [ipv4, ipv6]
     default: [ipv4, ipv6]
   filters:
-    description: Which routes and events to return. A filter that is left out or empty restricts nothing.
+    description: Which routes and events to return. What is left out or empty restricts nothing.
     type: dict
     suboptions:
       protocols:
         description: Only routes of these routing protocols, by number or by a name of C(rt_protos).
         type: list
         elements: raw
+        default: []
       exclude_protocols:
         description: No routes of these routing protocols, by number or by a name of C(rt_protos).
         type: list
         elements: raw
+        default: []
       prefixes:
         description: Only routes in these prefixes. C(exact 0.0.0.0/0) is the default route and nothing else.
         type: list
         elements: str
+        default: []
       exclude_prefixes:
         description: No routes in these prefixes.
         type: list
         elements: str
+        default: []
       types:
         description: Only routes of these types, such as V(unicast) or V(blackhole).
         type: list
         elements: str
+        default: []
       interfaces:
         description: Only routes with a next hop on one of these links.
         type: list
         elements: str
+        default: []
   duration:
     description:
       - Seconds to capture route events, 0.001 to 86400.
@@ -155,61 +161,20 @@ complete:
   type: bool
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._ynl_mirror.config.fields import ConfigError
-from ..module_utils._ynl_mirror.config.listener import Filters
 from ..module_utils._ynl_mirror.config.names import read_names
+from ..module_utils._ynl_mirror.config.options import argument_spec
 from ..module_utils._ynl_mirror.vrf.route_info import Question, gather
 from ..module_utils._ynl_mirror.vrf.target import TaskError
-
-FILTERS = {
-    "protocols": {"type": "list", "elements": "raw"},
-    "exclude_protocols": {"type": "list", "elements": "raw"},
-    "prefixes": {"type": "list", "elements": "str"},
-    "exclude_prefixes": {"type": "list", "elements": "str"},
-    "types": {"type": "list", "elements": "str"},
-    "interfaces": {"type": "list", "elements": "str"},
-}
-ARGUMENTS = {
-    "tables": {"type": "list", "elements": "raw", "default": [254]},
-    "families": {"type": "list", "elements": "str", "choices": ["ipv4", "ipv6"], "default": ["ipv4", "ipv6"]},
-    "filters": {"type": "dict", "options": FILTERS},
-    "duration": {"type": "float"},
-    "max_events": {"type": "int", "default": 1000},
-    "receive_buffer": {"type": "int", "default": 134217728},
-}
-#: Option -> smallest and largest value.
-RANGES = {"duration": (0.001, 86400), "max_events": (1, 2**31 - 1), "receive_buffer": (4096, 2**31 - 1)}
-
-
-def question_from(params: dict[str, Any]) -> Question:
-    """What the module's parameters ask for; ConfigError names an invalid one."""
-    names = read_names()
-    for name, (low, high) in RANGES.items():
-        if params[name] is not None and not low <= params[name] <= high:
-            raise ConfigError(f"{name}: {params[name]} is out of range; give {low} to {high}")
-    for name in ("tables", "families"):
-        if not params[name]:
-            raise ConfigError(f"{name}: empty; list at least one, or leave the option out")
-    given = {name: value for name, value in (params["filters"] or {}).items() if value is not None}
-    return Question(
-        tables=tuple(names.table(table, f"tables[{index}]") for index, table in enumerate(params["tables"])),
-        families=tuple(params["families"]),
-        filters=Filters.from_dict(given, names, "filters"),
-        duration=params["duration"],
-        max_events=params["max_events"],
-        receive_buffer=params["receive_buffer"],
-    )
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=argument_spec(Question), supports_check_mode=True)
     try:
-        result = gather(question_from(module.params))
+        result = gather(Question.from_dict(module.params, read_names()))
     except (ConfigError, TaskError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)

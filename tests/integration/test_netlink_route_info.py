@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.names import read_names
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf import route_info
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
@@ -21,14 +22,6 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
 pytestmark = pytest.mark.controller
 
 MODULE = "ansible_collections.ekho.ynl_mirror.plugins.modules.netlink_route_info"
-DEFAULTS: dict[str, Any] = {
-    "tables": [254],
-    "families": ["ipv4", "ipv6"],
-    "filters": None,
-    "duration": None,
-    "max_events": 1000,
-    "receive_buffer": 1 << 27,
-}
 
 
 @pytest.fixture
@@ -56,10 +49,8 @@ def run_module(namespace: Namespace, folder: Path, check: bool = False, **option
 
 def gather(namespace: Namespace, **options: Any) -> dict[str, Any]:
     """The same within this process."""
-    from ansible_collections.ekho.ynl_mirror.plugins.modules.netlink_route_info import question_from
-
     with namespace.entered():
-        return route_info.gather(question_from({**DEFAULTS, **options}))
+        return route_info.gather(route_info.Question.from_dict(options, read_names()))
 
 
 def test_of_several_routes_the_one_that_the_kernel_uses_is_returned(router: Router) -> None:
@@ -109,12 +100,12 @@ def test_tables_families_and_filters_select(router: Router) -> None:
 
 CASES: dict[str, dict[str, Any]] = {
     "tables[0]: no number for 'mian'": {"tables": ["mian"]},
-    "tables: empty; list at least one": {"tables": []},
-    "families: empty; list at least one": {"families": []},
+    "tables: empty; list at least one table": {"tables": []},
+    "families: empty; list ipv4, ipv6 or both": {"families": []},
     "filters.prefixes[0]: '10.0.0.1/8' has host bits set": {"filters": {"prefixes": ["10.0.0.1/8"]}},
-    "duration: 0.0 is out of range; give 0.001 to 86400": {"duration": 0},
-    "max_events: 0 is out of range; give 1 to": {"duration": 1, "max_events": 0},
-    "receive_buffer: 1 is out of range; give 4096 to": {"duration": 1, "receive_buffer": 1},
+    "duration: expected a number from 0.001 to 86400, got 0": {"duration": 0},
+    "max_events: expected a whole number from 1 to": {"duration": 1, "max_events": 0},
+    "receive_buffer: expected a whole number from 4096 to": {"duration": 1, "receive_buffer": 1},
 }
 
 

@@ -122,7 +122,7 @@ def test_a_full_disk_is_a_problem(dpu: Namespace, tmp_path: Path) -> None:
 
 def test_an_invalid_variable_is_named(dpu: Namespace) -> None:
     finding = only(on_dpu(dpu, {"vrfs": {"a": {"tabel": 10}}}), "variables", "problem")
-    assert finding["found"] == "vrfs.a.table: missing; spell 'tabel' so"
+    assert finding["found"] == "vrfs.a.table: missing; did you misspell it as 'tabel'?"
     finding = only(on_host(dpu, {"agents": [{"addres": "192.0.2.2"}]}), "variables", "problem")
     assert finding["found"].startswith("agents[0].address: missing")
 

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..config.common import RECEIVE_BUFFER
 from ..config.listener import Filters
-from ..model.routes import FAMILIES, Path, Prefix, Route
+from ..config.options import TABLE, Table, choice, integer, many, number, option, optional, record
+from ..model.routes import FAMILIES, RT_TABLE_MAIN, Path, Prefix, Route
 from ..netlink import rtnetlink, sockets
 from ..netlink.route_codec import RouteMessage, RouteReader
 from ..replica.filters import Selection
@@ -28,18 +30,29 @@ _GROUPS = (sockets.RTNLGRP_IPV4_ROUTE, sockets.RTNLGRP_IPV6_ROUTE)
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which routes to return: *tables* by number, *families* by name, *filters* as those of the listener.
+class Question(Table):
+    """The options of the module, which declare its argument_spec: which routes to return, and for how long to stay."""
 
-    With a *duration*, in seconds, their events as well, *max_events* at most. *receive_buffer* is that of the socket.
-    """
-
-    tables: tuple[int, ...]
-    families: tuple[str, ...]
-    filters: Filters
-    duration: float | None
-    max_events: int
-    receive_buffer: int
+    tables: tuple[int, ...] = option(
+        many(TABLE, "list at least one table, such as 254 (main)"),
+        (RT_TABLE_MAIN,),
+        "Routing tables to read, by number or by a name of C(rt_tables).",
+    )
+    families: tuple[str, ...] = option(
+        many(choice(tuple(FAMILIES)), "list ipv4, ipv6 or both"), tuple(FAMILIES), "Address families to read."
+    )
+    filters: Filters = option(  # noqa: RUF009  # frozen
+        record(Filters), Filters(), "Which routes and events to return. What is left out or empty restricts nothing."
+    )
+    duration: float | None = option(
+        optional(number(0.001, 86400)), None, "Seconds to capture route events, 0.001 to 86400."
+    )
+    max_events: int = option(integer(1, 2**31 - 1), 1000, "Stop the capture after this many events.")
+    receive_buffer: int = option(
+        integer(4096, 2**31 - 1),
+        RECEIVE_BUFFER,
+        "Receive buffer of the socket during the capture, in bytes. Events that do not fit are lost.",
+    )
 
 
 def gather(question: Question) -> dict[str, Any]:
