@@ -57,7 +57,7 @@ def test_tells_changes_and_messages_only(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "\n== Some play\n * localhost: Changing\n\n== A headline\n     a line\n   item one\n   item two\n"
-        "\n4 steps on 1 host went well, 1 changed something\n"
+        "\n4 tasks on 1 host succeeded, 1 changed something\n"
     )
 
 

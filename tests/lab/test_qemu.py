@@ -114,7 +114,7 @@ def test_a_check_of_fresh_machines_announces_and_changes_nothing(fresh: Fresh) -
 
 
 def test_the_first_run_does_what_was_announced(fresh: Fresh, converged: str) -> None:
-    assert changes(converged) == sorted([*fresh.announced, "ekho-host: Kernel routes: present"])
+    assert changes(converged) == sorted([*fresh.announced, "ekho-host: Set the kernel routes: present"])
 
 
 def test_a_second_run_of_every_playbook_changes_nothing(lab: QemuMirrorLab) -> None:
@@ -127,7 +127,7 @@ def test_two_hops_through_vrfs_that_were_found(lab: QemuMirrorLab) -> None:
 
 def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab: QemuMirrorLab) -> None:
     withdrawn = lab.play("kernel_routes", "-e", "kernel_routes_state=absent", "--diff")
-    assert changes(withdrawn) == ["ekho-host: Kernel routes: absent"]
+    assert changes(withdrawn) == ["ekho-host: Set the kernel routes: absent"]
     lab.wait_for_hops(4)
     assert lab.shell(DPU, "ip route show table all proto ynl_mirror; ip -6 route show table all proto ynl_mirror") == ""
     lab.play("kernel_routes")

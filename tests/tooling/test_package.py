@@ -109,5 +109,5 @@ def test_demo_runs_from_the_installed_collection(elsewhere: Path) -> None:
     # What is left of it: a report, and a picture in the folder from which it was started.
     paths = json.loads((elsewhere / "ynl-mirror-demo" / "report.json").read_text())["paths"]
     kinds = sorted((path["kind"], path["hop_count"]) for path in paths)
-    assert kinds == [("on_dpu", 2)] * 4 + [("through_host", 4)] * 4
+    assert kinds == [("fast_path", 2)] * 4 + [("slow_path", 4)] * 4
     assert ET.parse(elsewhere / "ynl-mirror-demo" / "lab.svg").getroot().get("role") == "img"
