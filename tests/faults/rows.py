@@ -162,7 +162,7 @@ def _reset_once(stage: Stage) -> None:
 
 
 def _half_open(stage: Stage) -> None:
-    """Each end in turn goes without a word that arrives, and its successor is there while the old one seems to be."""
+    """Each end in turn vanishes silently, and its successor connects while the old connection seems to live."""
     with stage.churn() as churn:
         for daemon in (stage.listener, stage.agent):
             stage.weather.cut = True
@@ -195,7 +195,7 @@ def _replay_cut_short(stage: Stage) -> None:
     said = stage.agent.log().count("replay complete")
     stage.listener.start().ready()
     stage.connected()
-    until(lambda: [host["received"] for host in stage.agent.status()["hosts"]], any)
+    until(lambda: [host["updates_received"] for host in stage.agent.status()["hosts"]], any)
     stage.weather.cut = True  # in the middle of it
     stage.kill(stage.listener)
     assert stage.agent.log().count("replay complete") == said, "the replay was over too soon for this test"
@@ -268,7 +268,7 @@ def _no_descriptors(stage: Stage) -> None:
             with stage.lab.host.entered():
                 for _number in range(20):
                     stack.enter_context(socket.create_connection(("192.168.109.1", 2620), 10))
-            stage.agent.says("a connection cannot be accepted: .*Too many open files")
+            stage.agent.says("cannot accept a connection: .*Too many open files")
             churn.some(100)
         said = stage.listener.log()
         with _few_descriptors(stage.listener, 3):  # closing the connection gives one back
@@ -434,7 +434,7 @@ def _certificates(stage: Stage) -> None:
         _rotate(stage, churn)
         for name, expired, reason in (
             ("ekho-host", True, "certificate has expired"),
-            ("ekho-other", False, "ekho-other is not among hosts"),
+            ("ekho-other", False, "ekho-other is not in `hosts`"),
         ):
             said = len(stage.agent.log())
             tls = stage.ca.issue(name, expired=expired)
@@ -469,7 +469,7 @@ ROWS = (
     Row("cut", "the link between them swallows everything for a while", _cut),
     Row("link-down", "the link between them goes down and comes up", _link_down),
     Row("reset", "connections end with a TCP reset", _reset),
-    Row("half-open", "one end vanishes without a word, and another takes its place", _half_open),
+    Row("half-open", "one end vanishes silently, and another replaces it", _half_open),
     Row("bad-link", "300 ms there and back, one packet in twenty lost", _bad_link),
     Row("cut-replay", "replays that are cut short sweep nothing", _replay_cut_short),
     Row("full-disk", "captures, notes and control sockets on a full disk, then on a read-only one", _full_disk),

@@ -92,7 +92,8 @@ def answer_messages() -> list[bytes]:
         made.append(with_route_flags(message, rtnetlink.RTM_F_OFFLOAD))
         refused = with_route_flags(message, rtnetlink.RTM_F_OFFLOAD_FAILED)
         made.append(
-            refused + rtnetlink.encode_error(message, 95, "slow path: gateway 192.168.101.9 is no address of the DPU")
+            refused
+            + rtnetlink.encode_error(message, 95, "slow path: gateway 192.168.101.9 is not an address of the DPU")
         )
     return made
 

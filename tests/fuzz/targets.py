@@ -18,12 +18,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Installer
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import Filters, PeerAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import Api
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.ynl import from_ynl
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import Deframer, FpmError, frame
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import Session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import AgentSession
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.lpm import Lpm
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
@@ -290,7 +290,7 @@ class _Kernel:
         return []
 
 
-def _mirror() -> Mirror:
+def _mirror() -> Installer:
     """The lab's DPU: two VRFs, and a way to 10/8 and fd00::/16 by eth3 in the first."""
     links = {number: Link(number, f"eth{number}", True, True) for number in (1, 2, 3, 4)}
     tables = {}
@@ -299,7 +299,7 @@ def _mirror() -> Mirror:
         table.set(Prefix.parse(text).key, Path(family, table=10, nexthops=(NextHop(None, 3),)))
     owners: dict[Address, tuple[int, ...]] = {seeds.GATEWAY: (1,), seeds.GATEWAY6: (1,)}
     view = View((Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4)))), links, owners, tables)
-    return Mirror(_Kernel(), Mapper(view, Policy(), set()), (254,), Rib(()))  # type: ignore[arg-type]
+    return Installer(_Kernel(), Mapper(view, Policy(), set()), (254,), Rib(()))  # type: ignore[arg-type]
 
 
 def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
@@ -315,14 +315,14 @@ def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
             break
         for answer in answers:
             _check_answer(answer)
-    host = {scope: routes for scope, routes in mirror.host.items() if routes}
+    host = {scope: routes for scope, routes in mirror.announced.items() if routes}
     for (family, _table), routes in host.items():
         for key in routes:
-            # Whatever came of the rest: what was taken has been seen to, and nothing claims to be what it is not.
+            # Whatever happened to the rest: what was taken is processed, and every state is true.
             assert mirror.state(family, key) != ("pending", "not written yet"), Prefix.from_key(family, key)
     for (family, _table), routes in mirror.installed.items():
         for key in routes:
-            assert mirror.wanted(family, key) is not None, Prefix.from_key(family, key)
+            assert mirror.announced_path(family, key) is not None, Prefix.from_key(family, key)
     return host, {scope: routes for scope, routes in mirror.installed.items() if routes}, failed
 
 
@@ -345,7 +345,7 @@ def answers(data: bytes) -> None:
     """An agent's stream of answers into the listener."""
     rib = Rib([254])
     listener = SimpleNamespace(rib=rib, watchers=[], selection=Selection(Filters.from_dict({}), {}, rib.reader))
-    session = Session(listener, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
+    session = AgentSession(listener, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
     session.connected = True
     for message in seeds.route_messages():
         rib.apply(message)

@@ -58,14 +58,14 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
         "route add 10.7.0.0/24 nexthop via 192.168.101.1 nexthop via 192.168.102.1",
     )
     reasons = {
-        "10.1.0.0/24": "gateway 192.168.101.9 is no address of the DPU",
-        "10.2.0.0/24": "the egress eth1 leads back to the host",
-        "10.3.0.0/24": "type blackhole has no egress",
+        "10.1.0.0/24": "gateway 192.168.101.9 is not an address of the DPU",
+        "10.2.0.0/24": "egress link eth1 leads back to the host",
+        "10.3.0.0/24": "blackhole routes are not mirrored: they have no egress",
         "10.4.0.0/24": "gateway 192.168.109.1 is on lo, which is in no VRF",
-        "10.5.1.0/24": "vrf a says unreachable for 10.5.0.0/16",
-        "10.6.0.0/20": "ambiguous: vrf a sends a part, 10.6.6.0/24, another way than 10.6.0.0/16",
-        "10.7.0.0/24": "the egress eth1 leads back to the host",
-        "192.168.101.0/24": "connected on the host: no gateway",
+        "10.5.1.0/24": "VRF a has unreachable 10.5.0.0/16",
+        "10.6.0.0/20": "ambiguous: VRF a has a more specific route 10.6.6.0/24 with another next hop",
+        "10.7.0.0/24": "egress link eth1 leads back to the host",
+        "192.168.101.0/24": "connected route of the host: no gateway",
     }
     mirror = lab.mirror()
     for prefix, reason in reasons.items():
@@ -76,7 +76,7 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
         # The listener has the very words.
         assert mirror.listener.state(prefix) == ("slow_path", told["reason"])
     assert lab.mirrored() == NOTHING
-    assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has no route to exactly 10.99.0.0/16"
+    assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has not announced 10.99.0.0/16"
 
 
 def test_explain_tells_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
@@ -84,11 +84,11 @@ def test_explain_tells_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
     told = lab.mirror().agent.explain("192.168.11.0/24")
     assert (told["state"], told["reason"]) == ("offloaded", None)
     assert told["steps"] == [
-        "the host routes 192.168.11.0/24 via 192.168.101.1 proto boot",
-        "nexthop: gateway 192.168.101.1 is on eth1 in vrf a (table 10)",
-        "nexthop: vrf a reaches 192.168.11.0/24 by 192.168.11.0/24 dev eth3 proto kernel",
-        "nexthop: egress dev eth3, known in vrf a",
-        "goes into vrf b: every VRF that imports but the source",
+        "the host announced 192.168.11.0/24 via 192.168.101.1 proto boot",
+        "nexthop: gateway 192.168.101.1 is on eth1 in VRF a (table 10)",
+        "nexthop: longest match in VRF a: 192.168.11.0/24 dev eth3 proto kernel",
+        "nexthop: egress dev eth3 in VRF a",
+        "imported into VRF b: every importing VRF except the source",
     ]
 
 
@@ -104,7 +104,7 @@ def test_prefix_static_rules_and_imports_decide_where_nexthop_cannot(lab: Mirror
     }
     batch(
         lab.host,
-        "route add 192.168.11.0/24 via 192.168.101.8",  # by prefix: vrf a has this very one
+        "route add 192.168.11.0/24 via 192.168.101.8",  # by prefix: VRF a has this very one
         "route add 10.8.1.0/24 via 192.168.101.8",
         "route add 10.9.1.0/24 via 192.168.101.9",
     )
@@ -130,10 +130,10 @@ def test_a_foreign_route_with_the_same_key_is_left_alone(lab: MirrorLab, prefix:
     lab.deploy()
     before = lab.others()
     mirror = lab.mirror()
-    reason = "vrf b: another route with this prefix and metric is there, which the mirror did not install"
+    reason = "VRF b: the table has a route with this prefix and metric that the mirror did not install"
     assert mirror.agent.state(prefix) == ("failed", reason)
     assert mirror.listener.state(prefix) == ("failed", reason)
-    assert mirror.agent.explain(prefix)["steps"][-1] == f"the kernel refused: {reason}"
+    assert mirror.agent.explain(prefix)["steps"][-1] == f"refused by the kernel: {reason}"
     assert lab.mirrored() == {**OFFLOADED, "b": [r for r in OFFLOADED["b"] if not r.startswith(prefix)]}
     assert lab.others() == before
 
@@ -189,7 +189,7 @@ def test_other_routes_are_never_changed_or_deleted(lab: MirrorLab) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
-def test_a_mirrored_route_that_somebody_touches_is_put_right(lab: MirrorLab, prefix: str) -> None:
+def test_a_mirrored_route_that_somebody_touches_is_repaired(lab: MirrorLab, prefix: str) -> None:
     lab.deploy()
     lab.mirror()
     monitor = RouteMonitor(lab.dpu, lab.folder)
@@ -230,11 +230,11 @@ def test_a_link_that_goes_down_takes_its_routes_off_and_brings_them_back(lab: Mi
     until(lab.mirrored, {**OFFLOADED, "b": []})
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
         told = until(lambda p=prefix: mirror.agent.state(p), lambda told: told[0] == "slow_path")
-        assert "the egress link eth3 is down" in str(told[1])
+        assert "egress link eth3 is down" in str(told[1])
     lab.host_a.ip("link set eth1 up")
     until(lab.mirrored, OFFLOADED)
 
-    lab.dpu.ip("link set eth3 down")  # and now its IPv4 routes vanish without a word, the connected one as well
+    lab.dpu.ip("link set eth3 down")  # and now its IPv4 routes vanish silently, the connected one as well
     until(lab.mirrored, {**OFFLOADED, "b": []})
     batch(
         lab.dpu,
@@ -252,7 +252,7 @@ def test_the_listener_hears_of_what_happens_on_the_dpu_later(lab: MirrorLab) -> 
     lab.host_a.ip("link set eth1 down")  # the DPU's eth3 loses its carrier
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
         told = until(lambda p=prefix: mirror.listener.state(p), lambda told: told[0] == "slow_path")
-        assert "the egress link eth3 is down" in str(told[1])
+        assert "egress link eth3 is down" in str(told[1])
     assert mirror.listener.state("192.168.12.0/24") == ("offloaded", None)
     lab.host_a.ip("link set eth1 up")
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
@@ -267,12 +267,12 @@ def test_a_gateway_address_that_moves_moves_its_routes(lab: MirrorLab) -> None:
     lab.dpu.ip("address del 192.168.101.1/24 dev eth1")
     until(lab.mirrored, NOTHING)
     state, reason = until(lambda: mirror.agent.state("192.168.11.0/24"), lambda told: told[0] == "slow_path")
-    assert (state, reason) == ("slow_path", "nexthop: gateway 192.168.101.1 is no address of the DPU")
+    assert (state, reason) == ("slow_path", "nexthop: gateway 192.168.101.1 is not an address of the DPU")
     lab.dpu.ip("address add 192.168.101.1/24 dev eth1 noprefixroute")
     until(lab.mirrored, A_OFFLOADED)
 
 
-def test_the_dpus_own_routes_decide_anew(lab: MirrorLab) -> None:
+def test_a_change_of_the_dpus_own_routes_maps_again(lab: MirrorLab) -> None:
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1")
     mirror = lab.mirror()
     assert mirror.agent.state("10.1.1.0/24")[0] == "slow_path"
@@ -330,7 +330,7 @@ def test_a_restarted_listener_withdraws_only_what_went_meanwhile(lab: MirrorLab)
     mirror.synced()
     (line,) = monitor.lines()
     assert line.startswith("Deleted fd00:12::/64 dev eth4 table 10 proto 121")
-    # SIGHUP connects anew, with the same effect: none.
+    # SIGHUP reconnects, with the same effect: none.
     mirror.listener.signal(signal.SIGHUP)
     until(lambda: mirror.listener.status()["agents"][0]["replays"], 2)
     mirror.synced()
@@ -351,7 +351,7 @@ def test_a_producer_without_nlmsg_done_gets_the_settle_time(lab: MirrorLab) -> N
         ]
         installed = {"a": ["192.168.12.0/24 dev eth4"], "b": ["192.168.11.0/24 dev eth3"]}
         until(lab.mirrored, installed)
-        agent.says(r"replay complete \(nothing came for 1 s\): 2 routes .* 1 stale")
+        agent.says(r"replay complete \(no data for 1 s\): 2 routes .* 1 stale")
         producer.send(route("192.168.12.0/24", kind=RTM_DELROUTE))
         until(lab.mirrored, A_OFFLOADED)
     # Its end is no withdrawal, and the next replay sweeps what it does not name, once it has settled.
@@ -373,8 +373,8 @@ def test_nothing_is_swept_before_the_replay_is_complete(lab: MirrorLab) -> None:
         producer.send(half)
         producer.take(1)
         always(lab.mirrored, OFFLOADED)
-        assert agent.status()["hosts"][0]["replay"] == "under way"
-        # A change of the DPU's own that maps everything anew must not sweep either.
+        assert agent.status()["hosts"][0]["replay"] == "in progress"
+        # A change of the DPU that maps everything again must not sweep either.
         lab.dpu.ip("route add 10.77.0.0/16 dev eth3 table 10")
         until(lambda: agent.status()["remaps"], lambda count: count >= 1)
         always(lab.mirrored, OFFLOADED)
@@ -396,7 +396,7 @@ def test_frames_in_pieces_and_several_messages_a_frame(lab: MirrorLab) -> None:
         assert [answer.prefix for answer in answers] == [f"192.168.11.{number}/32" for number in range(40)]
         assert {answer.flags for answer in answers} == {OFFLOAD}
         until(lambda: len(lab.mirrored()["b"]), 40)
-        agent.says("netlink messages of type 127 are not understood")
+        agent.says("ignoring netlink messages of unknown type 127")
         producer.send(route("10.0.0.0/24", "192.168.101.1"), route("10.0.1.0/24", "192.168.101.1", table=100))
         # What every producer understands, and behind it the reason in an extended ack.
         assert [(told.kind, told.prefix, told.flags) for told in producer.take(4)] == [
@@ -434,7 +434,7 @@ def test_rubbish_ends_its_connection_and_nothing_else(lab: MirrorLab, rubbish: b
         assert producer.take(1)[0].flags == OFFLOAD
 
 
-def test_the_same_host_anew_takes_the_place_of_its_half_open_connection(lab: MirrorLab) -> None:
+def test_the_same_host_again_replaces_its_half_open_connection(lab: MirrorLab) -> None:
     agent = lab.agent().ready()
     with Producer(lab.host) as first:
         first.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
@@ -454,7 +454,7 @@ def test_a_second_host_is_refused_until_the_first_has_left(lab: MirrorLab) -> No
         first.take(1)
         with Producer(lab.host, "192.168.102.1") as second:
             assert second.closed()
-        agent.says("192.168.102.2: refused: the host 192.168.101.2 is connected, and one DPU mirrors one host")
+        agent.says("192.168.102.2: refused: host 192.168.101.2 is connected already, and a DPU mirrors one host only")
         first.send(route("192.168.12.0/24", "192.168.102.1"))
         assert first.take(1)[0].flags == OFFLOAD
     until(lambda: agent.status()["hosts"], [])
@@ -468,7 +468,7 @@ def test_hosts_names_who_may_connect_without_certificates_too(lab: MirrorLab) ->
     agent = lab.agent(hosts=["192.168.102.2"]).ready()
     with Producer(lab.host) as producer:
         assert producer.closed()
-    agent.says("192.168.101.2: refused: 192.168.101.2 is not among hosts")
+    agent.says("192.168.101.2: refused: 192.168.101.2 is not in `hosts`")
     with Producer(lab.host, "192.168.102.1") as producer:
         producer.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
         assert producer.take(1)[0].flags == OFFLOAD

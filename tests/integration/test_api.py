@@ -27,7 +27,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.cl
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import HttpConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.http import SocketInUse
-from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, UNMAPPED, Agent, Listener, Served
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, SLOW_PATH, Agent, Listener, Served
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 POSTED = {"rta-dst": "10.0.0.0", "rtm-dst-len": 8, "rtm-table": 10, "rta-oif": 3}
@@ -54,8 +54,8 @@ def test_health_status_routes_and_explain_over_the_control_socket(path: str) -> 
         client = ControlClient(path)
         assert client.health() == {"ready": True, "name": "listener"}
         assert client.get("/status")["routes"] == 2
-        assert list(client.lines("/routes")) == [MIRRORED, UNMAPPED]
-        assert list(client.lines("/routes", state="slow_path")) == [UNMAPPED]
+        assert list(client.lines("/routes")) == [MIRRORED, SLOW_PATH]
+        assert list(client.lines("/routes", state="slow_path")) == [SLOW_PATH]
         assert list(client.lines("/routes", prefix="192.168.11.0/24")) == [MIRRORED]
         assert client.get("/explain", prefix="192.168.11.0/24")["steps"][0].startswith("gateway")
 
@@ -71,17 +71,17 @@ def test_a_daemon_that_is_not_ready_says_503(path: str) -> None:
 @pytest.mark.parametrize(
     ("target", "query", "status", "told"),
     [
-        ("/rutes", {}, 404, "/rutes: the listener has no such path; did you mean '/routes'?"),
-        ("/route", {}, 404, "/route: the listener has no such path"),
-        ("/routes", {"stat": "x"}, 400, "query stat: unknown; did you mean 'state'?"),
-        ("/routes", {"state": "offloded"}, 400, "no state 'offloded'; did you mean 'offloaded'?"),
+        ("/rutes", {}, 404, "/rutes: not found on the listener; did you mean '/routes'?"),
+        ("/route", {}, 404, "/route: not found on the listener"),
+        ("/routes", {"stat": "x"}, 400, "query stat: unknown parameter; did you mean 'state'?"),
+        ("/routes", {"state": "ofloaded"}, 400, "unknown state 'ofloaded'; did you mean 'offloaded'?"),
         ("/routes", {"prefix": "broken"}, 400, "'broken' is no prefix"),
-        ("/status", {"x": "y"}, 400, "query x: unknown; this path takes none"),
+        ("/status", {"x": "y"}, 400, "query x: unknown parameter; this path takes no parameters"),
         ("/explain", {}, 400, "query prefix: missing"),
         ("/explain", {"prefix": "ten"}, 400, "'ten' is no prefix"),
     ],
 )
-def test_a_wrong_request_is_told_what_is_wrong(
+def test_a_wrong_request_names_the_fault_and_the_fix(
     path: str, target: str, query: dict[str, str], status: int, told: str
 ) -> None:
     with Served(Listener(), path), pytest.raises(Refused) as caught:
@@ -97,7 +97,7 @@ def test_metrics_are_prometheus_text_with_the_process_beside(path: str) -> None:
     assert content_type.startswith("text/plain")
     lines = body.decode().splitlines()
     assert 'ynl_mirror_routes{state="slow_path"} 1.0' in lines
-    assert "ynl_mirror_overruns_total 3.0" in lines
+    assert "ynl_mirror_netlink_overruns_total 3.0" in lines
     assert any(line.startswith("process_resident_memory_bytes") for line in lines)
 
 
@@ -191,7 +191,7 @@ def test_a_body_that_is_no_json_or_too_long_is_refused(path: str) -> None:
         connection = http.client.HTTPConnection(*served.addresses[0], timeout=10)
         connection.request("POST", "/route/add", "{")
         response = connection.getresponse()
-        assert (response.status, b"the body is no JSON" in response.read()) == (400, True)
+        assert (response.status, b"the body is not JSON" in response.read()) == (400, True)
         connection.close()
         assert _tcp(served, "POST", "/route/add", ["x" * 70_000])[0] == 413
 
@@ -200,7 +200,7 @@ def test_the_control_socket_is_for_owner_and_group_and_goes_with_the_daemon(path
     with Served(Listener(), path):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
     assert not os.path.exists(path)
-    with pytest.raises(NotReachable, match="no daemon serves there; start it"):
+    with pytest.raises(NotReachable, match="no daemon is listening; start it"):
         ControlClient(path).get("/status")
     assert ControlClient(path).health() is None
 
@@ -209,14 +209,14 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
         dead.bind(path)
     with Served(Listener(), path):
-        with pytest.raises(SocketInUse, match="another daemon serves there; stop it"):
+        with pytest.raises(SocketInUse, match="in use by another daemon; stop it"):
             Served(Listener(), path).__enter__()
         assert ControlClient(path).health() is not None
 
 
 def test_a_file_in_the_place_of_the_socket_is_kept(path: str) -> None:
     Path(path).write_text("kept")
-    with pytest.raises(SocketInUse, match="another file is there"):
+    with pytest.raises(SocketInUse, match="exists and is not a socket"):
         Served(Listener(), path).__enter__()
     assert Path(path).read_text() == "kept"
 

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The slow audit: what went wrong without a word is found, told and put right, and nothing else is moved.
+"""The audits: silent drift is found, reported and repaired, and nothing else is changed.
 
-Each test makes a state wrong behind the daemons' backs: a message that never arrives, a kernel that is not heard.
+Each test makes a state wrong behind the daemons' backs: a lost message, lost notifications of a kernel.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 OFTEN = {"audit_interval": 0.3}
 SELDOM = {"audit_interval": 0}
 TO_A = "via 192.168.101.1"
-EXIT = "via 192.168.11.2 dev eth3"
+EGRESS = "via 192.168.11.2 dev eth3"
 BUCKETS = 17
 
 
@@ -40,8 +40,8 @@ def _prefixes(count: int) -> list[str]:
 
 
 def _prepare(lab: MirrorLab) -> None:
-    """A way out of VRF a for what the host routes there."""
-    lab.dpu.ip(f"route add 10.0.0.0/8 {EXIT} table 10")
+    """An egress of VRF a for the routes of the host."""
+    lab.dpu.ip(f"route add 10.0.0.0/8 {EGRESS} table 10")
 
 
 def _mirrored(lab: MirrorLab) -> list[str]:
@@ -88,7 +88,7 @@ def test_what_was_lost_on_the_way_is_found_by_the_buckets_that_differ(lab: Mirro
         lab.host.ip(f"route replace {moved} via 192.168.102.1")
         until(lambda: (loses.left, _audit(mirror.agent)["drift"]["wire"]), (set(), 3))
         mirror.synced()
-        wanted = {*prefixes, new} - {gone, moved}  # the one that moved has no way out of VRF b
+        wanted = {*prefixes, new} - {gone, moved}  # the one that moved has no egress in VRF b
         until(lambda: sorted(_mirrored(lab)), sorted(wanted))
         assert mirror.agent.state(moved)[0] == "slow_path"
         _rounds(mirror.agent, "wire")
@@ -98,13 +98,13 @@ def test_what_was_lost_on_the_way_is_found_by_the_buckets_that_differ(lab: Mirro
         # A bucket of 17 has some 35 of the 600 routes.
         assert len([message for message in middleman.passed if message.kind == RTM_NEWROUTE]) < 150
         for prefix, wrong in ((new, "missing"), (gone, "stale"), (moved, "different")):
-            mirror.agent.says(f"the audit found .*{prefix} {wrong}")
-        assert mirror.agent.metric("ynl_mirror_audit_drift_total", of="wire") == 3
-        assert mirror.agent.status()["hosts"][0]["audited"] == "yes"
+            mirror.agent.says(f"wire audit: .*{prefix} {wrong}")
+        assert mirror.agent.metric("ynl_mirror_audit_drift_routes_total", audit="wire") == 3
+        assert mirror.agent.status()["hosts"][0]["wire_audit"] == "running"
 
 
-def test_nothing_is_compared_while_routes_are_refused_unseen_and_all_is_when_they_are_not(lab: MirrorLab) -> None:
-    """Of a host with a limit no more is remembered than that allows: what is missing then is no drift."""
+def test_nothing_is_compared_while_the_route_limit_is_reached_and_all_is_below_it(lab: MirrorLab) -> None:
+    """Routes over the limit of a host are not stored: they are missing, but no drift."""
     _prepare(lab)
     batch(lab.host, *(f"route add 10.{n // 200}.{n % 200}.0/24 {TO_A} table 100" for n in range(16600)))
     mirror = lab.mirror(
@@ -112,11 +112,11 @@ def test_nothing_is_compared_while_routes_are_refused_unseen_and_all_is_when_the
         listener={"tables": [100], **SELDOM},
     )
 
-    def heeded() -> tuple[bool, str]:
-        (host,) = mirror.agent.status()["hosts"] or [{"audited": "no host"}]
-        return bool(host.get("forgotten")), host["audited"]
+    def suspended() -> tuple[bool, str]:
+        (host,) = mirror.agent.status()["hosts"] or [{"wire_audit": "no host"}]
+        return bool(host.get("routes_over_limit")), host["wire_audit"]
 
-    until(heeded, (True, "not while routes are refused unseen"))
+    until(suspended, (True, "suspended: route limit reached"))
     compared = _audit(mirror.agent)["buckets_compared"]
     _rounds(mirror.agent, "wire")
     told = _audit(mirror.agent)
@@ -124,7 +124,7 @@ def test_nothing_is_compared_while_routes_are_refused_unseen_and_all_is_when_the
     assert (told["buckets_transferred"], told["drift"]["wire"]) == (0, 0)
     known = set(mirror.agent.routes())
     batch(lab.host, *(f"route del {prefix} table 100" for prefix in known))
-    until(heeded, (False, "yes"))
+    until(suspended, (False, "running"))
     _rounds(mirror.agent, "wire")
     told = _audit(mirror.agent)
     assert (told["buckets_transferred"], told["drift"]["wire"]) == (0, 0)
@@ -142,10 +142,10 @@ def test_routes_that_come_and_go_all_the_time_are_no_drift(lab: MirrorLab) -> No
     )
     busy = lab.host.start("sh", "-c", f"while ip -force -batch {churn}; do :; done")
     try:
-        for daemon, kind in ((mirror.agent, "wire"), (mirror.agent, "mirrored"), (mirror.listener, "replica")):
+        for daemon, kind in ((mirror.agent, "wire"), (mirror.agent, "fib"), (mirror.listener, "replica")):
             _rounds(daemon, kind, 3)
-        before = mirror.listener.status()["agents"][0]["sent"]
-        until(lambda: mirror.listener.status()["agents"][0]["sent"] > before, True)  # it is busy still
+        before = mirror.listener.status()["agents"][0]["updates_sent"]
+        until(lambda: mirror.listener.status()["agents"][0]["updates_sent"] > before, True)  # it is busy still
     finally:
         busy.kill()
         busy.wait()
@@ -177,21 +177,21 @@ def test_a_mirrored_route_that_was_deleted_unheard_is_back(lab: MirrorLab) -> No
     others = lab.others()
     deafen(mirror.agent)
     lab.dpu.ip(f"route del {prefixes[2]} table 20 proto 121")
-    lab.dpu.ip(f"route add 10.9.0.0/16 {EXIT} table 20 proto 121")
+    lab.dpu.ip(f"route add 10.9.0.0/16 {EGRESS} table 20 proto 121")
     until(lambda: sorted(_mirrored(lab)), sorted(prefixes))
-    mirror.agent.says(f"the audit found .*{prefixes[2]} missing")
-    mirror.agent.says("the audit found .*10.9.0.0/16 stale")
-    _rounds(mirror.agent, "mirrored")
-    assert _audit(mirror.agent)["drift"] == {"replica": 0, "wire": 0, "mirrored": 2}
+    mirror.agent.says(f"FIB audit: .*{prefixes[2]} missing")
+    mirror.agent.says("FIB audit: .*10.9.0.0/16 stale")
+    _rounds(mirror.agent, "fib")
+    assert _audit(mirror.agent)["drift"] == {"replica": 0, "wire": 0, "fib": 2}
     assert lab.others() == others
 
 
-def test_an_exit_that_changed_unheard_is_found_in_the_dpus_kernel(lab: MirrorLab) -> None:
+def test_an_egress_that_changed_unheard_is_found_in_the_dpus_kernel(lab: MirrorLab) -> None:
     _prepare(lab)
     (prefix,) = _prefixes(1)
     lab.host.ip(f"route add {prefix} {TO_A}")
     mirror = lab.mirror(agent=OFTEN, listener=SELDOM)
-    until(lambda: lab.mirrored()["b"], [f"{prefix} {EXIT}"])
+    until(lambda: lab.mirrored()["b"], [f"{prefix} {EGRESS}"])
     deafen(mirror.agent)
     lab.dpu.ip("route replace 10.0.0.0/8 via 192.168.11.3 dev eth3 table 10")
     until(lambda: lab.mirrored()["b"], [f"{prefix} via 192.168.11.3 dev eth3"])
@@ -221,7 +221,7 @@ def test_a_producer_that_knows_no_audit_works_as_ever(lab: MirrorLab, end: tuple
     with Producer(lab.host) as host:
         host.send(route("10.1.0.0/24", "192.168.101.1"), *end)
         agent.says("replay complete")
-        _rounds(agent, "mirrored", 4)
+        _rounds(agent, "fib", 4)
         host.send(route("10.2.0.0/24", "192.168.101.1"))
         seen = []
         for message in host.read():
@@ -229,6 +229,6 @@ def test_a_producer_that_knows_no_audit_works_as_ever(lab: MirrorLab, end: tuple
             if message.prefix == "10.2.0.0/24":
                 break
         assert sum(message.kind == AUDIT for message in seen) == len(end)  # asked once, where it may be one of ours
-        told = agent.status()["hosts"][0]["audited"]
-        assert told == ("the listener does not answer" if end else "not yet")
+        told = agent.status()["hosts"][0]["wire_audit"]
+        assert told == ("the listener does not answer" if end else "not started")
         until(lambda: sorted(_mirrored(lab)), ["10.1.0.0/24", "10.2.0.0/24"])

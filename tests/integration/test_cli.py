@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
-from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, UNMAPPED, Agent, Listener, Served
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, SLOW_PATH, Agent, Listener, Served
 
 LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
 RUN = f"import sys; from {LIBRARY}.cli import main; sys.exit(main.main())"
@@ -50,7 +50,7 @@ def test_routes_tell_state_reason_and_place(
 ) -> None:
     assert _run(tmp_path, "routes") == 0
     assert capsys.readouterr().out == (
-        "192.168.11.0/24 host via 192.168.101.1 proto static offloaded\n"
+        "192.168.11.0/24 announced via 192.168.101.1 proto static offloaded\n"
         "    vrf b dev eth3 proto ynl_mirror\n"
         "0.0.0.0/0 nexthop via 10.0.0.1 dev eth1 weight 1 nexthop dev eth2 weight 2 proto bgp metric 20 table 100 "
         "slow path\n"
@@ -59,7 +59,7 @@ def test_routes_tell_state_reason_and_place(
         "    agent two failed\n"
     )
     assert _run(tmp_path, "routes", "--state", "slow_path", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == UNMAPPED
+    assert json.loads(capsys.readouterr().out) == SLOW_PATH
 
 
 def test_explain_exits_1_when_a_prefix_is_not_mirrored(
@@ -67,7 +67,7 @@ def test_explain_exits_1_when_a_prefix_is_not_mirrored(
 ) -> None:
     assert _run(tmp_path, "explain", "192.168.11.0/24") == 0
     assert capsys.readouterr().out == (
-        "192.168.11.0/24 host via 192.168.101.1 proto static offloaded\n"
+        "192.168.11.0/24 announced via 192.168.101.1 proto static offloaded\n"
         "    vrf b dev eth3 proto ynl_mirror\n"
         "  1. gateway 192.168.101.1 is on eth1, VRF a\n"
         "  2. VRF a leaves by eth3\n"
@@ -83,17 +83,17 @@ def test_what_the_daemon_refuses_is_a_line_and_exit_2(
 ) -> None:
     assert _run(tmp_path, "explain", "ten") == 2
     assert capsys.readouterr().err == "ynl-mirror: query prefix: 'ten' is no prefix\n"
-    assert _run(tmp_path, "routes", "--state", "offloded") == 2
+    assert _run(tmp_path, "routes", "--state", "ofloaded") == 2
     assert "did you mean 'offloaded'?" in capsys.readouterr().err
 
 
 def test_without_a_daemon_it_exits_3_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path, "status") == 3
     assert capsys.readouterr().err == (
-        f"ynl-mirror: {tmp_path}: no daemon's control socket; start one, or name its --socket\n"
+        f"ynl-mirror: {tmp_path}: no control socket of a daemon; start one, or set --socket\n"
     )
     assert _run(tmp_path, "status", "--socket", str(tmp_path / "x.sock")) == 3
-    assert "x.sock: no daemon serves there; start it" in capsys.readouterr().err
+    assert "x.sock: no daemon is listening; start it" in capsys.readouterr().err
 
 
 def test_two_daemons_on_a_machine_are_told_apart_by_name(
@@ -150,14 +150,14 @@ def test_check_names_a_faulty_configuration_without_a_traceback(tmp_path: Path) 
     assert result.stderr == f"ynl-mirror: {file}: agents[0].address: missing; spell 'adress' so\n"
     file.write_text(json.dumps({"plaintext": True, "agents": [{"address": "192.0.2.1"}]}))
     result = _process("listener", "--config", str(file), "--check")
-    assert (result.returncode, result.stdout) == (0, f"{file}: fine\n")
+    assert (result.returncode, result.stdout) == (0, f"{file}: valid\n")
 
 
 def test_usage_errors_exit_2_and_help_tells_exit_codes_and_examples() -> None:
     assert _process().returncode == 2
     assert _process("stat").returncode == 2
     text = _process("--help").stdout
-    assert "exit codes: 0 fine; 1 not mirrored" in text
+    assert "exit codes: 0 success; 1 not mirrored" in text
     assert "explain 192.168.12.0/24" in text
 
 

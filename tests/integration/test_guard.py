@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The blast-radius guard: what would take much away at once is held until the host has confirmed it, and not longer."""
+"""The mass-withdrawal guard: withdrawals that would remove too much are held until the host confirms them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.middleman import Mi
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 TO_A = "via 192.168.101.1"
-EXIT = "via 192.168.11.2 dev eth3"
-HELD = "held until the host confirms"
+EGRESS = "via 192.168.11.2 dev eth3"
+HELD = "withdrawals held until the host confirms them"
 PREFIXES = [f"10.1.{number}.0/24" for number in range(150)]
 
 #: The same program, which waits a second where it would wait a minute.
 IMPATIENT = """
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent import agent
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
-agent.PATIENCE, agent._RETRY = 1.0, 0.5
+agent.CONFIRM_TIMEOUT, agent._RETRY = 1.0, 0.5
 raise SystemExit(main.main())
 """
 
 
 def _prepare(lab: MirrorLab, prefixes: list[str]) -> None:
-    """A way out of VRF a, and what the host routes there."""
-    lab.dpu.ip(f"route add 10.0.0.0/8 {EXIT} table 10")
+    """An egress of VRF a, and routes of the host to it."""
+    lab.dpu.ip(f"route add 10.0.0.0/8 {EGRESS} table 10")
     batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes))
 
 
@@ -39,15 +39,15 @@ def _mirrored(lab: MirrorLab) -> list[str]:
     return sorted(line.split()[0] for line in lab.mirrored()["b"])
 
 
-def test_a_host_that_withdraws_everything_is_asked_once_more_and_then_obeyed(lab: MirrorLab) -> None:
+def test_a_host_that_withdraws_everything_is_asked_to_confirm_and_then_obeyed(lab: MirrorLab) -> None:
     _prepare(lab, PREFIXES)
     mirror = lab.mirror()
     until(lambda: _mirrored(lab), sorted(PREFIXES))
     batch(lab.host, *(f"route del {prefix}" for prefix in PREFIXES[:-1]))
     until(lambda: _mirrored(lab), PREFIXES[-1:])
-    mirror.agent.says(f"vrf b: .* of 150 mirrored ipv4 routes would go at once; {HELD}")
-    mirror.agent.says("a second dump has come")
-    until(lambda: mirror.agent.status()["held"], {"routes": 0, "reason": None})
+    mirror.agent.says(f"{HELD}: VRF b would lose .* of 150 mirrored ipv4 routes at once")
+    mirror.agent.says("host confirmed the held withdrawals; applying them")
+    until(lambda: mirror.agent.status()["held"], {"withdrawals": 0, "reason": None})
     assert mirror.listener.status()["agents"][0]["replays"] == 2
     mirror.synced()
     assert mirror.listener.state(PREFIXES[-1]) == ("offloaded", None)
@@ -62,14 +62,14 @@ def test_what_the_host_did_not_withdraw_stays_without_a_gap(lab: MirrorLab) -> N
         before = mirror.listener.status()["agents"][0]["replays"]
         middleman.inject(*(route(prefix, kind=RTM_DELROUTE) for prefix in PREFIXES))
         mirror.agent.says(HELD)
-        until(lambda: mirror.agent.status()["held"], {"routes": 0, "reason": None})
+        until(lambda: mirror.agent.status()["held"], {"withdrawals": 0, "reason": None})
         until(lambda: mirror.listener.status()["agents"][0]["replays"], before + 1)
         mirror.synced()
         assert monitor.lines() == []
         assert _mirrored(lab) == sorted(PREFIXES)
 
 
-def test_a_producer_that_cannot_be_asked_confirms_by_connecting_anew(lab: MirrorLab) -> None:
+def test_a_producer_that_cannot_be_asked_confirms_by_reconnecting(lab: MirrorLab) -> None:
     _prepare(lab, [])
     agent = lab.agent(settle_time=0.3).ready()
     with Producer(lab.host) as host:
@@ -78,18 +78,16 @@ def test_a_producer_that_cannot_be_asked_confirms_by_connecting_anew(lab: Mirror
         host.send(*(route(prefix, kind=RTM_DELROUTE) for prefix in PREFIXES[1:]))
         assert host.closed()
     agent.says(HELD)
-    assert agent.status()["held"]["routes"] == 149
+    assert agent.status()["held"]["withdrawals"] == 149
     assert _mirrored(lab) == sorted(PREFIXES)
-    assert agent.metric("ynl_mirror_held_routes") == 149
+    assert agent.metric("ynl_mirror_held_withdrawals") == 149
     with Producer(lab.host) as host:
         host.send(route(PREFIXES[0], "192.168.101.1"), route("10.2.0.0/24", "192.168.101.1"))
         until(lambda: _mirrored(lab), [PREFIXES[0], "10.2.0.0/24"])
-    assert agent.status()["held"]["routes"] == 0
+    assert agent.status()["held"]["withdrawals"] == 0
 
 
-def test_a_host_that_never_confirms_is_taken_at_its_word_in_the_end(
-    lab: MirrorLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_never_confirms_is_obeyed_in_the_end(lab: MirrorLab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror_lab, "PROGRAM", (sys.executable, "-c", IMPATIENT))
     _prepare(lab, [])
     agent = lab.agent().ready()
@@ -99,8 +97,8 @@ def test_a_host_that_never_confirms_is_taken_at_its_word_in_the_end(
         host.send(*(route(prefix, kind=RTM_DELROUTE) for prefix in PREFIXES[1:]))
         agent.says(HELD)
         until(lambda: _mirrored(lab), PREFIXES[:1])
-    agent.says("would go at once; not confirmed within 1 s, and carried out")
-    assert agent.status()["held"] == {"routes": 0, "reason": None}
+    agent.says("held withdrawals not confirmed within 1 s; applying them: VRF b would lose ")
+    assert agent.status()["held"] == {"withdrawals": 0, "reason": None}
 
 
 def test_what_a_host_withdraws_just_before_it_leaves_is_withdrawn(lab: MirrorLab) -> None:
@@ -123,7 +121,7 @@ def test_the_default_route_alone_is_worth_a_question(lab: MirrorLab) -> None:
     until(lambda: _mirrored(lab), ["0.0.0.0/0"])
     lab.host.ip("route del default")
     until(lambda: _mirrored(lab), [])
-    mirror.agent.says(f"vrf b: the default route, 1 of 1 mirrored ipv4 routes would go at once; {HELD}")
+    mirror.agent.says(f"{HELD}: VRF b would lose the default route, 1 of 1 mirrored ipv4 routes at once")
 
 
 def test_a_host_that_comes_back_with_nothing_is_asked_as_well(lab: MirrorLab) -> None:
@@ -137,7 +135,7 @@ def test_a_host_that_comes_back_with_nothing_is_asked_as_well(lab: MirrorLab) ->
     mirror.listener.start().ready()
     until(lambda: _mirrored(lab), [])
     mirror.agent.says(HELD)
-    mirror.agent.says("a second dump has come")
+    mirror.agent.says("host confirmed the held withdrawals; applying them")
 
 
 def test_what_goes_for_a_reason_on_the_dpu_is_not_held(lab: MirrorLab) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host that is gone without a word: the kernel ends its connection with ETIMEDOUT, as TimeoutError in Python.
+"""A host that vanishes silently: the kernel ends its connection with ETIMEDOUT, as TimeoutError in Python.
 
 Since Python 3.11 that is what a wait that is over raises as well. The agent took the one for the other: it ended the
 replay, sweeping all that it had not named, and asked the dead connection again, for ever and without a pause.
@@ -16,7 +16,7 @@ import socket
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession, serve
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Installer
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import frames
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
@@ -64,8 +64,8 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
     ours, theirs = _connected(dpu, host)
     with dpu.entered():
         requests = Requests()
-    mirror = Mirror(requests, Mapper(View(), Policy(), set()), (MAIN,), Rib(()))
-    mirror.host[AF_INET, MAIN] = {BEFORE: PATH}
+    mirror = Installer(requests, Mapper(View(), Policy(), set()), (MAIN,), Rib(()))
+    mirror.announced[AF_INET, MAIN] = {BEFORE: PATH}
     messages = RouteWriter(rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE).batch([(NAMED, PATH)])
 
     async def play() -> HostSession:
@@ -83,4 +83,4 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
     requests.close()
     assert "host: connection lost ([Errno 110] Connection timed out); its routes stay" in caplog.text
     assert session.replayed == complete
-    assert set(mirror.host[AF_INET, MAIN]) == ({NAMED} if complete else {BEFORE, NAMED})
+    assert set(mirror.announced[AF_INET, MAIN]) == ({NAMED} if complete else {BEFORE, NAMED})

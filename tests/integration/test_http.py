@@ -64,8 +64,8 @@ def test_health_and_status_tell_that_the_daemons_work(lab: MirrorLab) -> None:
     assert _ask(lab.host, "GET", "/healthz") == (200, {"ready": True, "name": "listener"})
     _status, agent = _ask(lab.dpu, "GET", "/status")
     assert agent["vrfs"] == [
-        {"vrf": "a", "table": 10, "links": ["eth1", "eth3"], "mirrored": 2},
-        {"vrf": "b", "table": 20, "links": ["eth2", "eth4"], "mirrored": 2},
+        {"vrf": "a", "table": 10, "links": ["eth1", "eth3"], "routes": 2},
+        {"vrf": "b", "table": 20, "links": ["eth2", "eth4"], "routes": 2},
     ]
     assert (agent["offloaded"], agent["failed"], agent["host_links"]) == (4, 0, ["eth1", "eth2"])
     assert [(host["host"], host["replay"]) for host in agent["hosts"]] == [("192.168.101.2", "complete")]
@@ -87,16 +87,16 @@ def test_metrics_count_what_happened(lab: MirrorLab) -> None:
     agent, listener = mirror.agent, mirror.listener
     assert agent.metric("ynl_mirror_vrf_routes", vrf="b", family="ipv6") == 1
     assert agent.metric("ynl_mirror_routes", state="offloaded") == 4
-    assert agent.metric("ynl_mirror_writes_total", operation="added") == 4
+    assert agent.metric("ynl_mirror_route_writes_total", operation="added") == 4
     assert agent.metric("ynl_mirror_hosts_connected") == 1
     assert listener.metric("ynl_mirror_agent_up", agent="192.168.101.1:2620") == 1
     assert listener.metric("ynl_mirror_agent_routes", state="offloaded") == 4
     assert listener.metric("ynl_mirror_table_routes", family="ipv4", table="main") == 4  # two of them connected
-    assert listener.metric("ynl_mirror_notifications_total") >= 4
+    assert listener.metric("ynl_mirror_netlink_notifications_total") >= 4
     assert agent.metric("process_resident_memory_bytes") > 1_000_000
     lab.withdraw()
     until(lab.mirrored, NOTHING)
-    until(lambda: agent.metric("ynl_mirror_writes_total", operation="deleted"), 4.0)
+    until(lambda: agent.metric("ynl_mirror_route_writes_total", operation="deleted"), 4.0)
     agent.end()
     until(lambda: listener.metric("ynl_mirror_agent_up"), 0.0)
 
@@ -118,7 +118,7 @@ def test_routes_are_found_by_state_and_prefix(lab: MirrorLab) -> None:
         400,
         {"error": "'192.168.11.1/24' has host bits set; did you mean 192.168.11.0/24?"},
     )
-    status, answer = _ask(lab.dpu, "GET", "/routes?state=offloded")
+    status, answer = _ask(lab.dpu, "GET", "/routes?state=ofloaded")
     assert (status, "did you mean 'offloaded'" in answer["error"]) == (400, True)
 
 
@@ -226,22 +226,22 @@ def test_the_command_asks_running_daemons(lab: MirrorLab) -> None:
     mirror = lab.mirror()
     status = mirror.agent.command("status")
     assert (status.returncode, status.stderr) == (0, "")
-    assert "    vrf b table 20 links eth2,eth4 mirrored 2\n" in status.stdout
+    assert "    vrf b table 20 links eth2,eth4 routes 2\n" in status.stdout
     as_json = json.loads(mirror.listener.command("status", "--json").stdout)
     assert as_json["agents"][0]["offloaded"] == 4
 
     routes = mirror.agent.command("routes", "--state", "offloaded")
     assert routes.returncode == 0
-    first = "192.168.11.0/24 host via 192.168.101.1 proto boot offloaded\n    vrf b dev eth3 proto ynl_mirror\n"
+    first = "192.168.11.0/24 announced via 192.168.101.1 proto boot offloaded\n    vrf b dev eth3 proto ynl_mirror\n"
     assert first in routes.stdout
     lines = mirror.listener.command("routes", "--prefix", "fd00:12::/64", "--json").stdout.splitlines()
     assert [json.loads(line)["state"] for line in lines] == ["offloaded"]
 
     told = mirror.agent.command("explain", "192.168.11.0/24")
     assert told.returncode == 0
-    assert "  2. nexthop: gateway 192.168.101.1 is on eth1 in vrf a (table 10)\n" in told.stdout
+    assert "  2. nexthop: gateway 192.168.101.1 is on eth1 in VRF a (table 10)\n" in told.stdout
     told = mirror.listener.command("explain", "192.168.101.0/24")
-    assert (told.returncode, "connected on the host: no gateway" in told.stdout) == (1, True)
+    assert (told.returncode, "connected route of the host: no gateway" in told.stdout) == (1, True)
     assert mirror.listener.command("explain", "10.99.0.0/16", "--json").returncode == 1
     told = mirror.agent.command("explain", "ten")
     assert (told.returncode, "'ten' is not a prefix" in told.stderr) == (2, True)
@@ -279,7 +279,7 @@ def test_exit_codes_tell_a_daemon_that_is_gone(lab: MirrorLab) -> None:
     assert listener.end() == 0
     gone = listener.command("status")
     assert (gone.returncode, gone.stdout) == (3, "")
-    assert "no daemon serves there; start it" in gone.stderr
+    assert "no daemon is listening; start it" in gone.stderr
     # A killed one leaves its socket behind, which stops neither the question nor its successor.
     listener.start().ready()
     listener.end(signal.SIGKILL)
@@ -295,6 +295,6 @@ def test_a_second_daemon_at_the_same_socket_is_refused(lab: MirrorLab) -> None:
     second.start()
     assert second.process is not None
     assert second.process.wait(15) == 1
-    assert "another daemon serves there; stop it or choose another path" in second.log()
+    assert "in use by another daemon; stop it or choose another path" in second.log()
     assert "Traceback" not in second.log()
     assert first.command("status").returncode == 0

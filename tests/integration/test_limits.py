@@ -41,16 +41,16 @@ def _many(lab: MirrorLab, count: int) -> list[str]:
 @pytest.mark.parametrize(
     ("policy", "left", "reason"),
     [
-        ({"vrfs": ["b"]}, {**OFFLOADED, "a": []}, f"the policy does not let {HOST} fill vrf a"),
+        ({"vrfs": ["b"]}, {**OFFLOADED, "a": []}, f"policy: {HOST} may not install routes in VRF a"),
         (
             {"exclude_prefixes": ["192.168.12.0/24", "fd00:12::/32"]},
             {**OFFLOADED, "a": []},
-            f"the policy does not let {HOST} install this prefix: exclude_prefixes has ",
+            f"policy: {HOST} may not install this prefix: `exclude_prefixes` has ",
         ),
         (
             {"prefixes": ["192.168.11.0/24", "fd00:11::/64"]},
             {**OFFLOADED, "a": []},
-            f"the policy does not let {HOST} install this prefix: it is in none of its prefixes",
+            f"policy: {HOST} may not install this prefix: not covered by `prefixes`",
         ),
     ],
     ids=["vrfs", "exclude_prefixes", "prefixes"],
@@ -74,7 +74,7 @@ def test_too_many_next_hops_are_refused_and_fewer_are_taken(lab: MirrorLab) -> N
     lab.dpu.ip("route add 10.0.0.0/8 table 10 nexthop via 192.168.11.2 dev eth3 nexthop via 192.168.11.3 dev eth3")
     lab.host.ip("route add 10.1.0.0/16 via 192.168.101.1")
     mirror = _mirror(lab, nexthops=1)
-    refused = ("failed", "over the limit of 1 next hops: it has 2")
+    refused = ("failed", "over the limit of 1 next hops: the route has 2")
     assert mirror.agent.state("10.1.0.0/16") == mirror.listener.state("10.1.0.0/16") == refused
     lab.dpu.ip("route replace 10.0.0.0/8 via 192.168.11.2 dev eth3 table 10")
     until(lab.mirrored, {"a": [], "b": ["10.1.0.0/16 via 192.168.11.2 dev eth3"]})
@@ -89,7 +89,7 @@ def test_over_its_limit_the_rest_waits_until_the_host_withdraws_something(lab: M
     assert (len(installed), installed | refused) == (3, set(prefixes))
     assert {route["reason"] for route in mirror.listener.routes(state="failed").values()} == {OVER}
     (host,) = mirror.agent.status()["hosts"]
-    assert (host["routes_limit"], host["waiting_for_room"]) == (3, 2)
+    assert (host["routes_limit"], host["routes_waiting"]) == (3, 2)
 
     # A restart keeps who was in, and writes nothing at all.
     monitor = RouteMonitor(lab.dpu, lab.folder)
@@ -110,9 +110,9 @@ def test_a_full_vrf_refuses_what_is_too_much_and_the_others_go_on(lab: MirrorLab
     prefixes = _many(lab, 4)
     mirror = _mirror(lab, {"b": 2, "*": 100})
     assert len(lab.mirrored()["b"]) == 2
-    reason = "vrf b: over the limit of 2 routes"
+    reason = "VRF b: over the limit of 2 routes"
     assert {route["reason"] for route in mirror.listener.routes(state="failed").values()} == {reason}
-    vrfs = {vrf["vrf"]: (vrf["mirrored"], vrf["limit"]) for vrf in mirror.agent.status()["vrfs"]}
+    vrfs = {vrf["vrf"]: (vrf["routes"], vrf["routes_limit"]) for vrf in mirror.agent.status()["vrfs"]}
     assert vrfs == {"a": (0, 100), "b": (2, 2)}
     lab.host.ip("route add 192.168.12.0/24 via 192.168.102.1")
     until(lab.mirrored, lambda found: found["a"] == ["192.168.12.0/24 dev eth4"])
@@ -146,9 +146,9 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
     status = mirror.agent.status()
     assert status["offloaded"] == 10
     assert status["announced_routes"] == 2 * 10 + 16384
-    assert status["hosts"][0]["forgotten"] == 16600 - status["announced_routes"]
-    assert mirror.agent.metric("ynl_mirror_refused_unseen") == 16600 - status["announced_routes"]
-    mirror.agent.says("names more than is remembered of it, 16404 prefixes and ")
+    assert status["hosts"][0]["routes_over_limit"] == 16600 - status["announced_routes"]
+    assert mirror.agent.metric("ynl_mirror_routes_over_limit") == 16600 - status["announced_routes"]
+    mirror.agent.says(r"route limit reached \(16404 prefixes, ")
     told = mirror.listener.status()["agents"][0]
     assert (told["offloaded"], told["failed"]) == (10, 16590)
     # All that is remembered goes: the rest gets in.
@@ -156,7 +156,7 @@ def test_what_is_remembered_of_a_host_is_bounded_and_what_was_not_gets_in_when_t
     rest = sorted(set(mirror.listener.routes()) - known)
     batch(lab.host, *(f"route del {prefix} table 100" for prefix in known))
     until(lambda: mirror.agent.status()["announced_routes"], len(rest))
-    mirror.agent.says("there is room again for routes that were refused unseen")
+    mirror.agent.says("below the route limit again: the host has to replay the routes that were ignored")
     until(lambda: len(lab.mirrored()["b"]), 10)
     until(lambda: mirror.listener.status()["agents"][0]["failed"], len(rest) - 10)
 
@@ -171,18 +171,20 @@ def test_paths_of_thousands_of_next_hops_fill_no_memory_and_get_in_when_there_is
         for number, prefix in enumerate(prefixes):  # 163,600 next hops, where 69,652 are remembered
             producer.send(wide_route(prefix, "192.168.101.1", 4090, metric=number))
             producer.take(1 if number < 17 else 2)
-        until(lambda: agent.status()["hosts"][0].get("forgotten"), 40 - 17)
+        until(lambda: agent.status()["hosts"][0].get("routes_over_limit"), 40 - 17)
         until(lambda: agent.status()["announced_routes"], 17)
         # Where a route leads that is not remembered nobody knows, so none stays.
         until(lambda: lab.mirrored()["b"], sorted(f"{prefix} dev eth3" for prefix in prefixes[:17]))
-        agent.says("names more than is remembered of it, 16464 prefixes and 69652 next hops of different paths")
+        agent.says(
+            r"route limit reached \(16464 prefixes, 69652 next hops of different paths\); further routes are ignored"
+        )
         producer.send(*(route(prefix, kind=RTM_DELROUTE) for prefix in prefixes[:17]))
         producer.closed()
-    agent.says("there is room again for routes that were refused unseen")
+    agent.says("below the route limit again: the host has to replay the routes that were ignored")
     with Producer(lab.host) as producer:
         producer.send(*(route(prefix, "192.168.101.1") for prefix in prefixes), DONE)
         until(lambda: len(lab.mirrored()["b"]), 40)
-        assert "forgotten" not in agent.status()["hosts"][0]
+        assert "routes_over_limit" not in agent.status()["hosts"][0]
 
 
 # -- leases
@@ -197,7 +199,7 @@ def test_the_routes_of_a_host_that_stays_away_are_withdrawn_when_its_lease_ends(
     lease = until(lambda: mirror.agent.status()["lease"], bool)
     assert (lease["host"], lease["withdraw_after"]) == (HOST, 0.5)
     until(lab.mirrored, NOTHING)
-    mirror.agent.says(f"{HOST} has been away for 0.5 s: 4 routes are withdrawn")
+    mirror.agent.says(f"{HOST} disconnected for 0.5 s: 4 routes withdrawn")
     until(lambda: mirror.agent.status()["lease"], lambda lease: lease["withdrawn"] == 4)
     assert mirror.agent.status()["announced_routes"] == mirror.agent.status()["failed"] == 0
     assert lab.others() == before
@@ -214,7 +216,7 @@ def test_the_lease_of_what_an_agent_finds_counts_from_its_start(lab: MirrorLab) 
     assert lab.mirrored() == OFFLOADED
     mirror.agent.start().ready()
     until(lab.mirrored, NOTHING)
-    mirror.agent.says("the host has been away for 0.5 s: 4 routes are withdrawn")
+    mirror.agent.says("the host disconnected for 0.5 s: 4 routes withdrawn")
 
 
 def test_without_a_lease_routes_are_held_and_a_host_that_comes_back_in_time_loses_none(lab: MirrorLab) -> None:
@@ -233,7 +235,7 @@ def test_without_a_lease_routes_are_held_and_a_host_that_comes_back_in_time_lose
     assert monitor.lines() == []
 
 
-def test_a_host_that_comes_only_to_fail_does_not_begin_its_lease_anew(lab: MirrorLab) -> None:
+def test_a_host_that_comes_only_to_fail_does_not_restart_its_lease(lab: MirrorLab) -> None:
     lab.deploy()
     mirror = _mirror(lab, withdraw_after=2)
     mirror.listener.end(signal.SIGKILL)
@@ -248,6 +250,6 @@ def test_a_host_that_comes_only_to_fail_does_not_begin_its_lease_anew(lab: Mirro
     until(fail_again, True)
 
 
-def test_a_policy_for_a_vrf_that_is_not_there_is_told(lab: MirrorLab) -> None:
+def test_a_policy_for_a_missing_vrf_is_logged(lab: MirrorLab) -> None:
     agent = lab.agent(vrfs={}, vrf_limits={"blue": 5, "*": 9}, hosts=[{"name": HOST, "vrfs": ["red"]}]).ready()
-    agent.says("no VRF blue, red here: what hosts and vrf_limits say of it applies once there is one")
+    agent.says("VRF blue, red in `hosts` or `vrf_limits` does not exist")

@@ -129,7 +129,7 @@ def test_ipv6_hops_come_and_go_one_by_one(lab: MirrorLab) -> None:
     until(lab.mirrored, _vrfs([f"{prefix} {by_b}"], [], [f"{prefix} {by_b}"]))
 
 
-def test_a_route_for_one_tos_only_is_no_winner(lab: MirrorLab) -> None:
+def test_a_route_for_one_tos_only_is_no_best_path(lab: MirrorLab) -> None:
     prefix, to_a, to_b, by_a, _by_b = FAMILIES["ipv4"]
     _reach_more(lab)
     lab.mirror()
@@ -156,7 +156,7 @@ def test_nexthop_objects_are_flattened(lab: MirrorLab, family: str) -> None:
     until(lab.mirrored, _vrfs([by_b], [], [by_b]))
     lab.host.ip("nexthop replace id 2 via " + to_a + " dev eth1")
     until(lab.mirrored, _vrfs([], [by_a], [by_a]))
-    lab.host.ip("nexthop del id 2")  # takes group and route along; IPv4 routes without a word
+    lab.host.ip("nexthop del id 2")  # takes group and route along; IPv4 routes silently
     until(lab.mirrored, NOTHING)
 
 
@@ -257,7 +257,7 @@ def test_of_two_host_tables_the_first_wins(lab: MirrorLab) -> None:
 def test_a_table_that_the_agent_does_not_take_is_slow_path(lab: MirrorLab) -> None:
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
     mirror = lab.mirror(listener={"tables": [4711]})
-    reason = "table 4711 is not among the agent's host_tables"
+    reason = "the agent's host_tables do not include table 4711"
     assert mirror.listener.state("10.1.1.0/24") == ("slow_path", reason)
     assert lab.mirrored() == NOTHING
 
@@ -297,7 +297,7 @@ def test_one_listener_feeds_two_agents(lab: MirrorLab) -> None:
     route = mirror.listener.routes(prefix="10.2.2.0/24")["10.2.2.0/24"]
     assert route["agents"]["192.168.103.1:2620"] == {"state": "offloaded", "reason": None}
     assert route["agents"]["192.168.101.1:2620"]["state"] == "slow_path"
-    assert "gateway 192.168.103.1 is no address of the DPU" in route["agents"]["192.168.101.1:2620"]["reason"]
+    assert "gateway 192.168.103.1 is not an address of the DPU" in route["agents"]["192.168.101.1:2620"]["reason"]
     # One that goes away holds up nobody, and finds everything when it comes back.
     second.end(signal.SIGKILL)
     lab.host.ip("route del 10.1.1.0/24")
@@ -348,7 +348,7 @@ def test_an_overrun_of_the_listener_is_found_and_repaired(lab: MirrorLab) -> Non
     mirror.listener.signal(signal.SIGCONT)
     until(lambda: _in_b(lab), set(routes[1::2]))
     assert mirror.listener.status()["overruns"] >= 1
-    assert mirror.listener.metric("ynl_mirror_overruns_total") >= 1
+    assert mirror.listener.metric("ynl_mirror_netlink_overruns_total") >= 1
     mirror.listener.says("the receive buffer overran")
     assert mirror.listener.process is not None
     assert mirror.listener.process.poll() is None

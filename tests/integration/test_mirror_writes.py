@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Mirror
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Installer
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import frames
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View, address_owners
@@ -93,13 +93,13 @@ class Dpu:
             hops.append(NextHop(Address.parse(gateway) if gateway else None, index, int(weight or 1)))
         self.view.lpm(family, B).set((prefix or PREFIX[family]).key, Path(family, B, nexthops=tuple(hops)))
 
-    def mirror(self, policy: Policy | None = None) -> Mirror:
-        """A mirror as after the start of an agent: it has read back what is there."""
-        made = Mirror(self.requests, Mapper(self.view, policy or Policy()), (MAIN,), Rib((A, B, C)))
+    def mirror(self, policy: Policy | None = None) -> Installer:
+        """An installer as after the start of an agent: it has read its routes back."""
+        made = Installer(self.requests, Mapper(self.view, policy or Policy()), (MAIN,), Rib((A, B, C)))
         self.audit(made)
         return made
 
-    def audit(self, mirror: Mirror) -> set[tuple[int, int]]:
+    def audit(self, mirror: Installer) -> set[tuple[int, int]]:
         """Read back; (family, table) of what was believed to be otherwise."""
         found: dict[tuple[int, int], dict[int, Path]] = {}
         for family in (AF_INET, AF_INET6):
@@ -110,11 +110,11 @@ class Dpu:
         return {scope for scope in scopes if mirror.found(*scope, found.get(scope, {}))}
 
     def sync(
-        self, mirror: Mirror, family: int, routes: Iterable[Prefix] | None = None, path: Path | None = None
+        self, mirror: Installer, family: int, routes: Iterable[Prefix] | None = None, path: Path | None = None
     ) -> None:
         """The host announces these prefixes (the one of these tests unless given), by *path* or else the usual one."""
         prefixes = [PREFIX[family]] if routes is None else list(routes)
-        mirror.host[family, MAIN] = {prefix.key: path or HOST[family] for prefix in prefixes}
+        mirror.announced[family, MAIN] = {prefix.key: path or HOST[family] for prefix in prefixes}
         mirror.mapper = Mapper(self.view, mirror.mapper.policy)
         mirror.sync(family, {PREFIX[family].key, *(prefix.key for prefix in prefixes)})
 
@@ -142,7 +142,7 @@ def dpu(namespaces: NamespaceFactory) -> Iterator[Dpu]:
         yield Dpu(machine, requests, View(vrfs, links, address_owners(read_addresses(requests))))
 
 
-def counts(mirror: Mirror) -> tuple[int, int, int]:
+def counts(mirror: Installer) -> tuple[int, int, int]:
     return mirror.added, mirror.replaced, mirror.deleted
 
 
@@ -163,7 +163,7 @@ def test_an_agent_that_starts_again_finds_its_routes_as_it_wrote_them(dpu: Dpu, 
 
 
 @pytest.mark.parametrize("metric", [None, 50])
-def test_every_exit_can_take_the_place_of_every_other(dpu: Dpu, metric: int | None) -> None:
+def test_every_egress_can_replace_every_other(dpu: Dpu, metric: int | None) -> None:
     mirror = dpu.mirror(Policy(metric=metric))
     chance = random.Random(0)
     before: dict[int, str] = {}
@@ -214,17 +214,17 @@ def test_a_replay_forgets_what_it_does_not_name_installed_or_not(dpu: Dpu) -> No
     mirror = dpu.mirror()
     dpu.know(AF_INET, "@e1", Prefix.parse("10.0.0.0/9"))
     dpu.know(AF_INET, "@e1", Prefix.parse("10.128.0.0/9"))
-    mapped, unmapped = ["10.0.0.0/9", "10.128.0.0/9"], ["172.16.0.0/12", "192.168.0.0/16"]
-    asyncio.run(replay(mirror, [*mapped, *unmapped]))
+    mapped, not_mapped = ["10.0.0.0/9", "10.128.0.0/9"], ["172.16.0.0/12", "192.168.0.0/16"]
+    asyncio.run(replay(mirror, [*mapped, *not_mapped]))
     assert len(mirror.installed[AF_INET, A]) == len(mirror.refused[AF_INET]) == 2
-    asyncio.run(replay(mirror, [mapped[0], unmapped[0]]))
+    asyncio.run(replay(mirror, [mapped[0], not_mapped[0]]))
     assert list(mirror.installed[AF_INET, A]) == [Prefix.parse(mapped[0]).key]
-    assert list(mirror.refused[AF_INET]) == [Prefix.parse(unmapped[0]).key]
-    assert list(mirror.host[AF_INET, MAIN]) == [Prefix.parse(text).key for text in (mapped[0], unmapped[0])]
+    assert list(mirror.refused[AF_INET]) == [Prefix.parse(not_mapped[0]).key]
+    assert list(mirror.announced[AF_INET, MAIN]) == [Prefix.parse(text).key for text in (mapped[0], not_mapped[0])]
     assert dpu.audit(mirror) == set()
 
 
-async def replay(mirror: Mirror, prefixes: list[str]) -> None:
+async def replay(mirror: Installer, prefixes: list[str]) -> None:
     """One connection of a host that names these prefixes, says that this is all, and leaves."""
     writer = RouteWriter(rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE)
     messages = writer.batch([(Prefix.parse(text).key, HOST[AF_INET]) for text in prefixes])
@@ -243,7 +243,7 @@ async def replay(mirror: Mirror, prefixes: list[str]) -> None:
         await end.wait_closed()
 
 
-def test_a_link_that_proves_to_lead_to_the_host_is_no_exit_from_then_on(lab: MirrorLab) -> None:
+def test_a_link_that_turns_out_to_lead_to_the_host_is_no_egress_from_then_on(lab: MirrorLab) -> None:
     lab.dpu.ip("route add 10.9.0.0/16 via 192.168.101.9 dev eth1 table 20")
     lab.host.ip("route add 10.9.0.0/16 via 192.168.102.1")
     mirror = lab.mirror()

@@ -324,9 +324,9 @@ def test_each_fault_of_a_certificate_is_a_problem_that_names_it(dpu: Namespace, 
     foreign = other.issue("dpu1")
     refused = message(certificate=foreign["certificate"], key=foreign["key"])
     assert refused == "peers would reject it: unable to get local issuer certificate"
-    assert "are no certificate and its key" in message(key=foreign["key"])
+    assert "are not a certificate and its key" in message(key=foreign["key"])
     assert message(key="/nowhere/machine.key") == "no machine.key"
-    assert "is no CA certificate in PEM form" in message(ca=good["key"])
+    assert "is not a CA certificate in PEM format" in message(ca=good["key"])
     os.chmod(good["key"], 0o640)
     assert message() == f"tls.key: {good['key']} has mode 0640; run chmod 0600 {good['key']}"
 
@@ -386,7 +386,7 @@ def test_each_state_of_the_authority_is_reported(tmp_path: Path) -> None:
     key = folder / "ca.key"
     shutil.copy(authority.issue("dpu1")["key"], key)
     assert report()[0] == "problem"
-    assert "are no certificate and its key" in report()[1]
+    assert "are not a certificate and its key" in report()[1]
     key.write_bytes(authority.private_key)
     assert report()[0] == "ok"
     assert report(renew_days=400)[0] == "warning"

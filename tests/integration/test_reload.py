@@ -84,7 +84,7 @@ def test_a_broken_configuration_or_certificate_changes_nothing(lab: MirrorLab, c
     certificate = Path(tls["certificate"]).read_bytes()
     Path(tls["certificate"]).write_text("no certificate")
     daemon.reload()
-    daemon.says(f"SIGHUP: {tls['certificate']} and {tls['key']} are no certificate and its key: .*; {STAYS}")
+    daemon.says(f"SIGHUP: {tls['certificate']} and {tls['key']} are not a certificate and its key: .*; {STAYS}")
     # Also a connection that is made now goes on with what was good.
     other = mirror.listener if kind == "agent" else mirror.agent
     other.end(signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_a_broken_configuration_or_certificate_changes_nothing(lab: MirrorLab, c
     assert [host["host"] for host in mirror.agent.status()["hosts"]] == ["ekho-host"]
     Path(tls["certificate"]).write_bytes(certificate)
     daemon.reload()
-    daemon.says("SIGHUP: certificates are read again")
+    daemon.says("SIGHUP: certificates reloaded")
     assert "Traceback" not in daemon.log()
     assert monitor.lines() == []
 
@@ -127,4 +127,4 @@ def test_a_host_that_is_struck_off_the_list_is_disconnected(lab: MirrorLab, ca: 
     mirror = _secure(lab, ca)
     mirror.agent.reload(hosts=["another-host"])
     until(lambda: mirror.agent.status()["hosts"], [])
-    mirror.agent.says("192.168.101.2: refused: ekho-host is not among hosts")
+    mirror.agent.says("192.168.101.2: refused: ekho-host is not in `hosts`")

@@ -169,7 +169,7 @@ def test_deployed_used_and_removed_without_a_trace(machine: Machine) -> None:
     uid = machine.sh("id -u ynl-mirror").strip()
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n" in status
     machine.sh("systemctl reload ynl-mirror-agent")
-    machine.prints("journalctl -u ynl-mirror-agent -o cat --no-pager", "SIGHUP: certificates are read again")
+    machine.prints("journalctl -u ynl-mirror-agent -o cat --no-pager", "SIGHUP: certificates reloaded")
     modes = machine.sh("stat -c '%a %U %G %n' /etc/ynl-mirror /etc/ynl-mirror/tls /etc/ynl-mirror/tls/machine.key")
     assert modes.splitlines() == [
         "755 root root /etc/ynl-mirror",

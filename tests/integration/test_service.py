@@ -270,7 +270,7 @@ def test_a_revocation_list_is_read_without_a_restart_or_told_to_be_none(machine:
     Path(tls["crl"]).write_text("nonsense")
     told = machine.agent(plaintext=False, tls=tls, timeout=1, fails=True)["msg"]
     assert f"the agent does not use the revocation list {tls['crl']} after 1 s" in told
-    assert "is no revocation list in PEM form" in told
+    assert "is not a revocation list in PEM format" in told
     authority.revoke("host")
     last = machine.agent(plaintext=False, tls=tls)
     assert last["service"]["pid"] == first["service"]["pid"]

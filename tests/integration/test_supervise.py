@@ -68,7 +68,7 @@ def test_a_daemon_that_dies_is_started_again_after_a_growing_pause(tmp_path: Pat
     for count in (1, 2, 3):
         os.kill(_pids(tmp_path, count)[-1], signal.SIGKILL)
     _pids(tmp_path, 4)
-    pauses = re.findall(r"ended with signal SIGKILL; starting it again in ([\d.]+) s", (tmp_path / "log").read_text())
+    pauses = re.findall(r"ended with signal SIGKILL; restarting it in ([\d.]+) s", (tmp_path / "log").read_text())
     assert pauses == ["0.5", "1.0", "2.0"]
     assert supervisor.poll() is None
 
@@ -85,7 +85,7 @@ def test_sigterm_stops_both_and_takes_the_pid_file_away(tmp_path: Path, start: A
 
 def test_sigterm_during_a_pause_stops_at_once(tmp_path: Path, start: Any) -> None:
     supervisor = start("import sys; sys.exit(1)")
-    until(lambda: "again in 2.0 s" in (tmp_path / "log").read_text())
+    until(lambda: "restarting it in 2.0 s" in (tmp_path / "log").read_text())
     supervisor.terminate()
     assert supervisor.wait(1.5) == 0
 
@@ -129,14 +129,14 @@ def test_a_log_that_grows_too_long_starts_over_and_keeps_one_older(tmp_path: Pat
 
 def test_an_unusable_configuration_is_not_tried_again(tmp_path: Path, start: Any) -> None:
     assert start("import sys; sys.exit(2)").wait(10) == 2
-    assert "ended with exit code 2: starting it again would not help" in (tmp_path / "log").read_text()
+    assert "ended with exit code 2 and is not restarted" in (tmp_path / "log").read_text()
 
 
 def test_a_second_supervisor_names_the_first(tmp_path: Path, start: Any) -> None:
     first = start(LIVE)
     _pids(tmp_path, 1)
     assert start(LIVE).wait(10) == 1
-    assert f"pid {first.pid} supervises already; stop it first" in (tmp_path / "log").read_text()
+    assert f"a supervisor is running already, pid {first.pid}; stop it first" in (tmp_path / "log").read_text()
     assert running_pid(str(tmp_path / "pid")) == first.pid
 
 
@@ -156,7 +156,7 @@ def test_the_daemon_keeps_no_privilege_but_net_admin(
 
 def test_a_user_that_does_not_exist_is_named(tmp_path: Path, start: Any) -> None:
     assert start(LIVE, "--user", "nobody-here").wait(10) == 1
-    assert "user nobody-here: there is no such user; create it" in (tmp_path / "log").read_text()
+    assert "user nobody-here: does not exist; create it" in (tmp_path / "log").read_text()
 
 
 def test_a_reused_pid_is_not_taken_for_the_supervisor(tmp_path: Path) -> None:

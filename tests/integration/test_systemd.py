@@ -123,8 +123,8 @@ def test_a_unit_that_cannot_start_fails_with_its_journal_and_can_be_stopped(mach
 
 def test_a_unit_that_fails_again_and_again_waits_longer_each_time(machine: Machine) -> None:
     machine.agent(fails=True, listen=[{"address": "192.0.2.1"}], timeout=1)
-    until(lambda: machine.log().count("waiting") == 3)
-    pauses = re.findall(r"the run before failed; waiting ([\d.]+) s", machine.log())
+    until(lambda: machine.log().count("the previous run failed") == 3)
+    pauses = re.findall(r"the previous run failed; starting in ([\d.]+) s", machine.log())
     assert pauses == ["0.5", "1.0", "2.0"]
     # A configuration that works does not wait for what the one before has done, and a clean end leaves no debt.
     assert machine.agent()["status"]["ready"]
@@ -155,7 +155,7 @@ def test_the_journal_has_the_fields_of_a_log_line(machine: Machine) -> None:
     stranger = "import socket; socket.create_connection(('127.0.0.1', 2620)).recv(1)"
     assert machine.system.run(sys.executable, "-c", stranger).returncode == 0
     refused = machine.entries("YNL_MIRROR_PEER=127.0.0.1")[-1]
-    assert refused["MESSAGE"] == "127.0.0.1: refused: 127.0.0.1 is not among hosts"
+    assert refused["MESSAGE"] == "127.0.0.1: refused: 127.0.0.1 is not in `hosts`"
     told = {name: refused[name] for name in ("PRIORITY", "SYSLOG_IDENTIFIER", "LOGGER", "CODE_FUNC", "_SYSTEMD_UNIT")}
     assert told == {
         "PRIORITY": "4",
@@ -164,8 +164,8 @@ def test_the_journal_has_the_fields_of_a_log_line(machine: Machine) -> None:
         "CODE_FUNC": "_admit",
         "_SYSTEMD_UNIT": f"{UNIT}.service",
     }
-    assert refused["YNL_MIRROR_REASON"] == "127.0.0.1 is not among hosts"
-    assert machine.entries("PRIORITY=6", "CODE_FUNC=_tell")[0]["MESSAGE"] == "agent is ready"
+    assert refused["YNL_MIRROR_REASON"] == "127.0.0.1 is not in `hosts`"
+    assert machine.entries("PRIORITY=6", "CODE_FUNC=_notify")[0]["MESSAGE"] == "agent is ready"
 
 
 def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:

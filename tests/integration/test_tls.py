@@ -82,8 +82,8 @@ def test_plaintext_is_warned_of_on_both_sides(lab: MirrorLab) -> None:
 
 
 OUT = "192.168.101.2: refused: "
-NO_TLS = OUT + "no TLS connection: "
-ITS_LOG = "its log says why if it refused this listener"
+NO_TLS = OUT + "TLS handshake failed: "
+ITS_LOG = "if it refused this listener, its log has the reason"
 #: What is wrong: (the listener's configuration, what the agent's log says, what the listener's status says).
 FAULTS: dict[str, tuple[Callable[[Authority, Authority], dict[str, Any]], str, str]] = {
     "listener of another CA": (
@@ -98,7 +98,7 @@ FAULTS: dict[str, tuple[Callable[[Authority, Authority], dict[str, Any]], str, s
     ),
     "not among hosts": (
         lambda ca, _other: {"tls": ca.issue("somebody-else", "192.168.101.2")},
-        OUT + "somebody-else, 192.168.101.2 is not among hosts",
+        OUT + "somebody-else, 192.168.101.2 is not in `hosts`",
         ITS_LOG,
     ),
     "agent of another CA": (
@@ -121,7 +121,7 @@ FAULTS: dict[str, tuple[Callable[[Authority, Authority], dict[str, Any]], str, s
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_who_does_not_belong_here_stays_out_and_the_reason_is_told(
+def test_who_does_not_belong_here_stays_out_and_both_sides_say_why(
     lab: MirrorLab, ca: Authority, other_ca: Authority, fault: str
 ) -> None:
     lab.deploy()
@@ -144,7 +144,7 @@ def test_an_expired_agent_is_refused_until_it_has_a_new_certificate(lab: MirrorL
     _nothing_gets_in(lab, agent)
     ca.issue("ekho-dpu")  # into the same files
     agent.signal(signal.SIGHUP)
-    agent.says("SIGHUP: certificates are read again")
+    agent.says("SIGHUP: certificates reloaded")
     listener.signal(signal.SIGHUP)
     until(lab.mirrored, OFFLOADED)
 
@@ -156,7 +156,7 @@ def test_a_client_without_a_certificate_stays_out(lab: MirrorLab, ca: Authority)
         with contextlib.suppress(OSError):
             producer.send(route("192.168.11.0/24", "192.168.101.1"), DONE)
         assert producer.closed()
-    agent.says("192.168.101.2: refused: no TLS connection: .*peer did not return a certificate")
+    agent.says("192.168.101.2: refused: TLS handshake failed: .*peer did not return a certificate")
     _nothing_gets_in(lab, agent)
 
 
@@ -167,7 +167,7 @@ def test_a_client_of_tls_1_2_stays_out(lab: MirrorLab, ca: Authority) -> None:
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(OSError, match=r"SSL|EOF|reset"):
         Producer(lab.host, context=old, server_name="ekho-dpu")
-    agent.says("192.168.101.2: refused: no TLS connection: .*UNSUPPORTED_PROTOCOL")
+    agent.says("192.168.101.2: refused: TLS handshake failed: .*UNSUPPORTED_PROTOCOL")
     _nothing_gets_in(lab, agent)
     # The very same client with 1.3 is let in: it was the version.
     with Producer(lab.host, context=client(tls, ca.file), server_name="ekho-dpu") as producer:

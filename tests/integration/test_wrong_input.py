@@ -127,7 +127,7 @@ def test_half_a_frame_is_no_replay_and_is_waited_for_in_vain_not_for_ever(lab: M
                 time.sleep(pause or 0)
         assert producer.closed()
         assert time.monotonic() - started < 30
-    mirror.agent.says(r"192\.168\.101\.2: half a frame \(\d+ bytes\), and not the rest of it within 10 s; disconnected")
+    mirror.agent.says(r"192\.168\.101\.2: incomplete frame \(\d+ bytes\) after 10 s; disconnected")
     always(lab.mirrored, OFFLOADED)
     _lives(mirror.agent)
 
@@ -139,7 +139,7 @@ def test_who_connects_and_says_nothing_has_not_replayed_that_there_is_nothing(la
     mirror.listener.signal(signal.SIGSTOP)
     with Producer(lab.host) as silent:
         assert silent.closed()
-        mirror.agent.says("connected, and no frame within 10 s; disconnected, its routes stay")
+        mirror.agent.says("no frame within 10 s after connecting; disconnected, its routes stay")
     always(lab.mirrored, OFFLOADED)
     mirror.listener.signal(signal.SIGCONT)
     until(lambda: mirror.listener.status()["agents"][0]["replays"], 2)
@@ -193,9 +193,9 @@ def test_connections_without_a_handshake_hold_little_and_not_for_ever(lab: Mirro
         with lab.host.entered():
             for _number in range(300):
                 stack.enter_context(socket.create_connection(("192.168.101.1", 2620), 10))
-        agent.says(r"192\.168\.101\.2: over 64 connections that have not finished their TLS handshake")
+        agent.says(r"192\.168\.101\.2: more than 64 connections with an unfinished TLS handshake")
         until(lambda: _descriptors(agent), lambda count: count <= before + 64)
-        # From another address or the same, whoever belongs here gets in beside them.
+        # From another address or the same, a peer that belongs here gets in beside them.
         lab.listener(tls=ca.issue("ekho-host"), agents=[{"address": "192.168.101.1", "server_name": "ekho-dpu"}])
         until(lab.mirrored, OFFLOADED)
         until(lambda: _descriptors(agent), lambda count: count <= before + 1, seconds=30)
@@ -230,7 +230,7 @@ def test_an_agent_that_answers_garbage_is_left_and_tried_again(lab: MirrorLab) -
             with consumer.accept() as stream:
                 stream.sock.sendall(data)
                 assert stream.closed()
-                listener.says(rf"192\.168\.101\.1:2620 .*{reason}.*trying again")
+                listener.says(rf"192\.168\.101\.1:2620 .*{reason}.*retrying")
         assert listener.state("192.168.11.0/24")[0] == "pending"
         _lives(listener)
     finally:

@@ -48,12 +48,12 @@ def test_zebra_offloads_through_the_agent(lab: MirrorLab, zebra: Zebra) -> None:
     until(lambda: {name: set(OFFLOADED[name]) <= set(there) for name, there in lab.mirrored().items()}, _all)
     assert len(lab.hops()) == len(lab.hops("fd00:12::2")) == 2
     # zebra never says that its replay is complete; silence for the settle time does.
-    agent.says(r"192.168.101.2: replay complete \(nothing came for 1 s\): \d+ routes .* 1 stale")
+    agent.says(r"192.168.101.2: replay complete \(no data for 1 s\): \d+ routes .* 1 stale")
     until(lab.mirrored, OFFLOADED)
     for prefix in ("192.168.11.0/24", "fd00:12::/64"):
         assert agent.state(prefix) == ("offloaded", None)
     # zebra's connected routes come as well, and are told from the others.
-    assert agent.state("192.168.101.0/24") == ("slow_path", "connected on the host: no gateway")
+    assert agent.state("192.168.101.0/24") == ("slow_path", "connected route of the host: no gateway")
 
     zebra.set("no ip route 192.168.11.0/24 192.168.101.1")
     zebra.set("no ipv6 route fd00:12::/64 fd00:102::1")
@@ -62,7 +62,7 @@ def test_zebra_offloads_through_the_agent(lab: MirrorLab, zebra: Zebra) -> None:
     counters = zebra.counters()
     assert counters["Input bytes"] > 0
     assert (counters["Connection closes"], counters["Connection errors"]) == (0, 0)
-    assert [host["received"] > 0 for host in agent.status()["hosts"]] == [True]
+    assert [host["updates_received"] > 0 for host in agent.status()["hosts"]] == [True]
     assert "Traceback" not in agent.log()
 
 
@@ -121,7 +121,7 @@ def test_the_listener_feeds_a_consumer_that_never_answers(lab: MirrorLab) -> Non
         assert replay[4].kind == NLMSG_DONE
         lab.host.ip("route del 192.168.11.0/24")
         assert stream.take(1) == [Message(RTM_DELROUTE, "192.168.11.0/24", 254, 0)]
-        told = ("pending", "sent; the consumer sends no answers")
+        told = ("pending", "sent; the consumer does not answer")
         until(lambda: listener.state("192.168.12.0/24"), told)
         assert listener.status()["agents"][0]["pending"] == 3
     # The next connection gets a replay of its own.

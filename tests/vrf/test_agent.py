@@ -22,7 +22,7 @@ B_ROUTES = ["192.168.11.0/24 dev eth3", "fd00:11::/64 dev eth3"]
 
 
 class Life:
-    """The lab and its daemons; made anew when a test has not left it as it found it."""
+    """The lab and its daemons; made again when a test has not left them as it found them."""
 
     def __init__(self, folders: pytest.TempPathFactory) -> None:
         self._folders = folders
@@ -78,7 +78,7 @@ def lab(life: Life, request: pytest.FixtureRequest) -> Iterator[VrfLab]:
             life.close()
 
 
-def unmapped(mirror: Pair, prefix: str, reason: str) -> None:
+def on_slow_path(mirror: Pair, prefix: str, reason: str) -> None:
     state, told = until(lambda: mirror.agent.state(prefix), lambda found: found[0] == "slow_path")
     assert reason in str(told), told
     assert state == "slow_path"
@@ -88,8 +88,8 @@ def test_vrfs_are_found_and_packets_go_straight(lab: VrfLab, mirror: Pair) -> No
     vrfs = {found["vrf"]: (found["table"], found["links"]) for found in mirror.agent.status()["vrfs"]}
     assert vrfs == {"a": (10, ["eth1", "eth3"]), "b": (20, ["eth2", "eth4"])}
     steps = "\n".join(mirror.agent.explain("192.168.11.0/24")["steps"])
-    assert "gateway 192.168.101.1 is on eth1 in vrf a (table 10)" in steps
-    assert "goes into vrf b" in steps
+    assert "gateway 192.168.101.1 is on eth1 in VRF a (table 10)" in steps
+    assert "imported into VRF b" in steps
     assert lab.hops() == ["192.168.11.1", "192.168.12.2"]
     assert lab.hops("fd00:12::2") == ["fd00:11::1", "fd00:12::2"]
 
@@ -99,7 +99,7 @@ def test_a_link_moved_from_vrf_to_vrf_takes_its_routes_along(lab: VrfLab, mirror
     # In a nothing but the way to the host is left for it, and b holds it as its own.
     until(lab.mirrored, {"a": A_ROUTES, "b": []})
     for prefix in ("192.168.11.0/24", "fd00:11::/64"):
-        unmapped(mirror, prefix, "the egress eth1 leads back to the host")
+        on_slow_path(mirror, prefix, "egress link eth1 leads back to the host")
     # The host follows the move.
     batch(lab.host, "route replace 192.168.11.0/24 via 192.168.102.1", "route replace fd00:11::/64 via fd00:102::1")
     until(lab.mirrored, {"a": sorted([*A_ROUTES, *B_ROUTES]), "b": []})
@@ -111,15 +111,15 @@ def test_a_link_moved_from_vrf_to_vrf_takes_its_routes_along(lab: VrfLab, mirror
 def test_a_link_to_the_host_moved_from_vrf_to_vrf_changes_what_a_gateway_means(lab: VrfLab, mirror: Pair) -> None:
     lab.dpu.ip("link set dev eth1 master b")  # a's default route is lost with it
     until(lab.mirrored, {"a": A_ROUTES, "b": []})
-    unmapped(mirror, "192.168.11.0/24", "the egress eth2 leads back to the host")
+    on_slow_path(mirror, "192.168.11.0/24", "egress link eth2 leads back to the host")
     lab.dpu.ip("link set dev eth1 master a")
     batch(lab.dpu, *defaults(101, "eth1", 10))
 
 
-def test_a_link_that_leaves_its_vrf_is_no_exit(lab: VrfLab, mirror: Pair) -> None:
+def test_a_link_that_leaves_its_vrf_is_no_egress(lab: VrfLab, mirror: Pair) -> None:
     lab.dpu.ip("link set dev eth4 nomaster")
     until(lab.mirrored, {"a": [], "b": B_ROUTES})
-    unmapped(mirror, "fd00:12::/64", "leads back to the host")
+    on_slow_path(mirror, "fd00:12::/64", "leads back to the host")
     lab.dpu.ip("link set dev eth4 master b")
 
 
@@ -128,7 +128,7 @@ def test_a_vrf_deleted_and_made_again_with_another_table(lab: VrfLab, mirror: Pa
     lab.dpu.ip("link del dev b")
     # The kernel leaves the routes over other VRFs' links in the table that is no VRF's any more.
     until(lab.mirrored, {"a": []})
-    unmapped(mirror, "192.168.12.0/24", "gateway 192.168.102.1 is on eth2, which is in no VRF")
+    on_slow_path(mirror, "192.168.12.0/24", "gateway 192.168.102.1 is on eth2, which is in no VRF")
     batch(lab.dpu, *vrf("b", table, "eth2", "eth4"), *ends(table), *defaults(102, "eth2", table))
     until(lab.mirrored, OFFLOADED)
     assert {found["vrf"]: found["table"] for found in mirror.agent.status()["vrfs"]} == {"a": 10, "b": table}
@@ -176,11 +176,11 @@ def test_with_and_without_the_unreachable_default(lab: VrfLab, mirror: Pair) -> 
     """It is what a VRF says of all that it has no way to."""
     batch(lab.dpu, "route del default table 10", "route del ::/0 via fd00:101::2 table 10")
     batch(lab.host, "route add 10.9.0.0/16 via 192.168.101.1", "route add fd09::/16 via fd00:101::1")
-    unmapped(mirror, "10.9.0.0/16", "vrf a says unreachable for 0.0.0.0/0")
-    unmapped(mirror, "fd09::/16", "vrf a says unreachable for ::/0")
+    on_slow_path(mirror, "10.9.0.0/16", "VRF a has unreachable 0.0.0.0/0")
+    on_slow_path(mirror, "fd09::/16", "VRF a has unreachable ::/0")
     batch(lab.dpu, *ends(10, "del"))
-    until(lambda: "vrf a has no route to 10.9.0.0/16" in str(mirror.agent.state("10.9.0.0/16")[1]), True)
-    until(lambda: "vrf a has no route to fd09::/16" in str(mirror.agent.state("fd09::/16")[1]), True)
+    until(lambda: "VRF a has no route to 10.9.0.0/16" in str(mirror.agent.state("10.9.0.0/16")[1]), True)
+    until(lambda: "VRF a has no route to fd09::/16" in str(mirror.agent.state("fd09::/16")[1]), True)
     batch(lab.host, "route del 10.9.0.0/16", "route del fd09::/16")
     batch(lab.dpu, *ends(10), *defaults(101, "eth1", 10))
 
@@ -220,8 +220,8 @@ def test_an_address_of_the_vrf_device_is_a_gateway_into_that_vrf(lab: VrfLab, mi
     lab.dpu.ip("address add 192.168.109.1/32 dev a")
     lab.host.ip("route replace 192.168.11.0/24 via 192.168.109.1 dev eth1 onlink")
     monitor = RouteMonitor(lab.dpu, lab.folder)
-    until(lambda: mirror.agent.routes()["192.168.11.0/24"]["host"]["nexthops"][0]["gateway"], "192.168.109.1")
-    assert "is on a in vrf a (table 10)" in "\n".join(mirror.agent.explain("192.168.11.0/24")["steps"])
+    until(lambda: mirror.agent.routes()["192.168.11.0/24"]["announced"]["nexthops"][0]["gateway"], "192.168.109.1")
+    assert "is on a in VRF a (table 10)" in "\n".join(mirror.agent.explain("192.168.11.0/24")["steps"])
     assert lab.mirrored() == OFFLOADED
     assert monitor.lines() == []
     lab.host.ip("route replace 192.168.11.0/24 via 192.168.101.1")

@@ -237,7 +237,7 @@ def test_a_host_is_offloaded_without_daemons_by_facts_filter_and_module(router: 
     batch(router.namespace, "address add 192.0.2.77/32 dev red", "address add fd00::77/128 dev red nodad")
     host = [{"dst": "192.0.2.0/24", "gateway": "192.0.2.77"}, {"dst": "fd00:1::/64", "gateway": "fd00::77"}]
     mapped = map_facts([*host, {"dst": "10.9.0.0/16", "gateway": "192.0.2.77"}], module(router, "vrf_info"), Policy())
-    assert mapped["slow_path"][0]["reason"].startswith("nexthop: vrf red says unreachable for 0.0.0.0/0")
+    assert mapped["slow_path"][0]["reason"].startswith("nexthop: VRF red has unreachable 0.0.0.0/0")
     blue = mapped["vrfs"]["blue"]
     assert (blue["table"], mapped["vrfs"]["red"]["routes"]) == (100000, [])
     router.twice("overridden", *blue["routes"], vrf="blue")

@@ -16,12 +16,12 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon
 
 MIRRORED: dict[str, Any] = {
     "prefix": "192.168.11.0/24",
-    "host": {"nexthops": [{"gateway": "192.168.101.1"}], "protocol": "static", "metric": 0},
+    "announced": {"nexthops": [{"gateway": "192.168.101.1"}], "protocol": "static", "metric": 0},
     "state": "offloaded",
     "reason": None,
     "installed": [{"vrf": "b", "table": "20", "nexthops": [{"dev": "eth3"}], "protocol": "ynl_mirror", "metric": 0}],
 }
-UNMAPPED: dict[str, Any] = {
+SLOW_PATH: dict[str, Any] = {
     "prefix": "0.0.0.0/0",
     "table": "100",
     "nexthops": [{"gateway": "10.0.0.1", "dev": "eth1", "weight": 1}, {"dev": "eth2", "weight": 2}],
@@ -54,23 +54,23 @@ class Listener:
             raise ApiError(400, "query prefix: 'broken' is no prefix")
         for number in range(self.many):
             yield {"prefix": f"10.{number >> 8 & 255}.{number & 255}.0/24", "state": "offloaded", "reason": None}
-        for route in (MIRRORED, UNMAPPED):
+        for route in (MIRRORED, SLOW_PATH):
             if prefix in (None, route["prefix"]) and state in (None, route["state"]):
                 yield dict(route)
 
     def explain(self, prefix: str) -> dict[str, Any]:
         if "/" not in prefix:
             raise ValueError(f"query prefix: {prefix!r} is no prefix")
-        found = next((route for route in (MIRRORED, UNMAPPED) if route["prefix"] == prefix), None)
+        found = next((route for route in (MIRRORED, SLOW_PATH) if route["prefix"] == prefix), None)
         if found is None:
             return {"prefix": prefix, "state": None, "reason": "the host has no such route", "steps": [], "routes": []}
         told = {name: found[name] for name in ("prefix", "state", "reason")}
         return {**told, "routes": [found], "steps": ["gateway 192.168.101.1 is on eth1, VRF a", "VRF a leaves by eth3"]}
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
-        yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "offloaded"}, 1.0
-        yield "ynl_mirror_routes", "Routes by state", "gauge", {"state": "slow_path"}, 1.0
-        yield "ynl_mirror_overruns_total", "Overruns of the netlink socket", "counter", {}, 3.0
+        yield "ynl_mirror_routes", "Announced routes, by state", "gauge", {"state": "offloaded"}, 1.0
+        yield "ynl_mirror_routes", "Announced routes, by state", "gauge", {"state": "slow_path"}, 1.0
+        yield "ynl_mirror_netlink_overruns_total", "Overruns of the netlink socket", "counter", {}, 3.0
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[dict[str, Any]]]:

@@ -1,12 +1,12 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of a host's routes may be installed, by its policy and the VRFs' limits. Pure.
+"""Which of a host's routes may be installed, by its policy and the limits of the VRFs. Pure.
 
-What does not fit waits for room, in the order in which it came. A prefix of the host takes one place in its limit,
-however many VRFs get it, from its admission until the host withdraws it or it is mapped no more; what an agent finds
-installed when it starts has its place already, so a restart withdraws nothing in favour of what comes first. A VRF's
-places are what is installed in it: its limit holds whoever installed them in the mirror's name.
+Routes over a limit wait, first come first served. A prefix takes one place in the limit of its host, however many VRFs
+it is installed in, from its admission until the host withdraws it or it is no longer mapped. Routes that an agent finds
+installed when it starts have their places already: a restart withdraws none of them in favour of routes that arrive
+first. In the limit of a VRF every route that is installed there takes a place.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ..model.refusal import Refusal
 from ..model.routes import AF_INET, AF_INET6, ROUTE_TYPE_NAMES, Path, TableKey
 
 _FAMILIES = (AF_INET, AF_INET6)
-#: A host may name so many prefixes beyond twice its limit: those that wait, and those that are never mapped.
+#: Prefixes that are stored of a host beyond twice its limit: some wait, some are never mapped.
 _SPARE = 16384
-#: What waits for a place in the host's own limit; VRFs have their table's number, which is never 0.
+#: The key of routes waiting under the limit of the host; for VRFs it is the table's number, which is never 0.
 _HOST = 0
 Installed = Mapping[TableKey, Mapping[int, Path]]
 
 
 class Denial(Refusal):
-    """A route that was not let in; the kernel was not asked."""
+    """A route refused by policy or limit; the kernel was not asked."""
 
     __slots__ = ()
 
@@ -49,33 +49,33 @@ class Admission:
         self._by_path: ByPath[str | None] = ByPath()
         self._last: tuple[Path | None, str | None] = (None, None)  # routes come in runs with one path
         self._places: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # prefix keys, where limited
-        self._waiting: dict[int, dict[int, dict[int, None]]] = {}  # for what -> family -> prefix keys, oldest first
+        self._waiting: dict[int, dict[int, dict[int, None]]] = {}  # limit -> family -> prefix keys, oldest first
         self._names: dict[int, str] = {}  # table -> VRF
-        self._rooms: dict[int, int] = {}  # table with a limit -> places that are free
+        self._rooms: dict[int, int] = {}  # table with a limit -> free places
         self._installed: Installed = {}
-        #: How many prefixes of the host are remembered at most.
+        #: How many prefixes of the host are stored at most.
         self.memory = max(policy.routes, min(2 * policy.routes + _SPARE, ROUTES))
-        #: Whether the limit may be reached by what is remembered, so that places have to be counted.
+        #: Whether the stored prefixes may exceed the limit, so that places have to be counted.
         self.counts = policy.routes < self.memory
-        self._words: dict[str, str] = {}  # one object for the same words about a million routes
+        self._reasons: dict[str, str] = {}  # one object for the same reason of a million routes
         self._full = f"over the limit of {policy.routes} routes from {host}"
 
     @property
     def needed(self) -> bool:
-        """Whether a route that is remembered may be refused; without this nobody has to ask."""
+        """Whether any stored route may be refused; otherwise `admit` need not be called."""
         return self.counts or self.policy.restricts or bool(self.vrf_limits)
 
     def fits(self, host: str, policy: HostPolicy, vrf_limits: Mapping[str, int]) -> bool:
-        """Whether it was made of these."""
+        """Whether it was made for these."""
         return (self.host, self.policy, self.vrf_limits) == (host, policy, vrf_limits)
 
     def reserve(self, family: int, keys: Iterable[int]) -> None:
-        """Give places to what is installed already, as far as there are any."""
+        """Give places to installed routes, as long as there are any."""
         if self.counts:
             self._places[family].update(islice(keys, max(0, self.policy.routes - self._taken())))
 
     def open(self, vrfs: Iterable[Vrf], installed: Installed) -> None:
-        """Look at what is installed now, before a batch."""
+        """Before a batch: count what is installed."""
         self._installed = installed
         self._names = {vrf.table: vrf.name for vrf in vrfs}
         if self.vrf_limits:
@@ -85,7 +85,7 @@ class Admission:
     def admit(
         self, family: int, key: int, path: Path, targets: Mapping[int, Path]
     ) -> tuple[Mapping[int, Path], str | None]:
-        """The part of a mapped route's TARGETS that may be installed, and why the rest, or all of it, may not."""
+        """Those TARGETS of a mapped route that may be installed, and the reason if it is not all of them."""
         if self._waiting:
             self._no_longer_waits(family, key)
         if path is not self._last[0]:
@@ -111,15 +111,15 @@ class Admission:
             targets, reason = self._with_room(family, key, targets)
             if not targets:
                 self._places[family].discard(key)
-        return targets, reason if reason is None else self._words.setdefault(reason, reason)
+        return targets, reason if reason is None else self._reasons.setdefault(reason, reason)
 
     def leave(self, family: int, key: int) -> None:
-        """The host has withdrawn a prefix, or it is mapped no more."""
+        """The host has withdrawn a prefix, or it is no longer mapped."""
         self._places[family].discard(key)
         self._no_longer_waits(family, key)
 
     def with_room(self) -> dict[int, list[int]]:
-        """Prefixes (by family) that waited and may get in now; ask after a batch."""
+        """Waiting prefixes (by family) that may be admitted now; call it after a batch."""
         found: dict[int, list[int]] = {}
         for cause, waiting in self._waiting.items():
             room = self._room(cause)
@@ -131,44 +131,45 @@ class Admission:
         return found
 
     def may_have_room(self) -> bool:
-        """Whether one more prefix of the host may get in."""
+        """Whether one more prefix of the host may be admitted."""
         return self._taken() < self.policy.routes
 
     def notes(self) -> Iterator[str]:
-        """What the policy says of every route, for `explain`."""
+        """What the policy restricts for every route, for `explain`."""
         if self.policy.vrfs:
-            yield f"the policy lets {self.host} fill vrf {', '.join(self.policy.vrfs)} only"
+            yield f"policy: {self.host} may install routes in VRF {', '.join(self.policy.vrfs)} only"
 
     def status(self) -> dict[str, Any]:
-        """The host's limits as far as there are any, and how many routes wait for room."""
+        """The limit of the host, and how many routes wait under this limit or that of a VRF."""
         waiting = sum(len(keys) for families in self._waiting.values() for keys in families.values())
-        return {"routes_limit": self.policy.routes, "waiting_for_room": waiting}
+        return {"routes_limit": self.policy.routes, "routes_waiting": waiting}
 
     def limit_of(self, vrf: str) -> int | None:
-        """How many mirrored routes a VRF takes; None: any number."""
+        """How many mirrored routes a VRF may have; None: any number."""
         return self.vrf_limits.get(vrf, self.vrf_limits.get(EVERY_VRF))
 
     # -- the host's policy
 
     def _judge(self, path: Path) -> str | None:
-        """What the path alone decides, once per path."""
+        """The reason that the path alone gives to refuse a route, once per path."""
         try:
             return self._by_path[path]
         except KeyError:
             pass
         reason = None
         if self.policy.types and path.type not in self.policy.types:
-            reason = f"the policy lets {self.host} install no {ROUTE_TYPE_NAMES.get(path.type, path.type)} route"
+            kind = ROUTE_TYPE_NAMES.get(path.type, path.type)
+            reason = f"policy: {self.host} may not install {kind} routes"
         elif self.policy.nexthops is not None:
             reason = _too_many(len(path.nexthops), self.policy.nexthops)
         return self._by_path.keep(path, reason)
 
     def _prefix_reason(self, family: int, key: int) -> str | None:
         if self._prefixes and self._prefixes.find(family, key) is None:
-            return f"the policy does not let {self.host} install this prefix: it is in none of its prefixes"
+            return f"policy: {self.host} may not install this prefix: not covered by `prefixes`"
         rule = self._excluded.find(family, key)
         if rule is not None:
-            return f"the policy does not let {self.host} install this prefix: exclude_prefixes has {rule}"
+            return f"policy: {self.host} may not install this prefix: `exclude_prefixes` has {rule}"
         return None
 
     def _of_allowed_vrfs(self, targets: Mapping[int, Path]) -> tuple[Mapping[int, Path], str | None]:
@@ -176,7 +177,7 @@ class Admission:
         if allowed:
             return allowed, None
         names = ", ".join(self._name(table) for table in targets)
-        return {}, f"the policy does not let {self.host} fill vrf {names}"
+        return {}, f"policy: {self.host} may not install routes in VRF {names}"
 
     def _taken(self) -> int:
         return sum(map(len, self._places.values()))
@@ -189,16 +190,16 @@ class Admission:
             room = self._rooms.get(table)
             if room is None:
                 continue
-            there = key in self._installed.get((family, table), ())
-            if there and room >= 0:
+            installed = key in self._installed.get((family, table), ())
+            if installed and room >= 0:
                 continue
             if room > 0:
                 self._rooms[table] = room - 1
                 continue
-            if there:  # the limit is lower than it was
+            if installed:  # the limit has been lowered
                 self._rooms[table] = room + 1
             name = self._name(table)
-            reason = f"vrf {name}: over the limit of {self.limit_of(name)} routes"
+            reason = f"VRF {name}: over the limit of {self.limit_of(name)} routes"
             targets = {other: path for other, path in targets.items() if other != table}
             self._wait(table, family, key)
         return targets, reason
@@ -228,4 +229,4 @@ class Admission:
 
 
 def _too_many(number: int, limit: int) -> str | None:
-    return f"over the limit of {limit} next hops: it has {number}" if number > limit else None
+    return f"over the limit of {limit} next hops: the route has {number}" if number > limit else None

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent: an FPM server that maps what the host routes onto the DPU's VRFs and keeps it installed there.
+"""The agent: an FPM server that maps announced routes onto the DPU's VRFs and keeps them installed.
 
-It follows its own kernel for the truth about links, VRFs, addresses and routes, and maps again whatever a change there
-touches. Three tasks share one event loop and, where they write, one lock: the connection to the host, the follower of
-the kernel, and the remapper.
+It follows the DPU's kernel (links, VRFs, addresses, routes) and maps every route again that a change there affects.
+Three tasks share one event loop and, where they write, one lock: the session with the host, the follower of the kernel,
+and the remapper.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..config.agent import AgentConfig
 from ..daemon import lifecycle
 from ..daemon.logs import about
 from ..daemon.reload import read_again
-from ..daemon.tally import MIRRORED, REPLICA, WIRE, Tally
+from ..daemon.tally import FIB, REPLICA, WIRE, Tally
 from ..daemon.tcp import accept, keep_alive, listening_socket
 from ..fpm.tls import TlsError, crl_digest, identities, server_context, trust_of
 from ..mapping.inference import Mapper
@@ -40,18 +40,18 @@ from ..replica.replica import Replica
 from ..replica.rib import Rib
 from .admission import Denial
 from .fib_audit import FibAudit
-from .guard import PATIENCE, Guard
+from .guard import CONFIRM_TIMEOUT, Guard
 from .host_session import HostSession, serve
-from .installer import Mirror
+from .installer import Installer
 from .lease import Lease
 from .manual_routes import ManualRoutes
 from .report import AgentReport, Rounds
 from .settings import admit_host, lease_term, mapping_policy, warn_of_unknown_vrfs
-from .wire_audit import HostAudit
+from .wire_audit import WireAudit
 
 _LOG = logging.getLogger("ynl_mirror.agent")
 _FAMILIES = (AF_INET, AF_INET6)
-#: Seconds to wait for the rest of a flock of changes before mapping again.
+#: Seconds to wait for the rest of a burst of changes before mapping again.
 _SETTLE = 0.02
 #: Routes mapped before others get a turn on the event loop.
 _SLICE = 2048
@@ -69,20 +69,20 @@ class Agent(ManualRoutes):
 
     def __init__(self, config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> None:
         self._config = config
-        self._read = read  # the configuration again, for SIGHUP
+        self._read = read  # reads the configuration file again, for SIGHUP
         self._policy = mapping_policy(config)
         self._context = server_context(config.tls) if config.tls else None
         self._trust = trust_of(config.tls)
         self._lease = Lease(lambda host: lease_term(host, self._config))
         if config.plaintext:
-            _LOG.warning("plaintext: routes travel unencrypted and anybody who can connect may change the VRFs")
+            _LOG.warning("plaintext: routes are sent unencrypted, and any peer that can connect may change the VRFs")
         self.rib = Rib((), accept=lambda path: path.protocol != config.protocol, rejected=self._by_somebody_else)
         self.rib.recording = True
         self._replica = Replica(self.rib)
         self._requests = kernel.Requests()
         super().__init__()
         self._monitor = lifecycle.monitor(config.receive_buffer, deaf_to=self._requests.port)
-        # The follower dumps on a socket of its own: a dump spans turns of the event loop, and writes go on meanwhile.
+        # The follower dumps on its own socket: a dump spans turns of the event loop, and writes continue meanwhile.
         sockets = (self._monitor, kernel.Requests(), self._on_change)
         vrfs = {name: vrf.to_dict() for name, vrf in config.vrfs.items()}
         settings = {"protocol": config.protocol, "vrfs": vrfs}
@@ -90,26 +90,35 @@ class Agent(ManualRoutes):
         self._view = View()
         self._gateways: set[Address] = set()
         mapper = Mapper(self._view, self._policy, self._gateways)
-        self.mirror = Mirror(self._requests, mapper, config.host_tables, self.rib)
+        self.installer = Installer(self._requests, mapper, config.host_tables, self.rib)
         self.watchers = lifecycle.Watchers()
         self.subscribe = self.watchers.subscribe
-        self.mirror.watched = self.watchers.__bool__
-        self.mirror.on_change = self._publish
+        self.installer.watched = self.watchers.__bool__
+        self.installer.on_change = self._publish
         self._lock = asyncio.Lock()
         self._work_to_do = asyncio.Event()
-        self._audit_due = self._remap_all = False
-        self._recoveries = 0  # of the follower, as far as they have been seen to
+        self._resync_due = self._remap_all = False
+        self._recoveries = 0  # of the follower, as far as they have been handled
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
-        self._meanwhile: list[Touch] | None = None  # what somebody else did to mirrored routes during an audit
+        self._meanwhile: list[Touch] | None = None  # during a resync: changes to mirrored routes by others
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
         self._rounds = Rounds()
-        self._tally = Tally().watch(REPLICA, WIRE, MIRRORED)
-        self._slow_audits = self._kernel_audits()
+        self._tally = Tally().watch(REPLICA, WIRE, FIB)
+        self._audits = self._kernel_audits()
         self._guard = Guard(config.guard_share, config.guard_routes)
         self._report = AgentReport(
-            *(self.mirror, self._replica, self._follower, self._monitor, self._lease, self._guard, self._tally),
-            *(self._rounds, self._sessions, self.ready, lambda: crl_digest(self._trust)),
+            installer=self.installer,
+            replica=self._replica,
+            follower=self._follower,
+            monitor=self._monitor,
+            lease=self._lease,
+            guard=self._guard,
+            tally=self._tally,
+            rounds=self._rounds,
+            sessions=self._sessions,
+            ready=self.ready,
+            crl=lambda: crl_digest(self._trust),
         )
         self.status, self.counters = self._report.status, self._report.counters
         self.routes, self.explain = self._report.routes, self._report.explain
@@ -122,9 +131,9 @@ class Agent(ManualRoutes):
 
     async def _follow(self) -> None:
         await self._follower.load()
-        await self._audit()
+        await self._resync()
         self._rebuild_view()
-        # What was found installed is compared with the host's wishes at the end of its replay, not now.
+        # The routes found installed are compared with the announced ones at the end of the replay, not now.
         for keys in self._dirty.values():
             keys.clear()
         self._work_to_do.clear()
@@ -134,7 +143,7 @@ class Agent(ManualRoutes):
         warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
         work = [self._follower.run(), self._remapper(), self._retrier(), self._lease.run(self._withdraw)]
         if self._config.audit_interval:
-            work.append(audit.run(self._config.audit_interval, *self._slow_audits))
+            work.append(audit.run(self._config.audit_interval, *self._audits))
         work += [accept(sock, lambda: self._context, self._connected) for sock in sockets]
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
@@ -148,7 +157,7 @@ class Agent(ManualRoutes):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _listen(self, address: str, port: int) -> socket.socket:
-        # Where IPv4 has its own socket on this port, :: leaves it alone.
+        # If IPv4 has its own socket on this port, :: is for IPv6 only.
         both = address == "::" and not any(":" not in x.address for x in self._config.listen if x.port == port)
         try:
             sock = listening_socket(address, port, both)
@@ -163,16 +172,17 @@ class Agent(ManualRoutes):
             writer.transport.abort()
             return
         keep_alive(writer)
-        # The same host anew: the connection before is half open at best. While it ends, yet another may have come.
+        # The same host connected again: the old session is half open at best. While it ends, yet another may begin.
         while name in self._sessions and not self._sessions[name][1].done():
             await lifecycle.end(self._sessions[name][1])
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
-        admit_host(name, config, self.mirror)
-        audit = HostAudit(name, self.mirror.host, config.host_tables, config.audit_interval, self._tally, self._guard)
+        admit_host(name, config, self.installer)
+        announced, tables = self.installer.announced, config.host_tables
+        wire_audit = WireAudit(name, announced, tables, config.audit_interval, self._tally, self._guard)
         session = HostSession(
-            *(name, self.mirror, config.host_tables, config.settle_time, self._lock, self._check_learnt),
-            compared=audit if config.audit_interval else None,
+            *(name, self.installer, tables, config.settle_time, self._lock, self._check_learnt),
+            audit=wire_audit if config.audit_interval else None,
             guard=self._guard,
         )
         task = asyncio.ensure_future(serve(session, reader, writer))
@@ -188,16 +198,16 @@ class Agent(ManualRoutes):
                 self._lease.left(session.replayed)
 
     def _admit(self, tls: ssl.SSLObject | None, peer: str) -> str | None:
-        """The name of a peer that may produce routes, None (and a word in the log) when it may not."""
+        """The name of a peer that may announce routes; None, with the reason in the log, when it may not."""
         names = identities(tls.getpeercert() or {}) if tls is not None else [peer]
         allowed = [name for name in names if self._may_connect(name)]
         if not allowed:
-            text = f"{', '.join(names) or 'a certificate without a name'} is not among hosts"
+            text = f"{', '.join(names) or 'a certificate without a name'} is not in `hosts`"
             _LOG.warning("%s: refused: %s", peer, text, extra=about(peer=peer, reason=text))
             return None
         others = [name for name in self._sessions if name not in names]
         if others:
-            text = f"the host {others[0]} is connected, and one DPU mirrors one host"
+            text = f"host {others[0]} is connected already, and a DPU mirrors one host only"
             _LOG.warning("%s: refused: %s", allowed[0], text, extra=about(host=allowed[0], peer=peer, reason=text))
             return None
         return allowed[0]
@@ -208,22 +218,22 @@ class Agent(ManualRoutes):
     # -- the DPU's own kernel
 
     def _on_change(self) -> None:
-        """The replica moved."""
+        """The replica has changed."""
         changed = self.rib.take_changed()
         if self._replica.view_changed:
             self._replica.view_changed = False
             self._follow_vrfs()
-            # Links and addresses that go take mirrored routes along without a word.
-            self._audit_due = self._remap_all = True
+            # With links and addresses the kernel deletes mirrored routes, without a notification.
+            self._resync_due = self._remap_all = True
         if self._follower.recoveries != self._recoveries:
-            # What was lost may have been about mirrored routes, which the replica's own re-read leaves out.
+            # The lost notifications may have been about mirrored routes, which the replica does not hold.
             self._recoveries = self._follower.recoveries
-            self._audit_due = self._remap_all = True
+            self._resync_due = self._remap_all = True
         for scope, keys in changed.items():
             self._remap_all = True
-            installed = self.mirror.installed.get(scope, {})
-            # Somebody's REPLACE takes a mirrored route of the same prefix and metric away, and names only itself.
-            self._audit_due = self._audit_due or any(key in installed for key in keys)
+            installed = self.installer.installed.get(scope, {})
+            # A REPLACE by others may delete a mirrored route of the same prefix and metric, and names only itself.
+            self._resync_due = self._resync_due or any(key in installed for key in keys)
         if self._remap_all or any(self._dirty.values()):
             self._work_to_do.set()
 
@@ -235,33 +245,33 @@ class Agent(ManualRoutes):
         return discover_vrfs(self._replica.links, self._replica.rules, named)
 
     def _by_somebody_else(self, kind: int, key: int, path: Path) -> None:
-        """A route under the mirror's protocol number changed, and not by the mirror: put it right."""
+        """Somebody else changed a route of the mirror's protocol number: repair it."""
         if self._meanwhile is not None:
             self._meanwhile.append((kind, key, path))
             return
         scope = (path.family, path.table)
         if kind == rtnetlink.RTM_DELROUTE:
-            self.mirror.lost(scope, key, path)
+            self.installer.lost(scope, key, path)
         else:
-            self.mirror.appeared(scope, key, path)
+            self.installer.appeared(scope, key, path)
         self._dirty[path.family].add(key)
 
     def _rebuild_view(self) -> None:
-        """Look at links, addresses, VRFs and own routes afresh."""
+        """Take a new view of links, addresses, VRFs and the DPU's own routes."""
         vrfs = self._vrfs()
         self._view = View(
             vrfs, self._replica.links, address_owners(self._replica.addresses), own_routes(self.rib, vrfs)
         )
-        self.mirror.mapper = Mapper(self._view, self._policy, self._gateways)
+        self.installer.mapper = Mapper(self._view, self._policy, self._gateways)
 
     async def _remapper(self) -> None:
-        """Map again what a change on the DPU touched."""
+        """Map the routes again that a change on the DPU affects."""
         while True:
             await self._work_to_do.wait()
             await asyncio.sleep(_SETTLE)
             self._work_to_do.clear()
-            if self._audit_due or self.mirror.in_doubt:
-                await self._audit()
+            if self._resync_due or self.installer.in_doubt:
+                await self._resync()
             if self._remap_all:
                 self._remap_all = False
                 self._rounds.remaps += 1
@@ -271,120 +281,121 @@ class Agent(ManualRoutes):
                 for family in _FAMILIES:
                     keys, self._dirty[family] = self._dirty[family], set()
                     if not self._replay_complete():
-                        # What the host has not named yet may be wanted all the same; the replay's end sweeps the rest.
-                        keys = {key for key in keys if self.mirror.wanted(family, key) is not None}
+                        # Routes that the host has not announced yet may still come; the end of the replay sweeps them.
+                        keys = {key for key in keys if self.installer.announced_path(family, key) is not None}
                     await self._sync(family, list(keys))
 
     async def _retrier(self) -> None:
-        """Try again what the kernel refused, now and then."""
+        """Retry the routes that the kernel refused, periodically."""
         while True:
             await asyncio.sleep(_RETRY)
-            self._end_patience()
+            self._release_overdue()
             for family in _FAMILIES:
-                refused = self.mirror.refused[family]
+                refused = self.installer.refused[family]
                 again = [key for key, why in refused.items() if why.state == "failed" and not isinstance(why, Denial)]
                 await self._sync(family, again)
-            if self.mirror.in_doubt:
+            if self.installer.in_doubt:
                 self._work_to_do.set()
 
-    def _end_patience(self) -> None:
-        """Carry out what the host was to confirm and did not: it is held for a while, not for ever."""
+    def _release_overdue(self) -> None:
+        """Apply held withdrawals that the host has not confirmed in time."""
         held = self._guard.held
-        if held is None or now() - held.since < PATIENCE:
+        if held is None or now() - held.since < CONFIRM_TIMEOUT:
             return
-        _LOG.warning("%s; not confirmed within %g s, and carried out", self._report.held(), PATIENCE)
+        text = "held withdrawals not confirmed within %g s; applying them: %s"
+        _LOG.warning(text, CONFIRM_TIMEOUT, self._report.held())
         for scope, keys in self._guard.release().items():
             for key in keys:
-                self.mirror.host.get(scope, {}).pop(key, None)
+                self.installer.announced.get(scope, {}).pop(key, None)
             self._dirty[scope[0]] |= keys
         self._remap_all = True
         self._work_to_do.set()
 
     async def _sync_all(self) -> None:
         for family in _FAMILIES:
-            keys = self.mirror.host_keys(family)
+            keys = self.installer.announced_keys(family)
             if self._replay_complete():
-                keys += self.mirror.stale_keys(family)
+                keys += self.installer.stale_keys(family)
             self._dirty[family] = set()
             await self._sync(family, keys)
 
     def _replay_complete(self) -> bool:
-        """Whether what is installed but not wanted is known to be stale."""
+        """Whether routes that are installed but not announced are known to be stale."""
         if self._lease.withdrawn is not None:
             return True
         return self._guard.held is None and any(session.replayed for session, _task in self._sessions.values())
 
     async def _withdraw(self) -> int:
-        """Withdraw everything: the lease of the host has ended. The number of routes that were installed."""
-        installed = sum(map(len, self.mirror.installed.values()))
-        named = {family: self.mirror.host_keys(family) for family in _FAMILIES}
-        for routes in self.mirror.host.values():
+        """Withdraw all routes: the lease of the host has ended. Returns how many were installed."""
+        installed = sum(map(len, self.installer.installed.values()))
+        named = {family: self.installer.announced_keys(family) for family in _FAMILIES}
+        for routes in self.installer.announced.values():
             routes.clear()
-        self._guard.release()  # nothing is left of the host that it could confirm
+        self._guard.release()  # nothing is left to confirm
         for family in _FAMILIES:
-            await self._sync(family, list(dict.fromkeys((*named[family], *self.mirror.stale_keys(family)))))
+            await self._sync(family, list(dict.fromkeys((*named[family], *self.installer.stale_keys(family)))))
         return installed
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         for start in range(0, len(keys), _SLICE):
             part = keys[start : start + _SLICE]
-            refused = self.mirror.refused[family]
+            refused = self.installer.refused[family]
             async with self._lock:
                 before = [refused.get(key) for key in part]
-                self.mirror.sync(family, part)
-                moved = [key for key, old in zip(part, before) if refused.get(key) != old]
-            if moved:
+                self.installer.sync(family, part)
+                changed = [key for key, old in zip(part, before) if refused.get(key) != old]
+            if changed:
                 for session, _task in self._sessions.values():
-                    session.moved(family, moved)
+                    session.state_changed(family, changed)
             self._check_learnt()
-            if self.mirror.in_doubt:
+            if self.installer.in_doubt:
                 self._work_to_do.set()
             await asyncio.sleep(0)
 
     def _check_learnt(self) -> None:
-        """After a change: what it means for other routes.
+        """After a change: see whether other routes are affected.
 
-        Map everything again when a link proved to lead to the host that was taken for an egress before. What waited for
-        room may have some.
+        Map everything again when a link turns out to lead to the host, since routes may have used it as egress. Routes
+        that waited under a limit may be admitted now.
         """
-        if self.mirror.mapper.learnt:
-            self.mirror.mapper.learnt = False
+        if self.installer.mapper.learnt:
+            self.installer.mapper.learnt = False
             self._remap_all = True
             self._work_to_do.set()
-        if self.mirror.admission is not None:
-            for family, keys in self.mirror.admission.with_room().items():
+        if self.installer.admission is not None:
+            for family, keys in self.installer.admission.with_room().items():
                 self._dirty[family].update(keys)
                 self._work_to_do.set()
 
-    async def _audit(self) -> None:
-        """Read back every route under the mirror's protocol number; what is not as believed is mapped again."""
-        self._audit_due = self.mirror.in_doubt = False
-        self._rounds.audits += 1
+    async def _resync(self) -> None:
+        """Read every route of the mirror's protocol number back; those whose record was wrong are mapped again."""
+        self._resync_due = self.installer.in_doubt = False
+        self._rounds.resyncs += 1
         async with self._lock:
             self._meanwhile = []
             try:
                 for family in _FAMILIES:
                     await kernel.repeated(partial(self._read_back, family))
             finally:
-                # A dump may have passed by before somebody touched a route: what was heard since has the last word.
+                # Somebody may have changed a route after the dump passed it: notifications since then take precedence.
                 meanwhile, self._meanwhile = self._meanwhile, None
                 for touch in meanwhile:
                     self._by_somebody_else(*touch)
 
     def _kernel_audits(self) -> tuple[audit.Audit, ...]:
-        """What is compared with the own kernel now and then: what others routed, and what is mirrored."""
+        """The audits against the DPU's kernel: of the replica, and of the mirrored routes."""
         requests, follower, protocol = kernel.Requests(), self._follower, self._config.protocol
         return (
             audit.ReplicaAudit(self.rib, follower, requests, self._tally),
             FibAudit(
-                *(self.mirror, follower, requests, self.rib.reader, protocol),
-                audits=lambda: self._rounds.audits,
-                put_right=self._put_right,
+                *(self.installer, follower, requests, self.rib.reader, protocol),
+                resyncs=lambda: self._rounds.resyncs,
+                repair=self._repair,
                 tally=self._tally,
             ),
         )
 
-    def _put_right(self, family: int, keys: set[int]) -> None:
+    def _repair(self, family: int, keys: set[int]) -> None:
         self._dirty[family] |= keys
         self._work_to_do.set()
 
@@ -394,52 +405,52 @@ class Agent(ManualRoutes):
         request = rtnetlink.route_dump_request(family, protocol=self._config.protocol)
         dump: Iterable[bytes] = self._requests.dump(request)
         if family == AF_INET6:
-            dump = list(dump)  # in one go: a dump of IPv6 misses routes when others are deleted meanwhile
+            dump = list(dump)  # at once: a dump of IPv6 skips routes when others are deleted meanwhile
         for number, chunk in enumerate(dump):
             for message in self.rib.reader.routes(chunk):
                 routes = found.setdefault((family, message.path.table), {})
-                # The first one of a prefix is what the kernel uses. A second one is left of an agent that had another
-                # metric configured, or somebody's.
+                # The kernel uses the first route of a prefix. A second one is left over from an agent with another
+                # metric configured, or somebody else added it.
                 if routes.setdefault(message.key, message.path) is not message.path:
                     surplus.append((message.key, message.path))
             if number % 8 == 0:
                 await asyncio.sleep(0)
-        for scope in {*found, *(s for s in self.mirror.installed if s[0] == family)}:
-            self._dirty[family] |= self.mirror.found(family, scope[1], found.get(scope, {}))
+        for scope in {*found, *(s for s in self.installer.installed if s[0] == family)}:
+            self._dirty[family] |= self.installer.found(family, scope[1], found.get(scope, {}))
         if surplus:
-            self.mirror.remove_surplus(surplus)
+            self.installer.remove_surplus(surplus)
 
     def reload(self) -> None:
-        """SIGHUP: configuration and certificates are read again. Nobody who may not connect any more stays."""
+        """SIGHUP: read configuration and certificates again; hosts that may no longer connect are disconnected."""
         found = read_again(self._config, self._read, server_context)
         if found is None:
             return
         before, trust = self._config, self._trust
         self._config, self._context = found
-        with contextlib.suppress(TlsError):  # gone again since
+        with contextlib.suppress(TlsError):  # the files have changed since
             self._trust = trust_of(self._config.tls)
-        _LOG.info("SIGHUP: certificates are read again, the configuration %s", _changed(before != self._config))
+        _LOG.info("SIGHUP: certificates reloaded, configuration %s", _changed(before != self._config))
         for name, (_session, task) in self._sessions.items():
             if trust != self._trust or not self._may_connect(name):
-                _LOG.info("%s: has to connect anew, since what is trusted has changed", name, extra=about(host=name))
+                _LOG.info("%s: disconnecting it: CA, CRL or `hosts` have changed", name, extra=about(host=name))
                 task.cancel()
         if before != self._config:
             self._policy = mapping_policy(self._config)
             warn_of_unknown_vrfs(self._config, (vrf.name for vrf in self._view.vrfs))
             if self._lease.host is not None:
-                admit_host(self._lease.host, self._config, self.mirror)
+                admit_host(self._lease.host, self._config, self.installer)
             self._lease.changed()
             self._remap_all = True
             self._work_to_do.set()
 
-    # -- what daemon/api.py asks
+    # -- for daemon/api.py
 
     def ready(self) -> bool:
-        """Whether own tables are read and the FPM port is open."""
+        """Whether the DPU's tables have been read and the FPM port is open."""
         return self.started.is_set()
 
     def _publish(self, family: int, keys: list[int]) -> None:
-        """Tell the watchers what became of these prefixes."""
+        """Send the watchers the new state of these prefixes."""
         for event in self._report.events(family, keys):
             self.watchers.publish(event)
 
@@ -450,9 +461,9 @@ def _show_vrf(vrf: Vrf, view: View) -> str:
 
 
 def _changed(changed: bool) -> str:
-    return "has changed" if changed else "is as it was"
+    return "reloaded" if changed else "unchanged"
 
 
 def run(config: AgentConfig, read: Callable[[], AgentConfig] | None = None) -> int:
-    """Run the agent until it is told to stop; its exit code. READ reads the configuration again (SIGHUP)."""
+    """Run the agent until SIGTERM or SIGINT; returns the exit code. READ reads the configuration again (SIGHUP)."""
     return lifecycle.run(lambda: Agent(config, read), config.control_socket, config.http)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The blast-radius guard: may these withdrawals of the host be carried out, or is the host to confirm them first?
+"""The mass-withdrawal guard: are withdrawals of the host applied, or held until the host confirms them?
 
-Too much at once, or a default route: held. A few: at once. What lies between is collected for as long as more comes, so
-that the first half of a flood is not gone when the second half shows what it is. Pure: the time is given.
+Too many at once, or a default route: held. A few: applied at once. Numbers in between are collected while more follow:
+otherwise half of a flood would be applied before the rest shows how large it is. Pure: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from ..model.routes import FAMILY_NAMES, Path, TableKey
 
-#: Seconds without another withdrawal that end a flood of them, and seconds after which it is judged anyway.
+#: Seconds without another withdrawal that end a flood, and seconds after which a flood is judged anyway.
 QUIET = 0.2
 LONGEST = 2.0
-#: Seconds that a host has to confirm; then it is taken at its word.
-PATIENCE = 60.0
-#: A tenth of what would be held goes at once, but not more than this.
+#: Seconds that a host has to confirm; then the held withdrawals are applied.
+CONFIRM_TIMEOUT = 60.0
+#: A tenth of the number that would be held is applied at once, but not more than this.
 _FEW = 2048
 #: The key of 0.0.0.0/0 and ::/0, see Prefix.key.
 _DEFAULT = 0
@@ -30,7 +30,7 @@ Installed = Mapping[TableKey, Mapping[int, Path]]
 
 @dataclass(frozen=True)
 class Held:
-    """Why withdrawals are held: the DPU's (family, table) that would lose most, how much of it, and since when."""
+    """Why withdrawals are held: the DPU's (family, table) that would lose most, how many routes, and since when."""
 
     scope: TableKey
     lost: int
@@ -41,14 +41,15 @@ class Held:
     def words(self, vrf: str) -> str:
         """For the log and the status."""
         what = f"{self.lost} of {self.of} mirrored {FAMILY_NAMES[self.scope[0]]} routes"
-        return f"vrf {vrf}: {'the default route, ' if self.default else ''}{what} would go at once"
+        return f"VRF {vrf} would lose {'the default route, ' if self.default else ''}{what} at once"
 
 
 class Guard:
-    """Keeps the withdrawals of the host that are not carried out yet, by the host's (family, table).
+    """Collects and holds the withdrawals of the host that are not applied yet, by the host's (family, table).
 
-    More than *routes* and more than the part *share* of what is mirrored into a table is too much; a share of 0 or 1
-    turns the guard off. Put a withdrawn prefix into :attr:`waiting`, take out one that is back, then :meth:`look`.
+    Too many are more than *routes* and more than the *share* of the routes mirrored into a table; a share of 0 or 1
+    turns the guard off. Put a withdrawn prefix into :attr:`waiting`, remove one that is announced again, then
+    :meth:`look`.
     """
 
     def __init__(self, share: float = 0.0, routes: int = 0) -> None:
@@ -60,29 +61,29 @@ class Guard:
         self._close()
 
     def _close(self) -> None:
-        self._swept = False  # what is held was left out by a whole replay
-        self._base: dict[TableKey, int] | None = None  # routes by table when the first of a flood came
+        self._swept = False  # the held withdrawals are routes that a complete replay did not announce
+        self._base: dict[TableKey, int] | None = None  # routes by table when a flood began
         self._begun = self._last = 0.0
-        self._total = 0  # waiting when looked at last
-        self._counted = 0  # waiting when counted by table last
+        self._total = 0  # waiting at the last look
+        self._counted = 0  # waiting when last counted by table
 
     @property
     def number(self) -> int:
-        """Prefixes that wait."""
+        """Number of prefixes that are collected or held."""
         return sum(map(len, self.waiting.values()))
 
     def due(self, now: float) -> float | None:
-        """Seconds until it is time to look again though nothing came; None when there is nothing to look at."""
+        """Seconds until the next look even if nothing more is withdrawn; None when nothing is collected."""
         if self.held is not None or not self._total:
             return None
         return max(0.0, min(self._last + QUIET, self._begun + LONGEST) - now)
 
     def look(self, installed: Installed, now: float) -> Keys:
-        """The withdrawals to be carried out now. What they leave in :attr:`waiting` is collected, or held."""
+        """The withdrawals to apply now. Those left in :attr:`waiting` are collected or held."""
         total = self.number
         if not total:
             if not self._swept:
-                self.held = None  # all of them are back
+                self.held = None  # all of them were announced again
             self._total = self._counted = 0
             self.waiting.clear()
             return {}
@@ -95,7 +96,7 @@ class Guard:
             self._last, self._total = now, total
         over = not self.due(now)
         if not over and self._counted < total < self._counted * 1.25:
-            return {}  # a flood comes in many parts; counting all of it at each would take longer than the flood
+            return {}  # a flood arrives in many parts; counting all of it each time would take longer than the flood
         self._counted = total
         held, few = self._judge(installed, self.waiting, now)
         if held is not None:
@@ -104,7 +105,7 @@ class Guard:
         return self._release(close=over) if few or over else {}
 
     def sweep(self, installed: Installed, gone: Mapping[int, set[int]], now: float) -> bool:
-        """Whether prefixes (by family) that a whole replay did not name may go; if not, they are held from now on."""
+        """Whether prefixes (by family) that a complete replay did not announce may be swept; if not, they are held."""
         if not self.enabled:
             return True
         self._base = {scope: len(routes) for scope, routes in installed.items()}
@@ -113,7 +114,7 @@ class Guard:
         return not self._swept
 
     def release(self) -> Keys:
-        """The host has confirmed, or did not in time: all that waits."""
+        """All waiting withdrawals: the host has confirmed them, or has not done so in time."""
         self.held = None
         return self._release(close=True)
 
@@ -127,7 +128,7 @@ class Guard:
     def _judge(
         self, installed: Installed, waiting: Mapping[TableKey, set[int]], now: float
     ) -> tuple[Held | None, bool]:
-        """What is too much of the withdrawals, and whether they are so few that nobody needs to wait."""
+        """Which table would lose too much, if any, and whether the withdrawals are few enough to apply at once."""
         worst: Held | None = None
         few = True
         base = self._base or {}

@@ -1,12 +1,12 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's heart: what the host wants, what is installed, and the few kernel writes between the two.
+"""Installs announced routes on the DPU: compares what the host announced with what is installed, writes the difference.
 
-Four states of a route, each with its reason: pending (a batch is under way), offloaded, failed (the kernel said no, or
-the host may not, see admission) and slow path (the mapping found no egress). The mirror changes nothing but routes of
-its own protocol number: new ones go in with NLM_F_EXCL, so that a route of somebody else stays; replaced ones are known
-to be ours; deletes name the protocol, so that the kernel passes over everybody else's.
+An announced route is in one of four states, each with a reason: pending (its batch is being written), offloaded, failed
+(refused by the kernel, or by the host's policy, see admission) and slow path (the mapping found no egress). Only routes
+of the mirror's protocol number are ever changed: new ones are added with NLM_F_EXCL, which leaves a route of another
+owner in place; replaced ones are known to be ours; deletes name the protocol, which keeps the kernel to our routes.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from ..replica.rib import Rib
 from .admission import Admission, Denial
 from .limits import HostMemory
 
-_LOG = logging.getLogger("ynl_mirror.mirror")
+_LOG = logging.getLogger("ynl_mirror.agent.installer")
 
 _CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
-# CREATE as well: ours may have been taken away a moment ago.
+# CREATE as well: somebody may have deleted ours a moment ago.
 _REPLACE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
 Item = tuple[int, Path]  # (prefix key, path)
 
 
 class _Change:
-    """What is to be done in one table of the DPU."""
+    """The pending writes to one table of the DPU."""
 
     def __init__(self, table: int, installed: dict[int, Path]) -> None:
         self.table = table
         self.installed = installed
         self.adds: list[Item] = []
         self.replacements: list[Item] = []
-        self.replaced: dict[int, Path] = {}  # what the replacements take the place of
+        self.replaced: dict[int, Path] = {}  # the old paths of the replacements
         self.removals: list[Item] = []
 
 
-class Mirror:
-    """Announced routes by (family, host table), installed routes by (family, DPU table), and what keeps them equal."""
+class Installer:
+    """Keeps installed routes (by family and DPU table) in sync with announced ones (by family and host table)."""
 
     def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.mapper = mapper
-        self.admission: Admission | None = None  # None lets in whatever the host names
-        self.memory: HostMemory | None = None  # how much of it is remembered; None: all
+        self.admission: Admission | None = None  # None admits every announced route
+        self.memory: HostMemory | None = None  # how many announced routes are stored; None: all
         self._others = others  # the DPU's routes that are not the mirror's
-        self.host: dict[TableKey, dict[int, Path]] = {}
+        self.announced: dict[TableKey, dict[int, Path]] = {}
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
-        self.noted: set[int] | None = None  # while somebody wants to know: prefixes whose installed routes are touched
-        self.in_doubt = False  # the kernel contradicted what is believed to be installed
-        # Told of every prefix whose state moved, while somebody watches.
+        self.touched: set[int] | None = None  # during an audit: prefixes whose installed routes were written meanwhile
+        self.in_doubt = False  # the kernel contradicted our record of what is installed
+        # Called with the prefixes whose state changed, while somebody watches.
         self.watched: Callable[[], bool] = bool
         self.on_change: Callable[[int, list[int]], None] = lambda _family, _keys: None
         self.added = self.replaced = self.deleted = self.failures = 0
@@ -69,35 +69,35 @@ class Mirror:
         self._replace = RouteWriter(rtnetlink.RTM_NEWROUTE, _REPLACE)
         self._delete = RouteWriter(rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST)
 
-    # -- what the host wants
+    # -- what the host announced
 
-    def wanted(self, family: int, key: int) -> Path | None:
-        """The host's route to a prefix: of the first of its tables that has one."""
+    def announced_path(self, family: int, key: int) -> Path | None:
+        """The announced path of a prefix, from the first of the host's tables that has one."""
         for table in self._host_tables:
-            path = self.host.get((family, table), {}).get(key)
+            path = self.announced.get((family, table), {}).get(key)
             if path is not None:
                 return path
         return None
 
-    def host_keys(self, family: int) -> list[int]:
-        """Every prefix of the host."""
-        tables = [self.host.get((family, table), {}) for table in self._host_tables]
+    def announced_keys(self, family: int) -> list[int]:
+        """Every announced prefix."""
+        tables = [self.announced.get((family, table), {}) for table in self._host_tables]
         if len(tables) == 1:
             return list(tables[0])
         return list(dict.fromkeys(key for table in tables for key in table))
 
     def stale_keys(self, family: int) -> list[int]:
-        """Prefixes that are installed although the host has no route to them."""
+        """Prefixes that are installed but not announced."""
         found: dict[int, None] = {}
         for (of, _table), installed in self.installed.items():
             if of == family:
-                found.update((key, None) for key in installed if self.wanted(family, key) is None)
+                found.update((key, None) for key in installed if self.announced_path(family, key) is None)
         return list(found)
 
-    # -- making it so
+    # -- writing the difference
 
     def sync(self, family: int, keys: Iterable[int]) -> None:
-        """Bring the DPU's tables up to date: additions and replacements first, then removals. Name each prefix once."""
+        """Bring the DPU's tables up to date: additions and replacements first, then removals. KEYS are distinct."""
         if not self.watched():
             self._sync(family, keys)
             return
@@ -114,7 +114,7 @@ class Mirror:
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
         tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
-        single = self.host.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
+        single = self.announced.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
         refused = self.refused[family]
         admission = self.admission if self.admission is not None and self.admission.needed else None
         if admission is not None:
@@ -124,7 +124,7 @@ class Mirror:
         refusal: Refusal | None = None
         make: Callable[[str], Refusal] = _slow_path
         for key in keys:
-            path = single.get(key) if single is not None else self.wanted(family, key)
+            path = single.get(key) if single is not None else self.announced_path(family, key)
             if path is None:
                 targets, reason = _NOTHING, None
             else:
@@ -132,7 +132,7 @@ class Mirror:
                     last, rule = path, self.mapper.rule(path)
                 targets, reason = rule.outcome(key)
             if admission is not None:
-                targets, reason, make = _ask(admission, family, key, path, Outcome(targets, reason))
+                targets, reason, make = _admit(admission, family, key, path, Outcome(targets, reason))
             if reason is not None:
                 if refusal is None or reason is not refusal.reason:  # one object for a million routes
                     refusal = make(reason)
@@ -162,7 +162,7 @@ class Mirror:
             change.adds.append((key, want))
 
     def _may_replace(self, key: int, want: Path, have: Path) -> bool:
-        """Whether NLM_F_REPLACE hits our route only: it takes the first of its prefix and metric, whoever owns it."""
+        """Whether NLM_F_REPLACE hits our route only: it replaces the first of its prefix and metric, of any owner."""
         if want.metric != have.metric:
             return False
         there = paths_of(self._others.tables.get((have.family, have.table), {}).get(key))
@@ -171,7 +171,7 @@ class Mirror:
     def _write(self, family: int, changes: list[_Change]) -> None:
         messages: list[bytes] = []
         sent: list[tuple[_Change, str, list[Item]]] = []
-        # Additions, then replacements, of all tables before any removal: traffic always has somewhere to go.
+        # Additions, then replacements, of all tables before any removal: traffic always has a route.
         for kind, writer in (("adds", self._add), ("replacements", self._replace), ("removals", self._delete)):
             for change in changes:
                 items: list[Item] = getattr(change, kind)
@@ -181,8 +181,8 @@ class Mirror:
         if not messages:
             return
         refusals = self._carry_out(messages)
-        if self.noted is not None:
-            self.noted.update(key for _change, _kind, items in sent for key, _path in items)
+        if self.touched is not None:
+            self.touched.update(key for _change, _kind, items in sent for key, _path in items)
         for change, kind, items in reversed(sent):
             if kind == "removals":
                 for key, _path in items:
@@ -207,12 +207,12 @@ class Mirror:
         try:
             return self._requests.write(messages)
         except sockets.LostAnswers as error:
-            _LOG.warning("%s; what is installed will be read back", error)
+            _LOG.warning("%s; reading the installed routes back", error)
             self.in_doubt = True
             return error.failures
 
     def _withdraw(self, family: int, left: list[tuple[_Change, int]]) -> None:
-        """Remove the routes whose replacement was refused: they lead where the host routes nothing any more."""
+        """Remove the routes whose replacement was refused: the host no longer announces their old paths."""
         old = [(change, (key, change.replaced[key])) for change, key in left]
         refusals = self._carry_out(self._delete.batch(item for _change, item in old))
         self.deleted += len(old)
@@ -236,26 +236,26 @@ class Mirror:
                 change.installed[key] = path
                 self.in_doubt = True
                 prefix = Prefix.from_key(family, key)
-                told = about(prefix=prefix, reason=refusal.text)
-                _LOG.warning("%s: cannot be removed: %s", prefix, refusal.text, extra=told)
+                fields = about(prefix=prefix, reason=refusal.text)
+                _LOG.warning("%s: cannot remove the route: %s", prefix, refusal.text, extra=fields)
             return
         change.installed.pop(key, None)
         self.failures += 1
-        words = refusal.text or _words(refusal.errno)
+        text = refusal.text or _error_text(refusal.errno)
         vrf = self.vrf_name(path.table)
         if refusal.errno == errno.EEXIST:
-            words = "another route with this prefix and metric is there, which the mirror did not install"
+            text = "the table has a route with this prefix and metric that the mirror did not install"
         if refusal.errno in (errno.EEXIST, errno.ENOENT):
             self.in_doubt = True
-        self.refused[family][key] = Refusal("failed", f"vrf {vrf}: {words}")
+        self.refused[family][key] = Refusal("failed", f"VRF {vrf}: {text}")
         if _LOG.isEnabledFor(logging.DEBUG):
             prefix = Prefix.from_key(family, key)
-            _LOG.debug("%s: vrf %s: %s", prefix, vrf, words, extra=about(prefix=prefix, vrf=vrf, reason=words))
+            _LOG.debug("%s: VRF %s: %s", prefix, vrf, text, extra=about(prefix=prefix, vrf=vrf, reason=text))
 
-    # -- what is there
+    # -- what the kernel has
 
     def found(self, family: int, table: int, routes: dict[int, Path]) -> set[int]:
-        """Take in what a dump of the mirror's own routes showed; the prefixes that were believed to be otherwise."""
+        """Record what a dump of the mirror's routes showed; returns the prefixes whose record was wrong."""
         believed = self.installed.get((family, table), {})
         differing = {key for key in believed if key not in routes}
         for key, path in routes.items():
@@ -267,44 +267,45 @@ class Mirror:
         return differing
 
     def remove_surplus(self, surplus: list[Item]) -> None:
-        """Remove routes of the mirror's own beside others of the same prefix, which stay and carry the traffic."""
+        """Remove duplicate mirrored routes; the first one of each prefix stays and carries the traffic."""
         refusals = {refusal.index: refusal for refusal in self._requests.write(self._delete.batch(surplus))}
         self.deleted += len(surplus) - len(refusals)
         for index, (key, path) in enumerate(surplus):
             prefix = Prefix.from_key(path.family, key)
             if index in refusals:
-                reason = refusals[index].text or _words(refusals[index].errno)
-                told = about(prefix=prefix, reason=reason)
+                reason = refusals[index].text or _error_text(refusals[index].errno)
                 _LOG.warning(
-                    "%s table %d: its second route cannot be removed: %s", *(prefix, path.table, reason), extra=told
+                    "%s table %d: cannot remove the duplicate mirrored route: %s",
+                    *(prefix, path.table, reason),
+                    extra=about(prefix=prefix, reason=reason),
                 )
             else:
-                told = about(prefix=prefix)
-                _LOG.info("%s table %d: a second route of the mirror's own is removed", prefix, path.table, extra=told)
+                fields = about(prefix=prefix)
+                _LOG.info("%s table %d: removed a duplicate mirrored route", prefix, path.table, extra=fields)
 
     def lost(self, scope: TableKey, key: int, path: Path) -> None:
         """Somebody else removed a route of the mirror's protocol number."""
-        self._note(key)
+        self._touch(key)
         installed = self.installed.get(scope, {})
         if installed.get(key) == path:
             del installed[key]
         elif key in installed:
-            self.in_doubt = True  # one beside it, or what was left of it
+            self.in_doubt = True  # a duplicate of it, or part of it
 
     def appeared(self, scope: TableKey, key: int, path: Path) -> None:
         """Somebody else wrote a route under the mirror's protocol number."""
-        self._note(key)
+        self._touch(key)
         if self.installed.setdefault(scope, {}).setdefault(key, path) != path:
-            self.in_doubt = True  # in the place of ours or beside it: the message does not say
+            self.in_doubt = True  # it replaced ours or was added to it: the message does not say
 
-    def _note(self, key: int) -> None:
-        if self.noted is not None:
-            self.noted.add(key)
+    def _touch(self, key: int) -> None:
+        if self.touched is not None:
+            self.touched.add(key)
 
-    # -- words
+    # -- names and states
 
     def vrf_name(self, table: int) -> str:
-        """The VRF that a table belongs to, or else the table's number."""
+        """The name of the VRF that a table belongs to, otherwise the table's number."""
         return next((vrf.name for vrf in self.mapper.view.vrfs if vrf.table == table), str(table))
 
     def state(self, family: int, key: int) -> tuple[str, str | None]:
@@ -324,10 +325,10 @@ class Mirror:
 _NOTHING: Mapping[int, Path] = {}
 
 
-def _ask(
+def _admit(
     admission: Admission, family: int, key: int, path: Path | None, outcome: Outcome
 ) -> tuple[Mapping[int, Path], str | None, Callable[[str], Refusal]]:
-    """What is left of a route's outcome by the host's policy, with the reason why it is not all, and its kind."""
+    """The part of an outcome that the host's policy admits, the reason if that is not all, and how to refuse it."""
     if path is not None and outcome.targets:
         return (*admission.admit(family, key, path, outcome.targets), _denied)
     admission.leave(family, key)
@@ -342,5 +343,5 @@ def _denied(reason: str) -> Refusal:
     return Denial("failed", reason)
 
 
-def _words(number: int) -> str:
+def _error_text(number: int) -> str:
     return sockets.KernelError(number).text

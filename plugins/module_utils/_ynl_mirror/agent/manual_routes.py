@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The routes of the DPU's kernel, and those that users post, which are theirs (protocol 122) and not the mirror's."""
+"""The routes of the DPU's kernel, and those that users post: protocol 122, never changed by the mirror."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FAMILIES = (AF_INET, AF_INET6)
 
 
 class ManualRoutes:
-    """The part of an agent that answers `/route` and its kin."""
+    """The part of an agent that serves `/route`, `/route/add` and `/route/del`."""
 
     _view: View
 
@@ -35,12 +35,12 @@ class ManualRoutes:
                         yield to_ynl(route)
 
     def manual_add(self, route: dict[str, Any]) -> None:
-        """Install one route of the user's own (protocol 122)."""
+        """Install one manual route (protocol 122)."""
         flags = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
         self._manual_call(route, rtnetlink.RTM_NEWROUTE, flags)
 
     def manual_del(self, route: dict[str, Any]) -> None:
-        """Remove one route of the user's own."""
+        """Remove one manual route."""
         self._manual_call(route, rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST)
 
     def _manual_call(self, route: dict[str, Any], kind: int, flags: int) -> None:
@@ -48,4 +48,4 @@ class ManualRoutes:
         try:
             self._manual.call(encode_route(value, kind, flags))
         except sockets.KernelError as error:
-            raise ApiError(409, f"{value.prefix} table {value.path.table}: the kernel says: {error}") from None
+            raise ApiError(409, f"{value.prefix} table {value.path.table}: refused by the kernel: {error}") from None

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent tells of itself: how it is, its metrics, and what became of each of the host's routes.
+"""What the agent reports: its status, its metrics, and the state of each announced route.
 
-It looks into the agent's parts at the time of the question, and changes nothing.
+It reads the agent's parts at the time of the request, and changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..replica.replica import Replica
 from .admission import Denial
 from .guard import Guard
 from .host_session import HostSession
-from .installer import Mirror
+from .installer import Installer
 from .lease import Lease
 
 _FAMILIES = (AF_INET, AF_INET6)
@@ -33,17 +33,17 @@ _FAMILIES = (AF_INET, AF_INET6)
 
 @dataclass
 class Rounds:
-    """How often the agent has gone over all routes: *remaps* mapped them again, *audits* read the own ones back."""
+    """How often the agent has processed all routes: *remaps* mapped them again, *resyncs* read installed ones back."""
 
     remaps: int = 0
-    audits: int = 0
+    resyncs: int = 0
 
 
 @dataclass
 class AgentReport:
-    """Answers what `daemon/api.py` asks an agent. *sessions* are the connected hosts by name, each with its task."""
+    """Answers for `daemon/api.py`. *sessions* are those with connected hosts, by name, each with its task."""
 
-    mirror: Mirror
+    installer: Installer
     replica: Replica
     follower: Follower
     monitor: Monitor
@@ -58,13 +58,13 @@ class AgentReport:
 
     @property
     def _view(self) -> View:
-        return self.mirror.mapper.view
+        return self.installer.mapper.view
 
     # -- the agent
 
     def status(self) -> dict[str, Any]:
-        """How the agent is."""
-        limits = {} if self.mirror.admission is None else self.mirror.admission.status()
+        """The agent's state, for /status."""
+        limits = {} if self.installer.admission is None else self.installer.admission.status()
         return {
             "name": "agent",
             "version": VERSION,
@@ -74,85 +74,98 @@ class AgentReport:
             "vrfs": [self._vrf(vrf) for vrf in self._view.vrfs],
             "hosts": [{**session.status(), **limits} for session, _task in self.sessions.values()],
             "lease": self.lease.status(),
-            "host_links": sorted(self._view.link_name(index) for index in self.mirror.mapper.host_links),
-            "announced_routes": sum(map(len, self.mirror.host.values())),
+            "host_links": sorted(self._view.link_name(index) for index in self.installer.mapper.host_links),
+            "announced_routes": sum(map(len, self.installer.announced.values())),
             **self._counts(),
             "notifications": self.follower.notifications,
             "overruns": self.follower.overruns,
             "remaps": self.rounds.remaps,
-            "audits": self.rounds.audits,
+            "fib_resyncs": self.rounds.resyncs,
             "audit": self.tally.status(),
-            "held": {"routes": self.guard.number, "reason": self.held()},
+            "held": {"withdrawals": self.guard.number, "reason": self.held()},
             "receive_buffer": self.monitor.granted,
         }
 
     def _vrf(self, vrf: Vrf) -> dict[str, Any]:
-        limit = None if self.mirror.admission is None else self.mirror.admission.limit_of(vrf.name)
+        limit = None if self.installer.admission is None else self.installer.admission.limit_of(vrf.name)
         return {
             "vrf": vrf.name,
             "table": vrf.table,
             "links": sorted(self._view.link_name(index) for index in vrf.links),
-            "mirrored": sum(len(self.mirror.installed.get((family, vrf.table), {})) for family in _FAMILIES),
-            **({} if limit is None else {"limit": limit}),
+            "routes": sum(len(self.installer.installed.get((family, vrf.table), {})) for family in _FAMILIES),
+            **({} if limit is None else {"routes_limit": limit}),
         }
 
     def _counts(self) -> dict[str, int]:
-        host = sum(map(len, self.mirror.host.values()))
-        refused = [refusal.state for family in _FAMILIES for refusal in self.mirror.refused[family].values()]
-        failed, unmapped = refused.count("failed"), refused.count("slow_path")
-        return {"offloaded": max(0, host - failed - unmapped), "failed": failed, "slow_path": unmapped}
+        announced = sum(map(len, self.installer.announced.values()))
+        refused = [refusal.state for family in _FAMILIES for refusal in self.installer.refused[family].values()]
+        failed, slow_path = refused.count("failed"), refused.count("slow_path")
+        return {"offloaded": max(0, announced - failed - slow_path), "failed": failed, "slow_path": slow_path}
 
     def held(self) -> str | None:
-        """What the host is to confirm, in words; None when there is nothing."""
+        """Why withdrawals are held; None when none are."""
         held = self.guard.held
-        return None if held is None else held.words(self.mirror.vrf_name(held.scope[1]))
+        return None if held is None else held.words(self.installer.vrf_name(held.scope[1]))
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
-        """What /metrics shows."""
-        yield "ynl_mirror_hosts_connected", "Connected producers", "gauge", {}, len(self.sessions)
+        """The samples of /metrics."""
+        yield "ynl_mirror_hosts_connected", "Hosts connected", "gauge", {}, len(self.sessions)
         for state, count in self._counts().items():
-            yield "ynl_mirror_routes", "The host's routes by state", "gauge", {"state": state}, count
+            yield "ynl_mirror_routes", "Announced routes, by state", "gauge", {"state": state}, count
         for vrf in self._view.vrfs:
             for family in _FAMILIES:
                 labels = {"vrf": vrf.name, "family": FAMILY_NAMES[family]}
-                count = len(self.mirror.installed.get((family, vrf.table), {}))
-                yield "ynl_mirror_vrf_routes", "Mirrored routes in a VRF", "gauge", labels, count
+                count = len(self.installer.installed.get((family, vrf.table), {}))
+                yield "ynl_mirror_vrf_routes", "Mirrored routes installed, by VRF", "gauge", labels, count
         for kind in ("added", "replaced", "deleted"):
             labels = {"operation": kind}
-            yield "ynl_mirror_writes", "Routes written", "counter", labels, getattr(self.mirror, kind)
-        yield "ynl_mirror_write_failures", "Writes that the kernel refused", "counter", {}, self.mirror.failures
-        yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, self.follower.notifications
-        yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, self.follower.overruns
-        yield "ynl_mirror_remaps", "Times that everything was mapped again", "counter", {}, self.rounds.remaps
-        yield "ynl_mirror_audits", "Times that the own routes were read back", "counter", {}, self.rounds.audits
+            yield (
+                "ynl_mirror_route_writes",
+                "Route writes to the kernel",
+                "counter",
+                labels,
+                getattr(self.installer, kind),
+            )
+        text = "Route writes refused by the kernel"
+        yield "ynl_mirror_route_write_failures", text, "counter", {}, self.installer.failures
+        text = "Route and link notifications received from the kernel"
+        yield "ynl_mirror_netlink_notifications", text, "counter", {}, self.follower.notifications
+        text = "Overruns of the netlink receive buffer"
+        yield "ynl_mirror_netlink_overruns", text, "counter", {}, self.follower.overruns
+        yield "ynl_mirror_remaps", "Times all announced routes were mapped again", "counter", {}, self.rounds.remaps
+        text = "Times all mirrored routes were read back from the kernel"
+        yield "ynl_mirror_fib_resyncs", text, "counter", {}, self.rounds.resyncs
         yield from self.tally.counters()
-        held = self.guard.number
-        unseen = sum(session.forgotten for session, _task in self.sessions.values())
-        yield "ynl_mirror_refused_unseen", "Routes beyond what is remembered of a host", "gauge", {}, unseen
-        yield "ynl_mirror_held_routes", "Withdrawals that the host is to confirm", "gauge", {}, held
+        ignored = sum(session.over_limit for session, _task in self.sessions.values())
+        yield "ynl_mirror_routes_over_limit", "Routes ignored because of the route limit", "gauge", {}, ignored
+        text = "Withdrawals held until the host confirms them"
+        yield "ynl_mirror_held_withdrawals", text, "gauge", {}, self.guard.number
 
-    # -- its host's routes
+    # -- announced routes
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
-        """All routes of the host, with what became of each."""
+        """The announced routes, each with its state; only those of a PREFIX or in a STATE if given."""
         wanted = None if prefix is None else Prefix.parse(prefix)
         for family in _FAMILIES:
-            keys = self.mirror.host_keys(family) if wanted is None else [wanted.key] if wanted.family == family else []
+            if wanted is None:
+                keys = self.installer.announced_keys(family)
+            else:
+                keys = [wanted.key] if wanted.family == family else []
             for key in keys:
-                path = self.mirror.wanted(family, key)
+                path = self.installer.announced_path(family, key)
                 if path is not None:
                     found = self._route(family, key, path)
                     if state is None or found["state"] == state:
                         yield found
 
     def _route(self, family: int, key: int, path: Path) -> dict[str, Any]:
-        state, reason = self.mirror.state(family, key)
+        state, reason = self.installer.state(family, key)
         return {
             "prefix": str(Prefix.from_key(family, key)),
-            "host": describe_path(path, None),
+            "announced": describe_path(path, None),
             "state": state,
             "reason": reason,
-            "installed": [self._describe_installed(path) for path in self.mirror.where(family, key)],
+            "installed": [self._describe_installed(path) for path in self.installer.where(family, key)],
         }
 
     def _describe_installed(self, path: Path) -> dict[str, Any]:
@@ -161,26 +174,27 @@ class AgentReport:
         return {"vrf": vrf, "table": table_name(path.table), **describe_path(path, names)}
 
     def explain(self, prefix: str) -> dict[str, Any]:
-        """Each step of the inference for one prefix."""
+        """The steps of the mapping for one prefix."""
         wanted = Prefix.parse(prefix)
-        path = self.mirror.wanted(wanted.family, wanted.key)
+        path = self.installer.announced_path(wanted.family, wanted.key)
         if path is None:
-            reason = f"the host has no route to exactly {wanted}"
+            reason = f"the host has not announced {wanted}"
             return {"prefix": str(wanted), "state": None, "reason": reason, "steps": [reason], "routes": []}
         gateways = ", ".join(str(hop.gateway) for hop in path.nexthops if hop.gateway is not None)
-        steps = [f"the host routes {wanted} via {gateways or 'no gateway'} proto {protocol_name(path.protocol)}"]
-        self.mirror.mapper.trace(wanted.key, path, steps.append)
+        hops = f"via {gateways}" if gateways else "without a gateway"
+        steps = [f"the host announced {wanted} {hops} proto {protocol_name(path.protocol)}"]
+        self.installer.mapper.trace(wanted.key, path, steps.append)
         route = self._route(wanted.family, wanted.key, path)
-        steps += self.mirror.admission.notes() if self.mirror.admission is not None else ()
+        steps += self.installer.admission.notes() if self.installer.admission is not None else ()
         if route["state"] == "failed":
-            denied = isinstance(self.mirror.refused[wanted.family].get(wanted.key), Denial)
-            steps.append(f"{'not admitted' if denied else 'the kernel refused'}: {route['reason']}")
+            denied = isinstance(self.installer.refused[wanted.family].get(wanted.key), Denial)
+            steps.append(f"{'not admitted' if denied else 'refused by the kernel'}: {route['reason']}")
         return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
 
     def events(self, family: int, keys: list[int]) -> Iterator[dict[str, Any]]:
-        """A change for each of these prefixes: what became of it, or that it is gone."""
+        """An event for each of these prefixes: its new state, or that it was withdrawn."""
         for key in keys:
-            path = self.mirror.wanted(family, key)
+            path = self.installer.announced_path(family, key)
             if path is None:
                 yield {"event": "delete", "prefix": str(Prefix.from_key(family, key))}
             else:

@@ -14,7 +14,7 @@ from ..daemon.logs import about
 from ..mapping.inference import MappingRule, Policy
 from ..model.routes import AF_INET, AF_INET6
 from .admission import Admission
-from .installer import Mirror
+from .installer import Installer
 from .limits import HostMemory
 
 _LOG = logging.getLogger("ynl_mirror.agent")
@@ -46,24 +46,24 @@ def lease_term(host: str | None, config: AgentConfig) -> float:
 
 
 def warn_of_unknown_vrfs(config: AgentConfig, known: Iterable[str]) -> None:
-    """Say which VRFs of the policies are not there (yet): a name that is misspelt limits nothing."""
+    """Warn of VRFs in policies and limits that do not exist (yet): a misspelt name limits nothing."""
     policies = (config.host_defaults, *map(config.policy_of, config.host_names))
     named = {*config.vrf_limits, *(name for policy in policies for name in policy.vrfs)} - {EVERY_VRF, *known}
     if named:
-        text = f"no VRF {', '.join(sorted(named))} here: what hosts and vrf_limits say of it applies once there is one"
+        text = f"VRF {', '.join(sorted(named))} in `hosts` or `vrf_limits` does not exist (yet); check the spelling"
         _LOG.warning("%s", text, extra=about(reason=text))
 
 
-def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
-    """Let the mirror ask what HOST may fill from now on. What it decided before stays, if it was by the same policy."""
+def admit_host(host: str, config: AgentConfig, installer: Installer) -> None:
+    """Apply the policy of HOST from now on. Earlier decisions stay if they were made by the same policy."""
     policy = config.policy_of(host)
-    if mirror.admission is not None and mirror.admission.fits(host, policy, config.vrf_limits):
+    if installer.admission is not None and installer.admission.fits(host, policy, config.vrf_limits):
         return
     admission = Admission(host, policy, config.vrf_limits)
     # The limit may be lower than it was.
-    admission.counts = admission.counts or sum(map(len, mirror.host.values())) > policy.routes
+    admission.counts = admission.counts or sum(map(len, installer.announced.values())) > policy.routes
     for family in (AF_INET, AF_INET6):
-        tables = [routes for (of, _table), routes in mirror.installed.items() if of == family]
+        tables = [routes for (of, _table), routes in installer.installed.items() if of == family]
         admission.reserve(family, dict.fromkeys(key for routes in tables for key in routes))
-    mirror.admission = admission
-    mirror.memory = HostMemory(admission.memory, mirror.host)
+    installer.admission = admission
+    installer.memory = HostMemory(admission.memory, installer.announced)

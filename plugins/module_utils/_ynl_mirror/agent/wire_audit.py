@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's part in the audit of the wire: is what it holds of the host what the listener has sent?
+"""The agent's end of the wire audit: are the announced routes that it holds those that the listener sent?
 
-It asks the listener for the digest of one bucket after the other, spread over time, and has those transferred that
-differ. Only a peer that ended its replay with NLMSG_DONE is asked, and one that does not answer is asked once.
+It requests the digest of one bucket after the other, spread over time, and the routes of the buckets that differ. Only
+a peer that ended its replay with NLMSG_DONE is asked; one that does not answer is asked once.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from ..fpm.audit import BEGIN, CHECK, DIGEST, END, FETCH, OPEN, Buckets, Digeste
 from ..model.routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, TableKey, table_name
 from .guard import Guard
 
-_LOG = logging.getLogger("ynl_mirror.audit")
-#: Seconds between two buckets at most, so that a small table is through at once and a large one takes its time.
+_LOG = logging.getLogger("ynl_mirror.agent.audit")
+#: Seconds between two buckets at most: a small table is compared at once, a large one slowly.
 _PAUSE = 0.1
 Tables = dict[TableKey, dict[int, Path]]
 
 
-class HostAudit:
-    """Audits one connection. *host* is the mirror's: the host's routes by (family, table).
+class WireAudit:
+    """Audits one session. *announced* are the host's routes by (family, table).
 
-    What *guard* keeps back stands in there still, though the host has withdrawn it: it is no part of the comparison.
+    They still include the withdrawals that *guard* holds; these are not compared.
     """
 
     def __init__(
         self,
         name: str,
-        host: Tables,
+        announced: Tables,
         tables: tuple[int, ...],
         interval: float,
         tally: Tally,
         guard: Guard | None = None,
     ) -> None:
         self._name = name
-        self._host = host
+        self._announced = announced
         self._scopes = [(family, table) for family in (AF_INET, AF_INET6) for table in tables]
         self._interval = interval
         self._tally = tally
@@ -53,18 +53,18 @@ class HostAudit:
         self._answered: asyncio.Future[Message] | None = None
         self._before: dict[int, Path] | None = None  # the bucket that is being transferred, as it was
         self._understood = False
-        self.partial = False  # some of the host's routes are refused unseen, so that nothing can be compared
+        self.suspended = False  # the route limit is reached, so the announced routes are incomplete
 
     def status(self) -> str:
-        """Whether the listener takes part."""
+        """Whether the audit is running, and if not why."""
         if self._understood:
-            return "not while routes are refused unseen" if self.partial else "yes"
-        return "not yet" if self._asked is None else "the listener does not answer"
+            return "suspended: route limit reached" if self.suspended else "running"
+        return "not started" if self._asked is None else "the listener does not answer"
 
     # -- asking
 
     async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Compare everything, time and again. Start it when a replay has ended with NLMSG_DONE."""
+        """Compare everything, round after round. Start it when a replay has ended with NLMSG_DONE."""
         while True:
             await asyncio.sleep(self._interval)
             for scope in self._scopes:
@@ -72,7 +72,7 @@ class HostAudit:
             self._tally.rounds[WIRE] += 1
 
     async def _compare(self, scope: TableKey, write: Callable[[bytes], Awaitable[None]]) -> None:
-        message = Message(OPEN, scope, buckets_for(len(self._host.get(scope, {}))))
+        message = Message(OPEN, scope, buckets_for(len(self._announced.get(scope, {}))))
         opened = await self._ask(message, write)
         self._buckets = buckets = Buckets(scope, opened.buckets)
         await self._fill(buckets)
@@ -81,16 +81,16 @@ class HostAudit:
             if buckets.stale:
                 await self._fill(buckets)
             asked = Message(CHECK, scope, opened.buckets, bucket)
-            told = await self._ask(asked, write)
+            answer = await self._ask(asked, write)
             self._tally.compared += 1
-            if told.what == FETCH:
+            if answer.what == FETCH:
                 self._tally.transferred += 1
                 await self._ask(asked.about(FETCH), write)
             await asyncio.sleep(pause)
         self._buckets = None
 
     async def _fill(self, buckets: Buckets) -> None:
-        for _slice in buckets.fill(list(self._host.get(buckets.scope, {}))):
+        for _slice in buckets.fill(list(self._announced.get(buckets.scope, {}))):
             await asyncio.sleep(0)
 
     async def _ask(self, message: Message, write: Callable[[bytes], Awaitable[None]]) -> Message:
@@ -103,67 +103,67 @@ class HostAudit:
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(message)
 
-    # -- what comes back, in the order of the stream
+    # -- answers, in the order of the stream
 
     def touch(self, touched: dict[int, set[int]]) -> None:
-        """The host spoke of these prefixes, by family."""
+        """The host announced or withdrew these prefixes, by family."""
         if self._buckets is not None:
             self._buckets.touch(touched.get(self._buckets.scope[0], ()))
-            self._buckets.forget_gone(self._host.get(self._buckets.scope, {}))
+            self._buckets.forget_gone(self._announced.get(self._buckets.scope, {}))
 
-    def take(self, told: Message, named: dict[TableKey, Any], touched: dict[int, set[int]]) -> None:
-        """Take in an answer at its place in the stream.
+    def take(self, message: Message, named: dict[TableKey, Any], touched: dict[int, set[int]]) -> None:
+        """Process an answer at its place in the stream.
 
-        *touched* are the prefixes that the stream spoke of just before; those to be looked at are added. *named* gets
-        a dictionary for as long as a bucket is transferred, in which the caller puts all that it names.
+        *touched* are the prefixes that the stream announced or withdrew just before; those to map again are added.
+        While a bucket is transferred *named* has a dictionary, in which the caller records the announced routes.
         """
         asked = self._asked
-        if asked is None or told.scope != asked.scope:
+        if asked is None or message.scope != asked.scope:
             return
-        if told.what == OPEN and asked.what == OPEN and told.buckets >= asked.buckets:
+        if message.what == OPEN and asked.what == OPEN and message.buckets >= asked.buckets:
             self._understood = True
-            self._answer(told)
+            self._answer(message)
             return
         buckets = self._buckets
-        if (told.buckets, told.bucket) != (asked.buckets, asked.bucket) or buckets is None:
+        if (message.buckets, message.bucket) != (asked.buckets, asked.bucket) or buckets is None:
             return
         self.touch(touched)
-        family = told.scope[0]
-        if told.what == DIGEST and asked.what == CHECK:
-            same = self.partial or self._digester.of(family, self._routes(buckets, told)) == told.digest
-            self._answer(told if same else told.about(FETCH))
-        elif told.what == BEGIN and asked.what == FETCH:
-            self._before = dict(self._routes(buckets, told))
-            named[told.scope] = {}
-        elif told.what == END and self._before is not None:
-            here = named.pop(told.scope, None)
+        family = message.scope[0]
+        if message.what == DIGEST and asked.what == CHECK:
+            same = self.suspended or self._digester.of(family, self._routes(buckets, message)) == message.digest
+            self._answer(message if same else message.about(FETCH))
+        elif message.what == BEGIN and asked.what == FETCH:
+            self._before = dict(self._routes(buckets, message))
+            named[message.scope] = {}
+        elif message.what == END and self._before is not None:
+            here = named.pop(message.scope, None)
             before, self._before = self._before, None
-            if here is not None:  # else a replay ended in between, and knew better
-                self._drop(told.scope, {key for key in before if key not in here}, touched)
-                self._tell(told.scope, differing(before, dict(self._routes(buckets, told))))
-            self._answer(told)
+            if here is not None:  # otherwise a replay has ended in between, which is more recent
+                self._withdraw(message.scope, {key for key in before if key not in here}, touched)
+                self._report(message.scope, differing(before, dict(self._routes(buckets, message))))
+            self._answer(message)
 
-    def _routes(self, buckets: Buckets, told: Message) -> list[tuple[int, Path]]:
-        routes = buckets.routes(told.bucket, self._host.get(told.scope, {}))
-        waiting = self._guard.waiting.get(told.scope)
+    def _routes(self, buckets: Buckets, message: Message) -> list[tuple[int, Path]]:
+        routes = buckets.routes(message.bucket, self._announced.get(message.scope, {}))
+        waiting = self._guard.waiting.get(message.scope)
         return [route for route in routes if route[0] not in waiting] if waiting else routes
 
-    def _drop(self, scope: TableKey, keys: set[int], touched: dict[int, set[int]]) -> None:
-        """The host does not have these."""
+    def _withdraw(self, scope: TableKey, keys: set[int], touched: dict[int, set[int]]) -> None:
+        """The host no longer announces these prefixes."""
         if self._guard.enabled and keys:
             self._guard.waiting.setdefault(scope, set()).update(keys)
             return
         for key in keys:
-            self._host[scope].pop(key, None)
+            self._announced[scope].pop(key, None)
         touched.setdefault(scope[0], set()).update(keys)
 
-    def _tell(self, scope: TableKey, found: dict[int, str]) -> None:
+    def _report(self, scope: TableKey, found: dict[int, str]) -> None:
         if not found:
             return
         family, table = scope
         text = (
-            f"the audit found {len(found)} {FAMILY_NAMES[family]} routes of the host's table {table_name(table)} that "
-            f"were not as the host has them: {words(family, found)}"
+            f"wire audit: {len(found)} announced {FAMILY_NAMES[family]} routes of the host's table "
+            f"{table_name(table)} did not match the listener's, repaired: {words(family, found)}"
         )
         self._tally.found(WIRE, len(found), text)
         _LOG.warning("%s: %s", self._name, text, extra=about(host=self._name, reason=text))

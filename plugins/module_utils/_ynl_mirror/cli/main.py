@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command `ynl-mirror`: runs the daemons, and asks a running one.
+"""The command `ynl-mirror`: runs the daemons, and queries running ones.
 
-Exit codes: 0 fine; 1 not mirrored, or not ready; 2 wrong usage or configuration; 3 no daemon answers.
+Exit codes: 0 success; 1 not mirrored, or not ready; 2 wrong usage or configuration; 3 no daemon answers.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ Config = TypeVar("Config", ListenerConfig, AgentConfig)
 FINE, NOT_MIRRORED, USAGE, UNREACHABLE = 0, 1, 2, 3
 RUNTIME_DIR = "/run/ynl-mirror"
 MIRRORED = "offloaded"
-PACKAGES = {"uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}  # module: at PyPI
+# Python module: package
+PACKAGES = {"uvicorn": "uvicorn", "prometheus_client": "prometheus-client"}
 
 EPILOG = """\
-exit codes: 0 fine; 1 not mirrored, or not ready; 2 wrong usage or configuration; 3 no daemon answers
+exit codes: 0 success; 1 not mirrored, or not ready; 2 wrong usage or configuration; 3 no daemon answers
 
 examples:
   ynl-mirror status
@@ -47,7 +48,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None, runtime_dir: str = RUNTIME_DIR) -> int:
-    """Run the command; RUNTIME_DIR is where the sockets of this installation's daemons are. Returns the exit code."""
+    """Run the command; RUNTIME_DIR has the control sockets of this installation. Returns the exit code."""
     arguments = _parser(runtime_dir).parse_args(argv)
     try:
         code: int = arguments.run(arguments)
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None, runtime_dir: str = RUNTIME_DIR) -> i
         return _complain(USAGE if error.status < 500 else NOT_MIRRORED, error)
     except NotReachable as error:
         return _complain(UNREACHABLE, error)
-    except BrokenPipeError:  # `ynl-mirror routes | head`: what was wanted has been read
+    except BrokenPipeError:  # `ynl-mirror routes | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
     except KeyboardInterrupt:
@@ -75,48 +76,48 @@ def _parser(runtime_dir: str) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, run, text in (
-        ("listener", _listener, "run the listener: follow this host's routes and send them to the agents"),
-        ("agent", _agent, "run the agent: map the routes of hosts and install them in this machine's VRFs"),
+        ("listener", _listener, "run the listener: follow this host's routes and announce them to the agents"),
+        ("agent", _agent, "run the agent: map announced routes and install them in this machine's VRFs"),
     ):
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.add_argument("--config", metavar="FILE", required=True, help="the configuration, JSON")
+        command.add_argument("--config", metavar="FILE", required=True, help="configuration file (JSON)")
         command.add_argument(
-            "--capture", metavar="FILE", help="write down all that the kernel says, for `ynl-mirror replay`"
+            "--capture", metavar="FILE", help="record all netlink messages of the kernel, for `ynl-mirror replay`"
         )
         command.add_argument("--check", action="store_true", help="check the configuration and exit")
         command.set_defaults(run=run)
-    _add_questions(commands, runtime_dir)
+    _add_queries(commands, runtime_dir)
     _add_replay(commands)
-    supervise = commands.add_parser("supervise", help="run a daemon again whenever it ends, where there is no systemd")
-    supervise.add_argument("--pid-file", metavar="FILE", required=True, help="this process, for whoever stops it")
+    supervise = commands.add_parser("supervise", help="restart a daemon whenever it ends, on machines without systemd")
+    supervise.add_argument("--pid-file", metavar="FILE", required=True, help="where to write the pid of the supervisor")
     supervise.add_argument("--user", metavar="NAME", help="run the daemon as this user, with CAP_NET_ADMIN only")
     supervise.add_argument("command", nargs="+", metavar="COMMAND", help="after `--`: the daemon and its arguments")
     supervise.set_defaults(run=_supervise)
     return parser
 
 
-def _add_questions(commands: Any, runtime_dir: str) -> None:
-    """The commands that ask a running daemon."""
-    asking = argparse.ArgumentParser(add_help=False)
-    asking.add_argument(
+def _add_queries(commands: Any, runtime_dir: str) -> None:
+    """The commands that query a running daemon."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
         "--socket",
         metavar="PATH",
-        help=f"control socket of the daemon, or `agent` or `listener` (default: the one that is in {runtime_dir})",
+        help=f"control socket of the daemon, or `agent` or `listener` (default: the only one in {runtime_dir})",
     )
-    asking.add_argument("--json", action="store_true", help="the daemon's own JSON, one object a line")
-    asking.set_defaults(runtime_dir=runtime_dir)
-    status = commands.add_parser("status", parents=[asking], help="how the daemon is (exit 1: not ready)")
+    common.add_argument("--json", action="store_true", help="print JSON, one object per line")
+    common.set_defaults(runtime_dir=runtime_dir)
+    status = commands.add_parser("status", parents=[common], help="show the daemon's status (exit code 1: not ready)")
     status.set_defaults(run=_status)
-    routes = commands.add_parser("routes", parents=[asking], help="the routes, where each is, or why it is not")
-    routes.add_argument("--state", help="only these: pending, offloaded, failed or slow_path")
-    routes.add_argument("--prefix", help="only this one, such as 192.0.2.0/24")
+    routes = commands.add_parser("routes", parents=[common], help="list routes: state, reason, and where installed")
+    routes.add_argument("--state", help="only routes in this state: pending, offloaded, failed or slow_path")
+    routes.add_argument("--prefix", help="only this prefix, for example 192.0.2.0/24")
     routes.set_defaults(run=_routes)
-    watch = commands.add_parser("watch", parents=[asking], help="changes as they come, until interrupted")
+    watch = commands.add_parser("watch", parents=[common], help="print changes as they happen, until interrupted")
     watch.set_defaults(run=_watch)
     explain = commands.add_parser(
-        "explain", parents=[asking], help="each step of the inference for a prefix (exit 1: it is not mirrored)"
+        "explain", parents=[common], help="show how a prefix was mapped, step by step (exit code 1: not mirrored)"
     )
-    explain.add_argument("prefix", help="such as 192.0.2.0/24 or 2001:db8::/32")
+    explain.add_argument("prefix", help="for example 192.0.2.0/24 or 2001:db8::/32")
     explain.set_defaults(run=_explain)
 
 
@@ -125,12 +126,17 @@ def _add_replay(commands: Any) -> None:
     replay = commands.add_parser(
         "replay",
         help=text,
-        description=f"{text[0].upper()}{text[1:]}, each with its time. No daemon and no privilege is needed.",
-        epilog="exit codes: 0 fine; 1 the file is damaged or the code fails on it, after what came before; 2 usage",
+        description=f"{text[0].upper()}{text[1:]}, each with its time. It needs no daemon and no privileges.",
+        epilog="exit codes: 0 success; 1 the file is damaged, or the code fails on it (after printing what precedes); "
+        "2 wrong usage",
     )
-    replay.add_argument("file", metavar="FILE", help="what `listener --capture FILE` or `agent --capture FILE` wrote")
-    replay.add_argument("--json", action="store_true", help="JSON, one object a line")
-    replay.add_argument("--until", metavar="TIME", help="stop there; such as 2026-11-23T09:00:00Z (no Z: local time)")
+    replay.add_argument(
+        "file", metavar="FILE", help="capture made by `listener --capture FILE` or `agent --capture FILE`"
+    )
+    replay.add_argument("--json", action="store_true", help="print JSON, one object per line")
+    replay.add_argument(
+        "--until", metavar="TIME", help="stop at this time, for example 2026-11-23T09:00:00Z (without Z: local time)"
+    )
     replay.set_defaults(run=_replay)
 
 
@@ -161,7 +167,7 @@ def _agent(arguments: argparse.Namespace) -> int:
 
 
 def _with_capture(config: Config, file: str | None) -> Config:
-    """The configuration, with the capture that the command line asks for."""
+    """The configuration, with the capture file of the command line."""
     if file is None:
         return config
     limit = config.capture.limit if config.capture else CAPTURE_LIMIT
@@ -169,30 +175,30 @@ def _with_capture(config: Config, file: str | None) -> Config:
 
 
 def _checked(path: str) -> int:
-    sys.stdout.write(f"{path}: fine\n")
+    sys.stdout.write(f"{path}: valid\n")
     return FINE
 
 
 def _prepare(name: str, log_level: str) -> None:
-    """Set up the log, and look for what the daemons need."""
+    """Set up the log, and check the Python packages."""
     logs.configure(log_level.upper(), f"ynl-mirror-{name}")
     _need(PACKAGES)
 
 
 def _need(packages: Mapping[str, str]) -> None:
-    """Name Python packages that are missing before anything starts."""
+    """Report missing Python packages before anything starts."""
     for module, package in packages.items():
         try:
             importlib.import_module(module)
         except ImportError as error:
             raise ConfigError(
-                f"Python package {package}: {error}; install it for {sys.executable}, such as by "
+                f"Python package {package}: {error}; install it for {sys.executable}, for example with "
                 f"`{sys.executable} -m pip install {package}`"
             ) from None
 
 
 def _guarded(run: Any, config: Any, read: Any) -> int:
-    """Run a daemon; what the system refuses at its start (an address in use ...) is one line."""
+    """Run a daemon; an error of the system at its start (address in use ...) is printed in one line."""
     try:
         return int(run(config, read))
     except OSError as error:
@@ -217,7 +223,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     try:
         until = None if arguments.until is None else parse_time(arguments.until)
     except ValueError:
-        raise ConfigError(f"--until: {arguments.until!r} is no time; such as 2026-11-23T09:00:00Z") from None
+        raise ConfigError(f"--until: {arguments.until!r} is not a time, for example 2026-11-23T09:00:00Z") from None
     replay, code = Replay(), FINE
     try:
         with open(arguments.file, "rb") as file:
@@ -236,7 +242,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     if replay.counts["starts"]:
         show.status(replay.summary(), as_json=arguments.json)
     elif code == FINE:
-        code = _complain(NOT_MIRRORED, f"{arguments.file}: it is empty")
+        code = _complain(NOT_MIRRORED, f"{arguments.file}: the capture is empty")
     return code
 
 
@@ -273,16 +279,16 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _client(arguments: argparse.Namespace, seconds: float | None = 30.0) -> ControlClient:
-    """The control socket that was named, or the only one that this installation has."""
+    """A client of the socket that was given, or of the only one that this installation has."""
     names = {name: os.path.join(arguments.runtime_dir, name + ".sock") for name in ("agent", "listener")}
     if arguments.socket is not None:
         return ControlClient(names.get(arguments.socket, arguments.socket), seconds)
-    there = [path for path in names.values() if os.path.exists(path)]
-    if len(there) > 1:
-        raise ConfigError("--socket: agent and listener both run here; add `--socket agent` or `--socket listener`")
-    if not there:
-        raise NotReachable(f"{arguments.runtime_dir}: no daemon's control socket; start one, or name its --socket")
-    return ControlClient(there[0], seconds)
+    found = [path for path in names.values() if os.path.exists(path)]
+    if len(found) > 1:
+        raise ConfigError("agent and listener both run here: add `--socket agent` or `--socket listener`")
+    if not found:
+        raise NotReachable(f"{arguments.runtime_dir}: no control socket of a daemon; start one, or set --socket")
+    return ControlClient(found[0], seconds)
 
 
 def _complain(code: int, error: object) -> int:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints a daemon's answers: terse lines in the manner of iproute2, coloured on a terminal, or its JSON as it is."""
+"""Prints a daemon's answers: terse lines in the style of iproute2, coloured on a terminal, or the JSON unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = {"offloaded": 32, "pending": 33, "slow_path": 33, "failed": 31}  # gre
 
 
 def status(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    """The answer of /status: a line a field, lists below their field."""
+    """The answer of /status: one line per field, lists below their field."""
     if as_json:
         _print_json(answer)
         return
@@ -29,7 +29,7 @@ def status(answer: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def route(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    """A line of /routes: the host's route and its state; below it the reason, and where the route is."""
+    """A line of /routes: the announced route and its state; below it the reason, and where the route is installed."""
     if as_json:
         _print_json(answer)
     else:
@@ -42,7 +42,18 @@ def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         _print_json(answer)
     else:
-        known = ("event", "prefix", "table", "host", "nexthops", "protocol", "metric", "state", "reason", "installed")
+        known = (
+            "event",
+            "prefix",
+            "table",
+            "announced",
+            "nexthops",
+            "protocol",
+            "metric",
+            "state",
+            "reason",
+            "installed",
+        )
         words = [str(answer.get("event")), _headline(answer) if answer.get("prefix") else ""]
         words += [_place(installed) for installed in answer.get("installed") or ()]
         words.append(_words({name: value for name, value in answer.items() if name not in known}))
@@ -51,7 +62,7 @@ def change(answer: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def explanation(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    """The answer of /explain: each route of the prefix as in /routes, and each step that led there."""
+    """The answer of /explain: the routes of the prefix as in /routes, and the steps that led there."""
     if as_json:
         _print_json(answer)
         return
@@ -64,9 +75,10 @@ def explanation(answer: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _headline(answer: Mapping[str, Any]) -> str:
-    """`192.0.2.0/24 via 198.51.100.1 dev eth1 proto static offloaded`, in the manner of `ip route`."""
-    host = answer.get("host")
-    words = [str(answer.get("prefix")), "host " + _path(host) if isinstance(host, Mapping) else _path(answer)]
+    """`192.0.2.0/24 via 198.51.100.1 dev eth1 proto static offloaded`, in the style of `ip route`."""
+    announced = answer.get("announced")
+    words = [str(answer.get("prefix"))]
+    words.append("announced " + _path(announced) if isinstance(announced, Mapping) else _path(answer))
     if answer.get("table") not in (None, "main"):
         words.append(f"table {answer['table']}")
     if "state" in answer:
@@ -75,15 +87,15 @@ def _headline(answer: Mapping[str, Any]) -> str:
 
 
 def _print_below(answer: Mapping[str, Any]) -> None:
-    """The reason, the routes installed, and the agents when they do not all say the same."""
+    """The reason, the routes installed, and the agents if their states differ."""
     if answer.get("reason"):
         _line(f"    {answer['reason']}")
     for installed in answer.get("installed") or ():
         _line(f"    {_place(installed)}")
     agents = answer.get("agents") or {}
-    if len({told.get("state") for told in agents.values()}) > 1:
-        for name, told in agents.items():
-            _line(f"    agent {name} {_coloured(str(told.get('state')))}")
+    if len({given.get("state") for given in agents.values()}) > 1:
+        for name, given in agents.items():
+            _line(f"    agent {name} {_coloured(str(given.get('state')))}")
 
 
 def _place(installed: Mapping[str, Any]) -> str:
@@ -93,7 +105,7 @@ def _place(installed: Mapping[str, Any]) -> str:
 
 
 def _path(answer: Mapping[str, Any]) -> str:
-    """The way of a route: next hops, protocol, and a metric that is not 0."""
+    """The path of a route: next hops, protocol, and a metric that is not 0."""
     hops = [_hop(hop) for hop in answer.get("nexthops") or ()]
     words = [f"nexthop {hop}" for hop in hops] if len(hops) > 1 else hops
     if answer.get("protocol") is not None:
@@ -109,7 +121,7 @@ def _hop(hop: Mapping[str, Any]) -> str:
 
 
 def _words(value: Any) -> str:
-    """A value as iproute2 would print it: `vrf b dev eth3`; absent ones are left out."""
+    """A value as iproute2 would print it: `vrf b dev eth3`; empty ones are left out."""
     if isinstance(value, Mapping):
         return " ".join(f"{name} {_words(item)}" for name, item in value.items() if item not in (None, "", [], {}))
     if isinstance(value, (list, tuple)):
@@ -134,5 +146,5 @@ def _print_json(answer: Mapping[str, Any]) -> None:
 
 
 def _line(text: str) -> None:
-    """One line of output: the command's own print(), which would be a fault in a module's code."""
+    """Print one line; not by print(), which sanity tests forbid in module_utils."""
     sys.stdout.write(f"{text}\n")

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps a daemon running where PID 1 is not systemd: starts it again with a growing pause, and stops it when told.
+"""Keeps a daemon running where PID 1 is not systemd: restarts it with a growing pause, and stops it on a signal.
 
-The daemon runs through setpriv(1) of util-linux with CAP_NET_ADMIN and nothing else, as root or as a user of its own,
-and gets SIGTERM when the supervisor dies. The pid file holds "PID START" of the supervisor, START as in the 22nd field
-of /proc/PID/stat, so that a number that the kernel has given to another process is never taken for it.
+The daemon runs under setpriv(1) of util-linux with CAP_NET_ADMIN only, as root or as a dedicated user, and gets SIGTERM
+when the supervisor dies. The pid file has "PID START" of the supervisor, START as in the 22nd field of /proc/PID/stat:
+this tells it from another process with the same pid.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ..daemon.backoff import next_pause
 
 CAPABILITY = "-all,+net_admin"
 STOP_SECONDS = 10.0  # between SIGTERM and SIGKILL
-LOG_BYTES = 10 << 20  # where a log starts over; there is one older one
-LOG_SECONDS = 30.0  # how often to look
+LOG_BYTES = 10 << 20  # at which a log is rotated; one older log is kept
+LOG_SECONDS = 30.0  # how often to check its size
 OLD_LOG = ".1"
-HOPELESS = 2  # the daemon's exit code for a configuration that it cannot use: starting again would not help
-log = logging.getLogger("ynl_mirror.supervise")
+HOPELESS = 2  # the daemon's exit code for an unusable configuration: a restart would not help
+log = logging.getLogger("ynl_mirror.supervisor")
 
 
 class AlreadySupervised(RuntimeError):
@@ -40,18 +40,18 @@ class AlreadySupervised(RuntimeError):
 
 
 def supervise(command: Sequence[str], pid_file: str, user: str | None = None) -> int:
-    """Run COMMAND again and again until SIGTERM or SIGINT (0), or until it says that it is hopeless (2)."""
+    """Run COMMAND, restarting it, until SIGTERM or SIGINT (0), or until it ends with exit code 2 (2)."""
     with _claimed(pid_file):
         return _Supervisor(confined(command, user)).run()
 
 
 def confined(command: Sequence[str], user: str | None) -> list[str]:
-    """COMMAND with CAP_NET_ADMIN as its only privilege, as far as setpriv is there and we are root."""
+    """COMMAND with CAP_NET_ADMIN as its only privilege, if setpriv is installed and we are root."""
     setpriv = shutil.which("setpriv", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin")
     if setpriv is None:
         if user is not None:
             raise OSError(f"user {user}: setpriv is missing; install util-linux, or configure no user")
-        log.warning("setpriv is missing, so the daemon keeps all privileges; install util-linux")
+        log.warning("setpriv is missing: the daemon keeps all privileges; install util-linux")
         return list(command)
     made = [setpriv, "--pdeathsig", "TERM"]
     if os.geteuid() == 0:
@@ -63,9 +63,9 @@ def confined(command: Sequence[str], user: str | None) -> list[str]:
 
 
 def _open_to_all(path: str) -> bool:
-    """Whether root without CAP_DAC_READ_SEARCH gets to PATH: no directory above it is another user's own.
+    """Whether root without CAP_DAC_READ_SEARCH can reach PATH: no directory above it is private to another user.
 
-    The interpreter may live in somebody's home directory of mode 0700 (a checkout with its virtual environment).
+    The interpreter may be in a home directory of mode 0700 (a checkout with its virtual environment).
     """
     path = os.path.realpath(path)
     while True:
@@ -78,11 +78,11 @@ def _open_to_all(path: str) -> bool:
 
 
 def _group_of(user: str) -> str:
-    """The number of the user's own group."""
+    """The gid of the user's primary group."""
     try:
         return str(pwd.getpwnam(user).pw_gid)
     except KeyError:
-        raise OSError(f"user {user}: there is no such user; create it, or configure another") from None
+        raise OSError(f"user {user}: does not exist; create it, or configure another") from None
 
 
 class _Supervisor:
@@ -104,22 +104,20 @@ class _Supervisor:
             if self._stopping():
                 return 0
             if code == HOPELESS:
-                log.error(
-                    "the daemon ended with exit code 2: starting it again would not help, see above for what does"
-                )
+                log.error("the daemon ended with exit code 2 and is not restarted; see its error above")
                 return HOPELESS
             pause = next_pause(pause, time.monotonic() - started)
-            log.warning("the daemon ended with %s; starting it again in %.1f s", _ended(code), pause)
+            log.warning("the daemon ended with %s; restarting it in %.1f s", _ended(code), pause)
             self._sleep(pause)
             if self._stopping():
                 return 0
 
     def _run_once(self) -> int:
-        """Start the daemon and wait for its end, passing on SIGHUP, and SIGTERM with its bound."""
+        """Start the daemon and wait for its end; passes on SIGHUP and SIGTERM, the latter with a time limit."""
         try:
             child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
         except OSError as error:
-            log.error("%s cannot be started: %s", self._command[0], error.strerror)
+            log.error("cannot start %s: %s", self._command[0], error.strerror)
             return 127
         log.info("started the daemon, pid %d", child.pid)
         while child.poll() is None:
@@ -136,23 +134,23 @@ class _Supervisor:
         return bool(self._wanted & {signal.SIGTERM, signal.SIGINT})
 
     def _sleep(self, seconds: float) -> None:
-        """So many seconds, whatever signals come but the ones that stop."""
+        """Sleep through every signal except SIGTERM and SIGINT."""
         deadline = time.monotonic() + seconds
         while not self._stopping() and time.monotonic() < deadline:
             self._wait(max(0.0, deadline - time.monotonic()))
 
     def _wait(self, seconds: float) -> None:
-        """Until the next signal, or so many seconds."""
+        """Wait for the next signal, at most SECONDS."""
         if select.select([self._reader], [], [], seconds)[0]:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._reader, 4096)
 
 
 def bound_log(descriptor: int) -> None:
-    """Where the log is a file that has grown too long, move its content to FILE.1, over what was there.
+    """If the log is a file over LOG_BYTES, move its content to FILE.1, replacing that, and truncate it.
 
-    The daemon has the file open for appending, so it goes on at the new beginning. What it writes between copy and cut,
-    a matter of milliseconds, is lost.
+    The daemon has the file open for appending and continues at its new beginning. What it writes between copy and
+    truncation, a matter of milliseconds, is lost.
     """
     found = os.fstat(descriptor)
     appending = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
@@ -161,8 +159,8 @@ def bound_log(descriptor: int) -> None:
     path = os.readlink(f"/proc/self/fd/{descriptor}")
     try:
         shutil.copy(path, path + OLD_LOG)
-    except OSError as error:  # a full disk, perhaps: all the more reason to cut it
-        log.warning("%s%s cannot be written: %s", path, OLD_LOG, error.strerror)
+    except OSError as error:  # a full disk, perhaps: all the more reason to truncate the log
+        log.warning("cannot write %s%s: %s", path, OLD_LOG, error.strerror)
     os.ftruncate(descriptor, 0)
 
 
@@ -172,7 +170,7 @@ def _end(child: subprocess.Popen[bytes]) -> int:
     try:
         return child.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        log.error("the daemon did not stop in %.0f s; killing it", STOP_SECONDS)
+        log.error("the daemon did not stop within %.0f s; killing it", STOP_SECONDS)
         child.kill()
         return child.wait()
 
@@ -190,7 +188,9 @@ def _claimed(pid_file: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 64).decode(errors="replace").split(" ")[0]
-            raise AlreadySupervised(f"{pid_file}: pid {holder} supervises already; stop it first") from None
+            raise AlreadySupervised(
+                f"{pid_file}: a supervisor is running already, pid {holder}; stop it first"
+            ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()} {start_time(os.getpid())}\n".encode())
         try:
@@ -205,14 +205,14 @@ def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None when there is none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            # the command's name, in parentheses, may hold anything: count from its end
+            # the command's name, in parentheses, may contain anything: count from its end
             return int(file.read().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
 
 
 def running_pid(pid_file: str) -> int | None:
-    """The pid of the supervisor that wrote the file, as long as it is that very process."""
+    """The pid of the supervisor that wrote the file, if that process is still running."""
     try:
         with open(pid_file, encoding="ascii") as file:
             pid, started = (int(word) for word in file.read().split())

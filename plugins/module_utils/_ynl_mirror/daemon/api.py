@@ -1,22 +1,22 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP interface of both daemons: one bare ASGI application, on the unix control socket and, if wanted, on TCP.
+"""The HTTP interface of both daemons: one bare ASGI application, on the unix control socket and optionally on TCP.
 
-GET /healthz    200 {"ready": true, ...}, or 503 with the same
+GET /healthz    200 {"ready": true, ...}, or 503 with the same body
 GET /metrics    Prometheus
 GET /status     JSON object
-GET /routes     NDJSON, ?state= and ?prefix= narrow it
+GET /routes     NDJSON, filtered by ?state= and ?prefix=
 GET /explain    JSON object, ?prefix= is required
-GET /watch      NDJSON, changes as they come, until the client leaves
+GET /watch      NDJSON, changes as they happen, until the client disconnects
 
 and on the agent, as in the proof of concept (names: ynl.py):
 
 GET  /route      JSON list, the routes of the DPU's kernel
-POST /route/add  one route, owned by protocol 122, so that the mirror never touches it
+POST /route/add  one route, installed with protocol 122, which the mirror never changes
 POST /route/del  one such route; both are refused on TCP unless `http.allow_changes` is set
 
-Errors are {"error": text}; the text names the item and the way out.
+Errors are {"error": text}; the text names the item and the fix.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Callable, Protocol
@@ -42,11 +41,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 STATES = ("pending", "offloaded", "failed", "slow_path")
 BODY_BYTES = 64 * 1024  # one route is under 1 KiB
 CHUNK_BYTES = 64 * 1024
-log = logging.getLogger("ynl_mirror.api")
 
 
 class ApiError(Exception):
-    """A request that cannot be served: HTTP status and a text that names the item and the way out."""
+    """A request that cannot be served: HTTP status and a text that names the item and the fix."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -55,21 +53,21 @@ class ApiError(Exception):
 
 
 class Daemon(Protocol):
-    """What the interface needs of a daemon; every method runs on the event loop, and answers at once.
+    """What the interface needs of a daemon; every method runs on the event loop and does not block.
 
-    `routes`, `explain` and the `manual_` methods may raise ApiError, or ValueError for an argument that is wrong.
+    `routes`, `explain` and the `manual_` methods may raise ApiError, or ValueError for a wrong argument.
     """
 
     name: str
 
     def ready(self) -> bool:
-        """Whether the daemon does its work: the first dump is done and its sockets are open."""
+        """Whether the daemon is working: the first dump is complete and its sockets are open."""
 
     def status(self) -> dict[str, Any]:
         """A flat JSON object: version, uptime, peers or hosts, counters, receive buffer ..."""
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
-        """The mirrored routes, each with prefix, state, reason ...; stays valid while the daemon works on."""
+        """The routes, each with prefix, state, reason ...; stays valid while the daemon keeps working."""
 
     def explain(self, prefix: str) -> dict[str, Any]:
         """{"prefix", "state", "reason", "steps": [text, ...], "routes": [...]}."""
@@ -78,11 +76,11 @@ class Daemon(Protocol):
         """(name, help, "counter" or "gauge", labels, value) of each."""
 
     def subscribe(self) -> contextlib.AbstractContextManager[asyncio.Queue[dict[str, Any]]]:
-        """A queue of changes for as long as the block lasts."""
+        """A queue of changes while the block lasts."""
 
 
 class AgentDaemon(Daemon, Protocol):
-    """The agent besides; routes in YNL names."""
+    """What it needs of an agent besides; routes in YNL names."""
 
     def kernel_routes(self) -> Iterable[dict[str, Any]]:
         """The routes of the DPU's kernel."""
@@ -96,9 +94,9 @@ class AgentDaemon(Daemon, Protocol):
 
 @contextlib.asynccontextmanager
 async def serve(daemon: Daemon, control_socket: str, http: HttpConfig | None) -> AsyncIterator[list[tuple[str, int]]]:
-    """Serve DAEMON while the block lasts; gives the TCP addresses (the port is the kernel's choice where it was 0).
+    """Serve DAEMON while the block lasts; yields the TCP addresses (the kernel chooses the port if it was 0).
 
-    Raises SocketInUse when another daemon serves at the control socket, OSError when an address cannot be had.
+    Raises SocketInUse when another daemon listens on the control socket, OSError when an address is not available.
     """
     closing = asyncio.Event()
     addresses: list[tuple[str, int]] = []
@@ -109,13 +107,13 @@ async def serve(daemon: Daemon, control_socket: str, http: HttpConfig | None) ->
             tcp = stack.enter_context(contextlib.closing(tcp_socket(http.address, http.port)))
             addresses.append(tcp.getsockname()[:2])
             await stack.enter_async_context(serve_asgi(Api(daemon, closing, changes=http.allow_changes), tcp))
-        stack.callback(closing.set)  # ends the /watch streams, which would go on for ever
+        stack.callback(closing.set)  # ends the /watch streams, which would never end otherwise
         yield addresses
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was read whole."""
+    """A complete request."""
 
     query: dict[str, str]
     body: bytes
@@ -127,8 +125,8 @@ class Request:
         """The query; a name that is not KNOWN is an error."""
         for name in self.query:
             if name not in known:
-                hint = suggestion(name, known) if known else "this path takes none"
-                raise ApiError(400, f"query {name}: unknown; {hint}")
+                hint = suggestion(name, known) if known else "this path takes no parameters"
+                raise ApiError(400, f"query {name}: unknown parameter; {hint}")
         return self.query
 
 
@@ -177,7 +175,7 @@ class Api:
         if allowed:
             raise ApiError(405, f"{method} {path}: use {allowed[0]}")
         paths = ["/metrics", *(at for _method, at in self._paths)]
-        raise ApiError(404, f"{path}: the {self._daemon.name} has no such path; {suggestion(path, paths)}")
+        raise ApiError(404, f"{path}: not found on the {self._daemon.name}; {suggestion(path, paths)}")
 
     async def _healthz(self, request: Request) -> None:
         request.arguments()
@@ -192,7 +190,7 @@ class Api:
         query = request.arguments("state", "prefix")
         state = query.get("state")
         if state is not None and state not in STATES:
-            raise ApiError(400, f"query state: no state {state!r}; {suggestion(state, STATES)}")
+            raise ApiError(400, f"query state: unknown state {state!r}; {suggestion(state, STATES)}")
         lines = (_line(route) for route in self._daemon.routes(query.get("prefix"), state))
         await _stream(request.send, "application/x-ndjson", lines)
 
@@ -209,7 +207,7 @@ class Api:
         try:
             with self._daemon.subscribe() as queue:
                 await _start(request.send, 200, "application/x-ndjson")
-                await request.send(_part(b""))  # headers go out now, not with the first change
+                await request.send(_part(b""))  # sends the headers now, not with the first change
                 while not (gone.done() or closing.done()):
                     lines = await _next_lines(queue, gone, closing)
                     if lines:
@@ -235,16 +233,16 @@ class Api:
         await _answer(request.send, 200, {"deleted": route})
 
     def _posted_route(self, request: Request) -> dict[str, Any]:
-        """The route of a POST in canonical form, once this client may change routes at all."""
+        """The route of a POST in canonical form, if this client may change routes at all."""
         request.arguments()
         if not self._changes:
             raise ApiError(403, "changes are refused over TCP; set http.allow_changes, or use the control socket")
         if "origin" in request.headers:
-            raise ApiError(403, "changes are refused to web pages; post without an Origin header")
+            raise ApiError(403, "changes from web pages are refused; post without an Origin header")
         try:
             data = json.loads(request.body)
         except (ValueError, RecursionError) as error:
-            raise ApiError(400, f"the body is no JSON: {error}; post one route as an object") from None
+            raise ApiError(400, f"the body is not JSON: {error}; post one route as an object") from None
         return to_ynl(from_ynl(data))
 
 
@@ -263,7 +261,7 @@ def _metrics_app(daemon: Daemon) -> Callable[[Scope, Receive, Send], Awaitable[N
                 families[name].add_metric(list(labels.values()), value)
             yield from families.values()
 
-    # auto_describe would call collect() now, when the daemon is only being made
+    # auto_describe would call collect() now, before the daemon is complete
     registry = prometheus.CollectorRegistry(auto_describe=False)
     registry.register(Collector())
     prometheus.ProcessCollector(registry=registry)
@@ -272,7 +270,7 @@ def _metrics_app(daemon: Daemon) -> Callable[[Scope, Receive, Send], Awaitable[N
 
 
 async def _next_lines(queue: asyncio.Queue[dict[str, Any]], *leaving: asyncio.Future[Any]) -> bytes:
-    """Wait for a change, and take those that came with it; b"" when one of LEAVING is done first."""
+    """Wait for a change, and take those that follow at once; b"" when one of LEAVING is done first."""
     getter: asyncio.Future[Any] = asyncio.ensure_future(queue.get())
     try:
         await asyncio.wait({getter, *leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -287,7 +285,7 @@ async def _next_lines(queue: asyncio.Queue[dict[str, Any]], *leaving: asyncio.Fu
 
 
 async def _stream(send: Send, content_type: str, pieces: Iterable[bytes]) -> None:
-    """Send PIECES in chunks, letting the daemon work between them; an error before the first chunk is still told."""
+    """Send PIECES in chunks and let the daemon work in between; an error before the first chunk is reported as such."""
     chunk = bytearray()
     started = False
     for piece in pieces:
@@ -305,7 +303,7 @@ async def _stream(send: Send, content_type: str, pieces: Iterable[bytes]) -> Non
 
 
 async def _answer(send: Send, status: int, value: dict[str, Any]) -> None:
-    """A whole answer in JSON."""
+    """A complete answer in JSON."""
     await _start(send, status, "application/json")
     await send(_part(_line(value), more=False))
 
@@ -324,7 +322,7 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _json_list(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
-    """The pieces of a JSON list, an item a line."""
+    """The pieces of a JSON list, one item per line."""
     before = b"["
     for item in items:
         yield before + _line(item).rstrip(b"\n")
@@ -333,20 +331,20 @@ def _json_list(items: Iterable[dict[str, Any]]) -> Iterator[bytes]:
 
 
 async def _body(receive: Receive) -> bytes:
-    """The body of a request, bounded."""
+    """The body of a request, up to BODY_BYTES."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ApiError(400, "the client left before the end of its request")
+            raise ApiError(400, "the client disconnected before the end of its request")
         body += message.get("body", b"")
         if len(body) > BODY_BYTES:
-            raise ApiError(413, f"the body has over {BODY_BYTES} bytes; post one route at a time")
+            raise ApiError(413, f"the body exceeds {BODY_BYTES} bytes; post one route at a time")
         if not message.get("more_body"):
             return bytes(body)
 
 
 async def _disconnected(receive: Receive) -> None:
-    """Return once the client is gone."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

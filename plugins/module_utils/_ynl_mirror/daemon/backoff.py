@@ -1,11 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How long a daemon that ends again and again waits before it goes to work once more.
+"""The pause before a daemon that keeps failing starts again.
 
-The supervisor counts in its own memory. systemd starts a service again after a fixed time (RestartSteps= is new in 254,
-and never starts over), so under it the daemon itself waits: a note in its runtime directory, which a run that ends as
-it was asked to takes away, holds "PAUSE TIME" of the run before: its pause in seconds, and the boot clock at its end.
+The supervisor keeps the pause in memory. systemd restarts a service after a fixed time (RestartSteps= is new in 254,
+and is never reset), so under systemd the daemon itself waits. A note in its runtime directory holds "PAUSE TIME" of the
+previous run: its pause in seconds, and the boot clock at the end of it. A run that ends as requested removes the note.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import signal
 import time
 
 FIRST_PAUSE, LAST_PAUSE = 0.5, 30.0  # seconds between an end and the next start
-HEALTHY_SECONDS = 60.0  # a daemon that lived this long starts over with the first pause
+HEALTHY_SECONDS = 60.0  # a run of this length resets the pause to the first
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def next_pause(pause: float, lived: float) -> float:
-    """The pause, seconds, after a run that waited PAUSE (0.0: there was none before) and then LIVED."""
+    """The pause in seconds after a run that waited PAUSE (0.0: it did not wait) and then LIVED for so long."""
     return FIRST_PAUSE if pause == 0.0 or lived >= HEALTHY_SECONDS else min(pause * 2, LAST_PAUSE)
 
 
@@ -31,7 +31,7 @@ def note_of(control_socket: str) -> str:
 
 
 def due_pause(note: str) -> float:
-    """The pause, seconds, that this run is due; 0.0 after none that failed. Leaves word for the next run."""
+    """The pause in seconds before this run; 0.0 unless the previous one failed. Writes the note for the next run."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     try:
         with open(note, encoding="ascii") as file:
@@ -47,7 +47,7 @@ def due_pause(note: str) -> float:
 
 
 def sleep(pause: float) -> bool:
-    """Wait PAUSE seconds; False when SIGTERM or SIGINT has come instead."""
+    """Wait PAUSE seconds; False when SIGTERM or SIGINT ended the wait."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         return signal.sigtimedwait(_SIGNALS, pause) is None
@@ -56,6 +56,6 @@ def sleep(pause: float) -> bool:
 
 
 def forget(note: str) -> None:
-    """The run ended as it was asked to: the next one does not wait."""
+    """The run ended as requested: the next one does not wait."""
     with contextlib.suppress(OSError):
         os.unlink(note)

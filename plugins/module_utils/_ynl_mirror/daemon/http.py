@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Serves an ASGI application on a socket of ours, on the event loop of the daemon, with uvicorn.
+"""Serves an ASGI application on a given socket, on the event loop of the daemon, with uvicorn.
 
-uvicorn would take over SIGTERM and SIGINT, which belong to the daemon, so its signal handling is switched off (in
-the ways of its old and new versions alike: 0.17 of Debian 12 up to today's).
+uvicorn would take over SIGTERM and SIGINT, which the daemon handles. Its signal handling is therefore switched off, for
+all its versions from 0.17 of Debian 12 on.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 SOCKET_MODE = 0o660
-STOP_SECONDS = 2.0  # how long open requests may go on once the daemon stops
+STOP_SECONDS = 2.0  # for open requests to finish when the daemon stops
 
 
 class SocketInUse(OSError):
-    """Somebody else serves at this address; the text names it and the way out."""
+    """The address is in use; the text names it and the fix."""
 
 
 @contextlib.contextmanager
 def unix_socket(path: str) -> Iterator[socket.socket]:
-    """A bound unix socket of mode 0660 at PATH; a stale one is replaced, a live one is SocketInUse.
+    """A bound unix socket of mode 0660 at PATH; replaces a stale one, raises SocketInUse for a live one.
 
-    The file is removed at the end, unless another process has put its own there meanwhile.
+    The file is removed at the end, unless another process has replaced it.
     """
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -69,13 +69,13 @@ def tcp_socket(address: str, port: int) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Unlink a socket that nobody answers; refuse to touch anything else."""
+    """Unlink a socket that nobody listens on; refuse to touch anything else."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise SocketInUse(f"control socket {path}: another file is there; remove it or choose another path")
+        raise SocketInUse(f"control socket {path}: exists and is not a socket; remove it or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -85,13 +85,13 @@ def _remove_stale(path: str) -> None:
                 os.unlink(path)
             return
         except OSError:
-            pass  # its backlog is full, or we may not connect: somebody is there
-    raise SocketInUse(f"control socket {path}: another daemon serves there; stop it or choose another path")
+            pass  # its backlog is full, or we may not connect: somebody is listening
+    raise SocketInUse(f"control socket {path}: in use by another daemon; stop it or choose another path")
 
 
 @contextlib.asynccontextmanager
 async def serve_asgi(app: Any, sock: socket.socket) -> AsyncIterator[None]:
-    """Serve APP on SOCK (bound, not yet listening) until the block ends; open requests get STOP_SECONDS then."""
+    """Serve APP on SOCK (bound, not yet listening) while the block lasts; then open requests get STOP_SECONDS."""
     server = _make_server(app)
     task = asyncio.ensure_future(server.serve(sockets=[sock]))
     try:
@@ -99,7 +99,7 @@ async def serve_asgi(app: Any, sock: socket.socket) -> AsyncIterator[None]:
             await asyncio.sleep(0.005)
         if task.done():
             task.result()
-            raise RuntimeError("uvicorn ended at its start without saying why")
+            raise RuntimeError("uvicorn ended at its start without an error")
         yield
     finally:
         server.should_exit = True
@@ -111,10 +111,10 @@ async def serve_asgi(app: Any, sock: socket.socket) -> AsyncIterator[None]:
 
 
 def _make_server(app: Any) -> Any:
-    """A uvicorn server that leaves signals and logging to us."""
+    """A uvicorn server that leaves signals and logging to the daemon."""
     import uvicorn
 
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # its comings and goings are not ours to tell
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # not its messages about start and stop
 
     class Server(uvicorn.Server):
         def install_signal_handlers(self) -> None:
@@ -127,7 +127,7 @@ def _make_server(app: Any) -> Any:
 
     config = uvicorn.Config(
         app,
-        http="h11",  # the one that is always there
+        http="h11",  # always available
         ws="none",
         lifespan="off",
         interface="asgi3",

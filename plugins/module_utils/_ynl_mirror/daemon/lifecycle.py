@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What both daemons share: signals, the HTTP interface, readiness, watchers, and an end without a traceback."""
+"""The life cycle of both daemons: signals, the HTTP interface, readiness, watchers, errors without a traceback."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ..netlink.sockets import KernelError, Monitor
 from . import api, backoff, notify
 
 _LOG = logging.getLogger("ynl_mirror")
-#: Changes a watcher may lag behind before it loses the oldest ones (and is told how many).
+#: Events that a watcher may lag behind before it loses them all (and gets an event with their number).
 _WATCH_BACKLOG = 10000
-#: Seconds after which a task that was cancelled and goes on is cancelled again.
+#: Seconds after which a cancelled task that is still running is cancelled again.
 _AGAIN = 1.0
 
 
 class Stop(Exception):
-    """The daemon cannot go on; the text says why and what to do."""
+    """The daemon cannot continue; the text has the reason and the fix."""
 
 
 class Watchers:
-    """Hands changes to whoever watches; costs nothing while nobody does."""
+    """Distributes events to the clients of /watch; costs nothing while there are none."""
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[dict[str, Any]]] = set()
@@ -40,7 +40,7 @@ class Watchers:
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[dict[str, Any]]]:
-        """A queue of events for as long as the block lasts."""
+        """A queue of events while the block lasts."""
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_WATCH_BACKLOG)
         self._queues.add(queue)
         try:
@@ -49,7 +49,7 @@ class Watchers:
             self._queues.discard(queue)
 
     def publish(self, event: dict[str, Any]) -> None:
-        """Tell all watchers; one that is too slow finds an event that says so instead."""
+        """Send an event to all watchers; one that is too slow gets the number of lost events first."""
         for queue in self._queues:
             if queue.full():
                 lost = 0
@@ -61,7 +61,7 @@ class Watchers:
 
 
 class Program(api.Daemon, Protocol):
-    """A daemon as this file runs it. *started* is set once it does its work."""
+    """A daemon as this file runs it. *started* is set when it is ready."""
 
     started: asyncio.Event
 
@@ -73,11 +73,11 @@ class Program(api.Daemon, Protocol):
 
 
 def run(make: Callable[[], Program], control_socket: str, http: HttpConfig | None) -> int:
-    """Run a daemon until SIGTERM or SIGINT; its exit code (0 asked to stop, 1 could not go on)."""
-    # A new directory or socket of ours is nobody else's.
+    """Run a daemon until SIGTERM or SIGINT; returns the exit code (0 stopped by signal, 1 failed)."""
+    # New directories and sockets are private to our user.
     os.umask(0o077)
     note = backoff.note_of(control_socket)
-    if notify.manager_listens() and not _held_back(note):
+    if notify.manager_listens() and not _pause(note):
         return 0
     try:
         asyncio.run(_main(make, control_socket, http))
@@ -91,13 +91,13 @@ def run(make: Callable[[], Program], control_socket: str, http: HttpConfig | Non
     return 0
 
 
-def _held_back(note: str) -> bool:
-    """Wait, when runs before this one have failed; False when we are asked to stop meanwhile."""
+def _pause(note: str) -> bool:
+    """Wait if the previous runs have failed; False when SIGTERM or SIGINT ends the wait."""
     pause = backoff.due_pause(note)
     if pause:
-        told = f"the run before failed; waiting {pause:.1f} s"
-        _LOG.warning("%s", told)
-        notify.notify(notify.status(told))
+        text = f"the previous run failed; starting in {pause:.1f} s"
+        _LOG.warning("%s", text)
+        notify.notify(notify.status(text))
     if pause and not backoff.sleep(pause):
         backoff.forget(note)
         return False
@@ -115,7 +115,7 @@ async def _main(make: Callable[[], Program], control_socket: str, http: HttpConf
         for address, port in addresses:
             _LOG.info("HTTP on %s port %d", address, port)
         tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(work) for work in program.work()]
-        tasks += [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_tell(program))]
+        tasks += [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(_notify(program))]
         try:
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -127,8 +127,8 @@ async def _main(make: Callable[[], Program], control_socket: str, http: HttpConf
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _tell(program: Program) -> None:
-    """Tell the service manager when the daemon is ready, and from then on that it lives."""
+async def _notify(program: Program) -> None:
+    """Notify the service manager when the daemon is ready, then send it watchdog messages."""
     await program.started.wait()
     notify.notify(notify.READY, notify.status(f"{program.name} is ready"))
     _LOG.info("%s is ready", program.name)
@@ -138,18 +138,18 @@ async def _tell(program: Program) -> None:
 
 
 def monitor(receive_buffer: int, deaf_to: int | None = None) -> Monitor:
-    """The socket that hears the kernel; a word in the log when its buffer is not what was asked for."""
+    """The socket for the kernel's notifications; logs when its buffer is smaller than configured."""
     opened = Monitor(receive_buffer, deaf_to)
     if opened.granted < receive_buffer:
         _LOG.warning(
-            "the receive buffer is clamped to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
+            "receive buffer limited to %d of %d bytes: run with CAP_NET_ADMIN, or raise net.core.rmem_max",
             *(opened.granted, receive_buffer),
         )
     return opened
 
 
 async def end(task: asyncio.Future[Any]) -> None:
-    """Cancel a task until it has ended: what it waits for may swallow a cancellation (python/cpython issue 86296)."""
+    """Cancel a task until it has ended: its await may swallow a cancellation (python/cpython issue 86296)."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_AGAIN)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Log records as entries of systemd's journal, with their level, place in the code and what they are about as fields.
+"""Log records as entries of systemd's journal, with fields for level, place in the code, host, agent, prefix, reason.
 
-The native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram per entry, or a sealed memfd where it is too
-long for one. The one library of pure Python for it, logging-journald, needs Python 3.10 and is not in Debian 12.
+The native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram per entry, or a sealed memfd if the entry is too
+long. The only pure Python library for it, logging-journald, needs Python 3.10 and is not in Debian 12.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import Any
 SOCKET = "/run/systemd/journal/socket"
 PREFIX = "YNL_MIRROR_"
 _ABOUT = "ynl_mirror_about"
-_SECONDS = 1.0  # a journal that does not take an entry for so long does not get it
+_SECONDS = 1.0  # after which an entry that the journal does not accept goes to standard error
 _SEND_BUFFER = 8 << 20  # as much as systemd's own library asks for
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 def about(**fields: object) -> dict[str, Any]:
-    """What a log line is about, as its `extra`; in the journal *host* is the field YNL_MIRROR_HOST, and so on."""
+    """The subject of a log record, for its `extra`; in the journal *host* is the field YNL_MIRROR_HOST, and so on."""
     return {_ABOUT: {name: value for name, value in fields.items() if value is not None}}
 
 
 def configure(level: str, identifier: str) -> None:
-    """Log to the journal where standard error leads there, else to standard error, with the time."""
+    """Log to the journal if standard error is connected to it, otherwise to standard error, with the time."""
     if leads_to_journal():
         logging.basicConfig(level=level, handlers=[JournalHandler(identifier)])
     else:
@@ -41,7 +41,7 @@ def configure(level: str, identifier: str) -> None:
 
 
 def leads_to_journal() -> bool:
-    """Whether standard error is the stream that systemd has made for us, and nobody has put another in its place."""
+    """Whether standard error is still the stream that systemd connected to the journal."""
     try:
         found = os.fstat(sys.stderr.fileno())
     except (OSError, ValueError, AttributeError):
@@ -50,7 +50,7 @@ def leads_to_journal() -> bool:
 
 
 class JournalHandler(logging.Handler):
-    """Sends every record to the journal; one that it does not take goes to standard error."""
+    """Sends every record to the journal; one that it does not accept goes to standard error."""
 
     def __init__(self, identifier: str, address: str = SOCKET) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class JournalHandler(logging.Handler):
 
     def _send(self, data: bytes) -> None:
         try:
-            # To the address each time: a journal that was started again is another socket of the same name.
+            # To the address each time: after a restart of the journal it is a different socket.
             self._socket.sendto(data, self._address)
         except OSError as error:
             if error.errno not in (errno.EMSGSIZE, errno.ENOBUFS):
@@ -97,7 +97,7 @@ class JournalHandler(logging.Handler):
 
 
 def fields_of(record: logging.LogRecord, message: str, identifier: str) -> dict[str, object]:
-    """The fields of a record, MESSAGE among them (with its traceback, if it has one)."""
+    """The fields of a record; MESSAGE includes the traceback, if it has one."""
     return {
         "MESSAGE": message,
         "PRIORITY": _priority(record.levelno),
@@ -111,7 +111,7 @@ def fields_of(record: logging.LogRecord, message: str, identifier: str) -> dict[
 
 
 def entry(fields: dict[str, object]) -> bytes:
-    """The bytes of an entry; a value with a line break goes with its length, so that nobody can add a field by it."""
+    """The bytes of an entry; a value with a line break is sent with its length, so that it cannot inject a field."""
     return b"".join(_lines(fields.items()))
 
 

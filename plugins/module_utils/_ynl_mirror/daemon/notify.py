@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tells the service manager how the daemon is: the protocol of sd_notify(3), one datagram to $NOTIFY_SOCKET."""
+"""Notifies the service manager: the protocol of sd_notify(3), one datagram to $NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ WATCHDOG = "WATCHDOG=1"
 
 
 def manager_listens() -> bool:
-    """Whether a service manager has started us, so that it starts us again when we fail."""
+    """Whether a service manager has started us, which also restarts us when we fail."""
     return os.environ.get("NOTIFY_SOCKET", "").startswith(("/", "@"))
 
 
 def notify(*states: str) -> bool:
-    """Send STATES (READY, `status("...")` ...); False where no service manager listens, which is no error."""
+    """Send STATES (READY, `status("...")` ...); False without a service manager, which is not an error."""
     if not manager_listens():
         return False
     address = os.environ["NOTIFY_SOCKET"]
@@ -39,7 +39,7 @@ def status(text: str) -> str:
 
 
 def watchdog_seconds() -> float | None:
-    """How often to send WATCHDOG: half of what the service manager allows; None when it does not ask for any."""
+    """The interval for WATCHDOG: half of the service manager's timeout; None when it has no watchdog."""
     try:
         microseconds = int(os.environ.get("WATCHDOG_USEC", ""))
     except ValueError:

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accept connections as asyncio's streams do, but tell of every one whose TLS handshake fails: who, and why.
+"""Accepts connections as asyncio's streams do, but logs every failed TLS handshake with the peer and the reason.
 
-asyncio.start_server() drops these without a word, and whoever set up the certificates would look in vain.
+asyncio.start_server() drops these silently, which leaves nothing to find a wrong certificate by.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Callable
 
 from .logs import about
 
-_LOG = logging.getLogger("ynl_mirror.acceptor")
+_LOG = logging.getLogger("ynl_mirror.daemon")
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
 
 #: Seconds that a peer has for its TLS handshake.
 _HANDSHAKE = 10.0
-#: Connections in their handshake at a time. Beyond, the oldest one of the address that holds most of them has to go.
+#: Concurrent handshakes. Beyond that the oldest of the address with the most is closed.
 _HANDSHAKES = 64
-#: Seconds to wait when the machine cannot take a connection (out of descriptors, out of memory).
+#: Seconds to wait when a connection cannot be accepted (out of descriptors, out of memory).
 _PAUSE = 1.0
 _LIMIT = 1 << 18
 
 
 def listening_socket(address: str, port: int, ipv4_too: bool) -> socket.socket:
-    """A TCP socket that listens; *ipv4_too*: the address is ``::`` and means those of IPv4 as well. OSError."""
+    """A listening TCP socket; *ipv4_too*: the address is ``::`` and includes IPv4. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.create_server((address, port), family=family, backlog=100, dualstack_ipv6=ipv4_too)
     sock.setblocking(False)
@@ -41,9 +41,9 @@ def listening_socket(address: str, port: int, ipv4_too: bool) -> socket.socket:
 
 
 async def accept(sock: socket.socket, context: Callable[[], ssl.SSLContext | None], connected: Connected) -> None:
-    """Call *connected* for each connection, until cancelled; socket and connections end with this.
+    """Call *connected* for each connection, until cancelled; then close the socket and all connections.
 
-    *context* is asked for each connection: the certificates may be others by then.
+    *context* is called for each connection, since the certificates may change.
     """
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Future[None]] = set()
@@ -53,7 +53,7 @@ async def accept(sock: socket.socket, context: Callable[[], ssl.SSLContext | Non
             try:
                 connection, address = await loop.sock_accept(sock)
             except OSError as error:
-                _LOG.warning("a connection cannot be accepted: %s", error)
+                _LOG.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(_PAUSE)
                 continue
             # An IPv4 peer of an IPv6 socket has an address like ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
@@ -69,19 +69,19 @@ async def accept(sock: socket.socket, context: Callable[[], ssl.SSLContext | Non
 
 
 class _Evicted(Exception):
-    """The connection had to make room; that was told."""
+    """The connection was closed to make room, which has been logged."""
 
 
 class _Waiting:
-    """Who is in its handshake: bounded, and such that a flood from one address leaves those from others alone."""
+    """The connections in their handshake: bounded, and a flood from one address does not affect the others."""
 
     def __init__(self) -> None:
-        self._connections: dict[socket.socket, str] = {}  # oldest first; the peer of each
-        self._told = 0.0
+        self._connections: dict[socket.socket, str] = {}  # socket -> peer, oldest first
+        self._logged = 0.0
 
     @contextlib.contextmanager
     def handshake(self, connection: socket.socket, peer: str) -> Iterator[None]:
-        """Count a connection in for as long as the block lasts; another may have to go."""
+        """Count a connection while the block lasts; another one may be closed for it."""
         self._connections[connection] = peer
         if len(self._connections) > _HANDSHAKES:
             self._evict()
@@ -100,11 +100,11 @@ class _Waiting:
         oldest = next(connection for connection, peer in self._connections.items() if peer == busiest)
         del self._connections[oldest]
         with contextlib.suppress(OSError):
-            oldest.shutdown(socket.SHUT_RDWR)  # its handshake ends as if the peer had left
-        if time.monotonic() - self._told > _HANDSHAKE:
-            self._told = time.monotonic()
-            text = f"over {_HANDSHAKES} connections that have not finished their TLS handshake"
-            _LOG.warning("%s: %s; the oldest are closed", busiest, text, extra=about(peer=busiest, reason=text))
+            oldest.shutdown(socket.SHUT_RDWR)  # its handshake ends as if the peer had closed the connection
+        if time.monotonic() - self._logged > _HANDSHAKE:
+            self._logged = time.monotonic()
+            text = f"more than {_HANDSHAKES} connections with an unfinished TLS handshake"
+            _LOG.warning("%s: %s; closing the oldest", busiest, text, extra=about(peer=busiest, reason=text))
 
 
 async def _serve(
@@ -123,8 +123,8 @@ async def _serve(
         return
     except OSError as error:  # ssl.SSLError is one
         connection.close()
-        text = str(error) or "the peer left during the handshake"
-        _LOG.warning("%s: refused: no TLS connection: %s", peer, text, extra=about(peer=peer, reason=text))
+        text = str(error) or "the peer closed the connection"
+        _LOG.warning("%s: refused: TLS handshake failed: %s", peer, text, extra=about(peer=peer, reason=text))
         return
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
@@ -136,7 +136,7 @@ async def _serve(
 
 
 def keep_alive(writer: asyncio.StreamWriter) -> None:
-    """Let the kernel find out within half a minute that the peer is gone without a word (tcp(7))."""
+    """Let the kernel notice within half a minute that the peer has vanished (tcp(7))."""
     sock: socket.socket = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Routes as JSON objects in the names of the kernel's YNL spec `rt_route`: Route <-> dict.
 
-Names and shapes: Documentation/netlink/specs/rt_route.yaml of the kernel, with the `rta-` prefix that its attributes
-carry in netlink. The header fields (`rtm-...`) are numbers, `rtm-type` is its name; addresses are texts. The spec has
-no shape for next hops (`rta-multipath` is "binary"), so ours is a list of {rta-oif, rta-gateway or rta-via, rtnh-hops,
-rtnh-flags}, named as in linux/rtnetlink.h; `rta-via` is the text of the address. Pure.
+Names and structure: Documentation/netlink/specs/rt_route.yaml of the kernel, with the `rta-` prefix that its attributes
+have in netlink. The header fields (`rtm-...`) are numbers, but `rtm-type` is a name; addresses are strings. The spec
+does not define next hops (`rta-multipath` is "binary"): here they are a list of {rta-oif, rta-gateway or rta-via,
+rtnh-hops, rtnh-flags}, named as in linux/rtnetlink.h; `rta-via` is an address as a string. Pure.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from ..model.routes import (
     Route,
 )
 
-RT_TABLE_COMPAT = 252  # what the one-byte rtm_table says of a table above 255; rta-table has the number
+RT_TABLE_COMPAT = 252  # the value of the one-byte rtm_table for tables above 255; rta-table has the number
 U32 = 2**32 - 1
 
 
 class YnlError(ConfigError):
-    """A JSON object that is no route; the text names the field and the way out."""
+    """A JSON object that is not a route; the text names the field and the fix."""
 
 
 def to_ynl(route: Route) -> dict[str, Any]:
-    """The JSON object of a route; attributes that the route does not have are absent."""
+    """The JSON object of a route; attributes that the route does not have are left out."""
     path = route.path
     made: dict[str, Any] = {
         "rtm-family": route.prefix.family,
@@ -77,9 +77,9 @@ def to_ynl(route: Route) -> dict[str, Any]:
 
 
 def from_ynl(data: object, protocol: int = PROTO_MANUAL) -> Route:
-    """The route of a JSON object, owned by PROTOCOL whatever `rtm-protocol` says; YnlError names what is wrong.
+    """The route of a JSON object, with PROTOCOL whatever `rtm-protocol` says; YnlError names what is wrong.
 
-    `rtm-family` may be left out when `rta-dst` tells it; `rta-dst` absent with `rtm-dst-len` 0 is the default route.
+    `rtm-family` may be left out if there is `rta-dst`; no `rta-dst` and `rtm-dst-len` 0 is the default route.
     """
     try:
         return _from_ynl(Fields(data), protocol)
@@ -107,14 +107,14 @@ def _from_ynl(fields: Fields, protocol: int) -> Route:
         nexthops=_hops(fields, prefix.family),
     )
     for unused in ("rtm-src-len", "rtm-protocol", "rta-pref", "rta-cacheinfo"):
-        fields.take(unused)  # what a kernel dump adds to a route; sent back, it changes nothing
+        fields.take(unused)  # a kernel dump has these; ignored when a route is posted as it was dumped
     fields.done()
     if path.type in DISCARD_TYPES and path.nexthops:
         raise YnlError(
-            f"rtm-type: a {ROUTE_TYPE_NAMES[path.type]} route takes no next hop; remove rta-oif and rta-gateway"
+            f"rtm-type: a {ROUTE_TYPE_NAMES[path.type]} route has no next hop; remove rta-oif and rta-gateway"
         )
     if path.type not in DISCARD_TYPES and not path.nexthops:
-        raise YnlError("rta-oif: missing; give rta-oif, rta-gateway or rta-multipath")
+        raise YnlError("no next hop: set rta-oif, rta-gateway or rta-multipath")
     return Route(prefix, path)
 
 
@@ -128,10 +128,10 @@ def _prefix(fields: Fields) -> Prefix:
         raise YnlError(f"rtm-family: expected {AF_INET} (ipv4) or {AF_INET6} (ipv6), got {show(family)}")
     if address is None:
         if fields.integer("rtm-dst-len", 0, 0, WIDTH[family]):
-            raise YnlError("rta-dst: missing; add it, or make rtm-dst-len 0 for the default route")
+            raise YnlError("rta-dst: missing; add it, or set rtm-dst-len to 0 for the default route")
         return Prefix(family, 0, 0)
     if address.family != family:
-        raise YnlError(f"rta-dst: {address} is not of rtm-family {family}")
+        raise YnlError(f"rta-dst: {address} does not belong to rtm-family {family}")
     length = fields.integer("rtm-dst-len", None, 0, WIDTH[family])
     shift = WIDTH[family] - length
     if address.value >> shift << shift != address.value:
@@ -141,14 +141,14 @@ def _prefix(fields: Fields) -> Prefix:
 
 
 def _hops(fields: Fields, family: int) -> tuple[NextHop, ...]:
-    """The next hops: one out of the route's own attributes, or those of rta-multipath."""
+    """The next hops: one from the attributes of the route itself, or those of rta-multipath."""
     multipath = fields.take("rta-multipath")
     flags = fields.integer("rtm-flags", 0, 0, U32)
     own = _hop(fields, family, weight=1, flags=flags)
     if multipath is None:
         return () if own is None else (own,)
     if own is not None:
-        raise YnlError("rta-multipath: given beside rta-oif, rta-gateway or rta-via; keep one of both")
+        raise YnlError("rta-multipath: not allowed together with rta-oif, rta-gateway or rta-via; remove one of them")
     if not isinstance(multipath, list) or not multipath:
         raise YnlError(f"rta-multipath: expected a list of next hops, got {show(multipath)}")
     return tuple(_multipath_hop(item, f"rta-multipath[{index}]", family) for index, item in enumerate(multipath))
@@ -160,15 +160,15 @@ def _multipath_hop(item: object, path: str, family: int) -> NextHop:
     hop = _hop(fields, family, weight, fields.integer("rtnh-flags", 0, 0, 255))
     fields.done()
     if hop is None:
-        raise YnlError(f"{path}: no way out; give rta-oif, rta-gateway or both")
+        raise YnlError(f"{path}: no next hop: set rta-oif, rta-gateway or both")
     return hop
 
 
 def _hop(fields: Fields, family: int, weight: int, flags: int) -> NextHop | None:
-    """A next hop out of rta-oif, rta-gateway (the route's family) and rta-via (any); None where there is neither."""
+    """A next hop from rta-oif, rta-gateway (the route's family) and rta-via (any family); None if it has none."""
     oif, gateway, via = fields.take("rta-oif"), fields.take("rta-gateway"), fields.take("rta-via")
     if gateway is not None and via is not None:
-        raise YnlError(f"{fields.path('rta-via')}: given beside rta-gateway; keep one of both")
+        raise YnlError(f"{fields.path('rta-via')}: not allowed together with rta-gateway; remove one of them")
     if oif is None and gateway is None and via is None:
         return None
     address = None
@@ -208,12 +208,12 @@ def _address(value: object, path: str, family: int | None) -> Address:
     except ValueError as error:
         raise YnlError(f"{path}: {error}") from None
     if family is not None and address.family != family:
-        raise YnlError(f"{path}: {address} is not of the route's family; rta-via takes a gateway of the other family")
+        raise YnlError(f"{path}: {address} is not of the route's family; use rta-via for a gateway of the other family")
     return address
 
 
 def _mtu(metrics: object) -> int | None:
-    """The rtax-mtu of rta-metrics, the one metric that the library keeps."""
+    """The rtax-mtu of rta-metrics, the only metric that is supported."""
     fields = Fields(metrics, "rta-metrics")
     mtu = fields.integer("rtax-mtu", 0, 0, U32)
     fields.done()

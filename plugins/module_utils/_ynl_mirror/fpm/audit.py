@@ -1,11 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The slow audit's values: a table in buckets, the digest of a bucket, and the messages that two daemons compare by.
+"""The protocol of the wire audit: a table in buckets, the digest of a bucket, and the messages to compare them by.
 
-A bucket is the prefixes whose key leaves the same remainder. The remainder is by a prime, so that routes which
-follow some pattern (each 256th, all even) spread out as well. Two sides that hold the same routes work out the same
-digest, whatever their Python, its hash seed or their byte order. Pure: no socket, no clock.
+A bucket is the prefixes whose keys leave the same remainder. The divisor is a prime, which also spreads routes that
+follow a pattern (each 256th, all even). Both ends compute the same digest of the same routes, whatever their Python
+version, hash seed or byte order. Pure: no socket, no clock.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from ..model.path_cache import ByPath
 from ..model.routes import AF_INET, WIDTH, Path, TableKey
 from ..netlink import rtnetlink
 
-#: The netlink message type of the audit. Those of the kernel end far below (linux/rtnetlink.h: 123 at the time).
+#: The netlink message type of the audit, far above those of the kernel (123 types in linux/rtnetlink.h today).
 AUDIT = 0x7901
-#: A table in so many buckets, by its number of routes: (at most so many routes, buckets).
+#: The number of buckets by the size of a table: (at most so many routes, buckets).
 _SIZES = ((256, 1), (16384, 17), (1 << 64, 257))
 MOST_BUCKETS = _SIZES[-1][1]
-#: How a digest is made; one side's is not compared with another version's.
+#: Version of digests and messages; messages of another version are ignored.
 _VERSION = 1
 #: Version, what, family, nothing, table, number of buckets, bucket, digest; in network order.
 _BODY = struct.Struct(">BBBxIII16s")
-#: Keys put into buckets before others get a turn (about 2 ms).
+#: Keys put into buckets before other tasks get a turn (about 2 ms).
 _SLICE = 32768
-#: So many keys that changed since the keys were put into buckets: do it again.
+#: Put the keys into buckets again after so many have changed.
 _STALE = 65536
 
-OPEN = 1  # both ways: a table is to be compared, in so many buckets
-CHECK = 2  # to the listener: the digest of a bucket, please
+OPEN = 1  # both ways: compare a table, in so many buckets
+CHECK = 2  # to the listener: requests the digest of a bucket
 DIGEST = 3  # to the agent: of all that was sent before this message
-FETCH = 4  # to the listener: the bucket's routes, please
-BEGIN = 5  # to the agent: what follows up to END is all that the bucket holds
+FETCH = 4  # to the listener: requests the routes of a bucket
+BEGIN = 5  # to the agent: the bucket's routes follow, up to END
 END = 6
 
 
 class Message(NamedTuple):
-    """One message of the audit. *buckets* is how many the table is cut into, *bucket* which one is meant."""
+    """One message of the audit. *buckets* is their number in the table, *bucket* the one that the message is about."""
 
     what: int
     scope: TableKey
@@ -62,7 +62,7 @@ class Message(NamedTuple):
 
 
 def decode(buffer: bytes, start: int, end: int) -> Message | None:
-    """Read a message; None when it is of another version, or asks for what cannot be."""
+    """Read a message; None when it is of another version or malformed."""
     at = start + rtnetlink.NLMSGHDR.size
     if end - at != _BODY.size:
         return None
@@ -75,7 +75,7 @@ def decode(buffer: bytes, start: int, end: int) -> Message | None:
 
 
 def buckets_for(routes: int) -> int:
-    """How many buckets a table of so many routes is cut into: a bucket is compared in a few milliseconds."""
+    """The number of buckets for a table of so many routes: each is compared in a few milliseconds."""
     return next(buckets for most, buckets in _SIZES if routes <= most)
 
 
@@ -83,7 +83,7 @@ def buckets_for(routes: int) -> int:
 
 
 def _mark(path: Path) -> bytes:
-    """What stands for a path in a digest: the same for equal ones, on every machine."""
+    """The digest of a path: the same for equal paths, on every machine."""
     hops = [
         (None if hop.gateway is None else (hop.gateway.family, hop.gateway.value), hop.oif, hop.weight, hop.onlink)
         for hop in path.nexthops
@@ -94,13 +94,13 @@ def _mark(path: Path) -> bytes:
 
 
 class Digester:
-    """Works out digests, and remembers what stands for each path."""
+    """Computes digests of buckets, and caches the digest of each path."""
 
     def __init__(self) -> None:
         self._marks: ByPath[bytes] = ByPath()
 
     def of(self, family: int, routes: Iterable[tuple[int, Path]]) -> bytes:
-        """The digest of (prefix key, path) pairs of one table, in whatever order; each prefix once."""
+        """The digest of (prefix key, path) pairs of one table, in any order; each prefix once."""
         size = 5 if family == AF_INET else 17  # bytes of a key: the address and the length
         marks = self._marks
         last: Path | None = None
@@ -121,10 +121,10 @@ class Digester:
 
 
 class Buckets:
-    """The keys of one table, by bucket, for as long as one is compared after the other.
+    """The keys of one table, by bucket, while one bucket after the other is compared.
 
-    What is in a bucket *now* is asked of the table itself: the keys here are those it had at first, and those that
-    were touched since. So a route that comes or goes meanwhile is no difference.
+    The routes of a bucket are looked up in the table at the time of the comparison. The keys here are those that the
+    table had at first and those touched since, so a route that is added or removed meanwhile makes no difference.
     """
 
     def __init__(self, scope: TableKey, buckets: int) -> None:
@@ -135,7 +135,7 @@ class Buckets:
         self._most = 2 * _STALE
 
     def fill(self, keys: list[int]) -> Iterator[None]:
-        """Put the table's keys into buckets; yields where others may get a turn. Touches count from the first on."""
+        """Put the table's keys into buckets; yields where others may get a turn. Keys may be touched meanwhile."""
         self._touched = set()
         self._keys = [[] for _bucket in range(self.number)]
         number, homes = self.number, self._keys
@@ -145,18 +145,18 @@ class Buckets:
             yield
 
     def touch(self, keys: Iterable[int]) -> None:
-        """These keys changed, or may have."""
+        """These keys have changed, or may have."""
         self._touched.update(keys)
 
     def forget_gone(self, table: Mapping[int, Path]) -> None:
-        """Keys that the table does not have need not be known: whoever brings one back touches it again."""
+        """Drop keys that the table does not have: if one is added again it is touched again."""
         if len(self._touched) > self._most:
             self._touched = {key for key in self._touched if key in table}
             self._most = 2 * max(_STALE, len(self._touched))
 
     @property
     def stale(self) -> bool:
-        """Whether so much was touched that the keys should be put into buckets again."""
+        """Whether so many keys were touched that all should be put into buckets again."""
         return len(self._touched) > _STALE
 
     def keys(self, bucket: int) -> list[int]:
@@ -168,9 +168,6 @@ class Buckets:
         return list(dict.fromkeys((*known, *(key for key in self._touched if key % number == bucket))))
 
     def routes(self, bucket: int, table: Mapping[int, Path]) -> list[tuple[int, Path]]:
-        """What *table* has in a bucket."""
+        """The routes that *table* has in a bucket."""
         get: Callable[[int], Path | None] = table.get
         return [(key, path) for key in self.keys(bucket) for path in (get(key),) if path is not None]
-
-
-# -- drift

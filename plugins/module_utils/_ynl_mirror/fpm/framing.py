@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Forwarding Plane Manager's wire format, and TLS around it.
+"""The wire format of FPM, the Forwarding Plane Manager (FRR ``fpm/fpm.h``). Pure.
 
 A stream of frames, each a four-byte header - version 1, message type 1 (netlink), length in network order *including
-the header* - around whole netlink messages (FRR ``fpm/fpm.h``). Framing is pure; the TLS contexts read files.
+the header* - around whole netlink messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VERSION = 1
 _NETLINK = 1
 #: Netlink bytes in one frame at most, by its length field.
 LONGEST = 65531
-#: Netlink bytes in one frame of ours, unless a single message is longer.
+#: Netlink bytes in a frame that we send, unless a single message is longer.
 _PAYLOAD = 32768
 
 
@@ -39,13 +39,13 @@ def frame(payload: bytes) -> bytes:
 
 
 class Deframer:
-    """Bytes of the stream in, payloads of whole frames out."""
+    """Turns bytes of the stream into payloads of whole frames."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the payload of every frame that is complete now. FpmError when the stream is something else."""
+        """Yield the payload of every frame that is complete now. FpmError when the stream is not FPM."""
         buffer = self._rest + data if self._rest else data
         start, size = 0, len(buffer)
         while size - start >= _HEADER.size:
@@ -63,5 +63,5 @@ class Deframer:
 
     @property
     def waiting(self) -> int:
-        """Bytes of a frame whose end has not come yet."""
+        """Bytes received of an incomplete frame."""
         return len(self._rest)

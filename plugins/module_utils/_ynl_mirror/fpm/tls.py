@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TLS around FPM: contexts for both ends, and the identities of a peer (RFC 8446, RFC 6125).
 
-The contexts read files; whatever is wrong with one is a TlsError that names it.
+The contexts read files; if one cannot be used, a TlsError names it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ..config.files import check_tls
 
 
 class TlsError(Exception):
-    """The TLS files cannot be used; the text names the file and the way out."""
+    """The TLS files cannot be used; the text names the file and the fix."""
 
 
 def server_context(tls: TlsConfig) -> ssl.SSLContext:
-    """TLS 1.3 for the agent: it shows its certificate and demands one of the same CA."""
+    """TLS 1.3 for the agent: it presents its certificate and requires one of the same CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # A session that is resumed shows no certificate again, which may have been revoked or have expired meanwhile.
+    # No resumption: it presents no certificate, so one that was revoked or has expired since would not be noticed.
     context.num_tickets = 0
     return _load(context, tls)
 
@@ -41,24 +41,24 @@ def _load(context: ssl.SSLContext, tls: TlsConfig) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     try:
-        check_tls(tls)  # again: what was right at the start may be another file by now
+        check_tls(tls)  # again: the files may have changed since the start
     except ConfigError as error:
         raise TlsError(str(error)) from None
     try:
         context.load_verify_locations(tls.ca)
     except (ssl.SSLError, OSError) as error:
-        raise TlsError(f"{tls.ca} is no CA certificate in PEM form: {error}") from None
+        raise TlsError(f"{tls.ca} is not a CA certificate in PEM format: {error}") from None
     if tls.crl is not None:
         _load_crl(context, tls.crl)
     try:
         context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
     except (ssl.SSLError, OSError, ValueError) as error:
-        raise TlsError(f"{tls.certificate} and {tls.key} are no certificate and its key: {error}") from None
+        raise TlsError(f"{tls.certificate} and {tls.key} are not a certificate and its key: {error}") from None
     return context
 
 
 def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
-    """What decides whom we trust: the contents of CA and revocation list. TlsError when they cannot be read."""
+    """The contents of CA and revocation list, to detect a change of trust. TlsError when they cannot be read."""
     if tls is None:
         return ()
     try:
@@ -68,24 +68,24 @@ def trust_of(tls: TlsConfig | None) -> tuple[bytes, ...]:
 
 
 def crl_digest(trust: tuple[bytes, ...]) -> str | None:
-    """What tells the revocation list of a `trust_of` from any other, for /status; None where there is none."""
+    """A short digest of the revocation list of a `trust_of`, for /status; None if there is none."""
     return hashlib.sha256(trust[1]).hexdigest()[:12] if len(trust) > 1 else None
 
 
 def _load_crl(context: ssl.SSLContext, path: str) -> None:
-    """Check peers against the revocation lists in a file; without a list that is in force nobody passes."""
+    """Check peers against the revocation lists in a file; if no list is in force every peer is refused."""
     before = context.cert_store_stats()["crl"]
     try:
         context.load_verify_locations(path)
     except (ssl.SSLError, OSError) as error:
-        raise TlsError(f"{path} is no revocation list in PEM form: {error}") from None
+        raise TlsError(f"{path} is not a revocation list in PEM format: {error}") from None
     if context.cert_store_stats()["crl"] == before:
-        raise TlsError(f"{path} holds no revocation list (X509 CRL); make one, such as by openssl ca -gencrl")
+        raise TlsError(f"{path} has no revocation list (X509 CRL); create one, for example with openssl ca -gencrl")
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _no_password() -> str:
-    raise ValueError("the key is encrypted, and a daemon has nobody to ask for the passphrase")
+    raise ValueError("the key is encrypted, and a daemon cannot ask for the passphrase; store it unencrypted")
 
 
 def identities(certificate: dict[str, Any]) -> list[str]:

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One agent as the listener sees it: connect, replay everything, then send what changes; note every answer.
+"""The listener's end of a session with an agent: connect, replay all routes, then send changes; record every answer.
 
-Changes are coalesced per prefix: a session remembers *which* prefixes it still has to send, never what they were, and
-looks the route up when the connection has room. So a slow agent costs no memory, and gets the latest state only.
+Changes are coalesced per prefix: a session remembers *which* prefixes it has to send, not their routes, and looks the
+route up when the connection has room. A slow agent costs no memory, and gets the latest state only.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ..netlink.route_codec import RouteWriter
 from ..replica.entry import Entry, best_path
 from ..replica.filters import Selection
 from ..replica.rib import Rib
-from .wire_audit import Routes, SessionAudit
+from .wire_audit import Routes, WireAudit
 
-_LOG = logging.getLogger("ynl_mirror.session")
+_LOG = logging.getLogger("ynl_mirror.listener.session")
 
-#: Seconds between attempts to connect: doubled from the first to the second, each shortened by up to a half.
+#: Seconds between attempts to connect: the first is doubled up to the second, each is shortened by up to a half.
 _BACKOFF = (0.1, 15.0)
 #: Seconds to wait for connection and TLS handshake.
 _CONNECT_TIMEOUT = 10.0
-#: Routes looked up and sent in one go.
+#: Routes looked up and sent in one batch.
 _BATCH = 2048
 #: A replay goes out in this many strides, see spread().
 _STRIDES = 1024
@@ -59,15 +59,15 @@ class Source(Protocol):
     selection: Selection
     watchers: Watchers
 
-    async def read_again(self) -> None:
+    async def resync(self) -> None:
         """Read the kernel's tables again."""
 
-    def settle(self) -> None:
-        """Hand what changed in the replica to every session."""
+    def flush(self) -> None:
+        """Pass on what has changed in the replica to every session."""
 
 
-class Session:
-    """Keeps one agent fed. *refused* holds every route that the agent did not install."""
+class AgentSession:
+    """Keeps one agent up to date. *refused* holds every route that the agent did not install."""
 
     def __init__(self, source: Source, agent: PeerAddress, tls: TlsConfig | None) -> None:
         self._source = source
@@ -77,7 +77,7 @@ class Session:
         self.name = agent.server_name or f"{agent.address}:{agent.port}"
         self.connected = False
         self.replays = 0
-        self.sent = 0
+        self.updates_sent = 0
         self._error: str | None = None
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -85,7 +85,7 @@ class Session:
             rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
         )
         self._drop = RouteWriter(rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST)
-        self._audit = SessionAudit(self._prefixes, self._going_out, self._put_again, self._wake.set)
+        self._audit = WireAudit(self._prefixes, self._announced, self._announce_again, self._wake.set)
         self._forget()
 
     def _forget(self) -> None:
@@ -95,13 +95,13 @@ class Session:
         self._excluded: dict[TableKey, set[int]] = {}
         self.refused: dict[TableKey, dict[int, Refusal]] = {}
         self.answers = False
-        self._asked = False  # for all routes once more
+        self._replay_requested = False
         self._audit.forget()
 
-    # -- the listener's side
+    # -- for the listener
 
     def mark(self, changed: dict[TableKey, set[int]]) -> None:
-        """These prefixes have to be sent again. Nothing is noted while no agent is there: it gets a replay."""
+        """These prefixes have to be sent. Nothing is recorded while disconnected: the agent will get a replay."""
         if self.connected:
             for scope, keys in changed.items():
                 self._pending.setdefault(scope, set()).update(keys)
@@ -109,21 +109,21 @@ class Session:
             self._wake.set()
 
     def restart(self, tls: TlsConfig | None) -> None:
-        """Connect anew, with these TLS files."""
+        """Reconnect, with these TLS files."""
         self._tls = tls
         if self._task is not None:
             self._task.cancel()
 
     def state_of(self, scope: TableKey, key: int) -> tuple[str, str | None]:
-        """(state, reason) of a route that the filters let pass."""
+        """(state, reason) of a route that the filters permit."""
         if not self.connected:
             return "pending", f"not connected to {self.name}" + (f": {self._error}" if self._error else "")
         if scope in self._replaying:
-            return "pending", "the replay is under way"
+            return "pending", "replay in progress"
         if key in self._pending.get(scope, ()):
             return "pending", "not sent yet"
         if key in self._unanswered.get(scope, ()):
-            return "pending", "no answer yet" if self.answers else "sent; the consumer sends no answers"
+            return "pending", "no answer from the agent yet" if self.answers else "sent; the consumer does not answer"
         return self.refused.get(scope, {}).get(key, ("offloaded", None))
 
     def status(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class Session:
             "connected": self.connected,
             "error": self._error,
             "replays": self.replays,
-            "sent": self.sent,
+            "updates_sent": self.updates_sent,
             "pending": pending,
             "failed": refused.count("failed"),
             "slow_path": refused.count("slow_path"),
@@ -149,10 +149,10 @@ class Session:
             "offloaded": max(0, total - excluded - pending - len(refused)) if self.connected else 0,
         }
 
-    # -- the agent's side
+    # -- the connection
 
     async def run(self) -> None:
-        """Connect again and again until cancelled."""
+        """Stay connected until cancelled."""
         delay = _BACKOFF[0]
         while True:
             self.answers = False
@@ -161,13 +161,13 @@ class Session:
             try:
                 await asyncio.shield(self._task)
             except asyncio.CancelledError:
-                if not self._task.cancelled():  # the session itself is to end, not just this connection
+                if not self._task.cancelled():  # the session has to end, not just this connection
                     self._task.cancel()
                     await asyncio.gather(self._task, return_exceptions=True)
                     raise
                 self._error = None
                 continue
-            # An agent that lets us in only to close at once, such as for our certificate, is not to be hammered.
+            # Back off from an agent that accepts connections and closes them at once, such as for our certificate.
             lasted = self.answers or now() - started > _CONNECT_TIMEOUT
             delay = _BACKOFF[0] if lasted else min(_BACKOFF[1], delay * 2)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
@@ -176,20 +176,20 @@ class Session:
         try:
             reader, writer = await asyncio.wait_for(self._connect(), _CONNECT_TIMEOUT)
         except (OSError, TlsError, asyncio.TimeoutError) as error:
-            self._fail(str(error) or "no answer within the time limit")
+            self._fail(str(error) or "connection timed out")
             return
         self._forget()
         self.connected = True
         self._error = None
-        told = about(agent=self.name)
-        _LOG.info("connected to %s (%s port %d)", self.name, self._agent.address, self._agent.port, extra=told)
+        address, port = self._agent.address, self._agent.port
+        _LOG.info("connected to %s (%s port %d)", self.name, address, port, extra=about(agent=self.name))
         tasks = [asyncio.ensure_future(self._send(writer)), asyncio.ensure_future(self._receive(reader))]
         tasks.append(asyncio.ensure_future(self._audit.run()))
         try:
             await asyncio.gather(*tasks)
         except (OSError, FpmError, rtnetlink.WireError, EOFError) as error:
-            # TLS 1.3 tells a client that its certificate is refused only after it has been let in, if at all.
-            hint = "" if self.answers else " before it answered; its log says why if it refused this listener"
+            # In TLS 1.3 a client learns that its certificate is refused only after the handshake, if at all.
+            hint = "" if self.answers else " before it answered; if it refused this listener, its log has the reason"
             self._fail((str(error) or type(error).__name__) + hint)
         finally:
             self.connected = False
@@ -203,8 +203,8 @@ class Session:
     def _fail(self, text: str) -> None:
         if text != self._error:
             address, port = self._agent.address, self._agent.port
-            told = about(agent=self.name, reason=text)
-            _LOG.warning("%s (%s port %d): %s; trying again", self.name, address, port, text, extra=told)
+            fields = about(agent=self.name, reason=text)
+            _LOG.warning("%s (%s port %d): %s; retrying", self.name, address, port, text, extra=fields)
         self._error = text
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -217,7 +217,7 @@ class Session:
         return reader, writer
 
     def _tls_context(self) -> ssl.SSLContext | None:
-        """The TLS files as they are now; while they cannot be used, as they were for the connection before."""
+        """The TLS files as they are now; while they cannot be used, as they were for the previous connection."""
         if self._tls is None:
             return None
         try:
@@ -225,11 +225,11 @@ class Session:
         except TlsError as error:
             if self._context is None:
                 raise
-            _LOG.warning("%s: %s; going on with what was read before", self.name, error, extra=about(reason=error))
+            _LOG.warning("%s: %s; using the TLS files as read before", self.name, error, extra=about(reason=error))
         return self._context
 
     async def _replay(self, writer: asyncio.StreamWriter) -> None:
-        """Send all routes, and the end of them."""
+        """Send all routes, then NLMSG_DONE."""
         tables = self._source.rib.tables
         self._replaying = {scope: len(table) for scope, table in tables.items()}
         for scope in list(tables):
@@ -239,7 +239,7 @@ class Session:
             del self._replaying[scope]
         await self._write(writer, [rtnetlink.encode_done()])
         self.replays += 1
-        _LOG.info("%s: replay complete, %d routes", self.name, self.sent, extra=about(agent=self.name))
+        _LOG.info("%s: replay complete, %d updates sent", self.name, self.updates_sent, extra=about(agent=self.name))
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         await self._replay(writer)
@@ -255,14 +255,14 @@ class Session:
                 await self._write(writer, self._messages(scope, keys))
             if self._audit.due is not None:
                 await self._answer_audit(writer)
-            if self._asked:
-                self._asked = False
-                await self._source.read_again()
+            if self._replay_requested:
+                self._replay_requested = False
+                await self._source.resync()
                 await self._replay(writer)
 
     async def _answer_audit(self, writer: asyncio.StreamWriter) -> None:
-        """Tell the agent what it must hold at this place of the stream."""
-        self._source.settle()  # the replica may have moved since it last said so
+        """Answer the agent's audit: what it must hold at this place of the stream."""
+        self._source.flush()  # the replica may have changes that were not passed on yet
         if self._pending:
             self._wake.set()
             return
@@ -272,27 +272,27 @@ class Session:
     def _prefixes(self, scope: TableKey) -> list[int]:
         return list(self._source.rib.tables.get(scope, {}))
 
-    def _going_out(self, scope: TableKey, keys: list[int]) -> Routes:
-        return self._sort_out(scope, keys)[0]
+    def _announced(self, scope: TableKey, keys: list[int]) -> Routes:
+        return self._classify(scope, keys)[0]
 
-    def _put_again(self, scope: TableKey, routes: Routes) -> list[bytes]:
-        self._note(scope, routes, [], [])
+    def _announce_again(self, scope: TableKey, routes: Routes) -> list[bytes]:
+        self._record(scope, routes, [], [])
         return self._put.batch(routes)
 
     async def _write(self, writer: asyncio.StreamWriter, messages: list[bytes]) -> None:
         writer.writelines(frames(messages))
         await writer.drain()
-        # drain() does not yield while the buffer has room; answers and notifications want their turn.
+        # drain() does not yield while the buffer has room; answers and notifications need their turn.
         await asyncio.sleep(0)
 
     def _messages(self, scope: TableKey, keys: list[int], replay: bool = False) -> list[bytes]:
-        """The messages that bring the agent up to date about these prefixes; a replay names what there is only."""
-        puts, drops, excluded = self._sort_out(scope, keys)
-        self._note(scope, puts, drops, excluded)
+        """The messages that bring the agent up to date about these prefixes; a replay has no withdrawals."""
+        puts, drops, excluded = self._classify(scope, keys)
+        self._record(scope, puts, drops, excluded)
         return self._put.batch(puts) + ([] if replay else self._drop.batch(drops))
 
-    def _sort_out(self, scope: TableKey, keys: list[int]) -> tuple[Routes, Routes, list[int]]:
-        """What goes out of these prefixes, what does not, and which of the latter there is a route to all the same."""
+    def _classify(self, scope: TableKey, keys: list[int]) -> tuple[Routes, Routes, list[int]]:
+        """Which of these prefixes to announce, which to withdraw, and which of the latter the filters exclude."""
         family, table = scope
         entries = self._source.rib.tables.get(scope, {})
         selection = self._source.selection
@@ -320,7 +320,7 @@ class Session:
                 puts.append((key, last_out))
         return puts, drops, excluded
 
-    def _note(self, scope: TableKey, puts: Routes, drops: Routes, excluded: list[int]) -> None:
+    def _record(self, scope: TableKey, puts: Routes, drops: Routes, excluded: list[int]) -> None:
         unanswered = self._unanswered.setdefault(scope, {})
         unanswered.update(puts)
         refused = self.refused.setdefault(scope, {})
@@ -332,7 +332,7 @@ class Session:
         if kept:
             kept.difference_update(key for key, _path in (*puts, *drops))
         kept.update(excluded)
-        self.sent += len(puts)
+        self.updates_sent += len(puts)
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         deframer = Deframer()
@@ -353,7 +353,7 @@ class Session:
             if kind == rtnetlink.RTM_NEWROUTE and path is not None:
                 if path is not last:  # answers come in runs with one path
                     last, scope = path, (path.family, path.table)
-                    unanswered = self._unanswered.get(scope, {})  # an agent may name tables that it was told nothing of
+                    unanswered = self._unanswered.get(scope, {})  # an agent may name tables of which nothing was sent
                     refused = self.refused.get(scope, {})
                 sent = unanswered.get(key)
                 if sent is path and not refused and not watched and payload[start + 24 : start + 28] == _OFFLOADED:
@@ -363,13 +363,13 @@ class Session:
                     self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
                 elif sent is None and self._is_current(key, path):  # something happened on the DPU
                     self._answer((path.family, path.table), key, struct.unpack_from("=I", payload, start + 24)[0])
-                # Otherwise it is about an older version of the route; the answer to the latest is on its way.
+                # Otherwise it answers an older version of the route; the answer to the latest will follow.
                 self.answers = True
             elif kind == rtnetlink.NLMSG_ERROR:
                 self._reason(rtnetlink.parse_acknowledgement(payload, start, end))
             elif kind == rtnetlink.RTM_GETROUTE and flags & rtnetlink.NLM_F_DUMP == rtnetlink.NLM_F_DUMP:
-                _LOG.info("%s asks for all routes once more", self.name, extra=about(agent=self.name))
-                self._asked = True
+                _LOG.info("%s requests a replay", self.name, extra=about(agent=self.name))
+                self._replay_requested = True
                 self._wake.set()
             elif kind == audit.AUDIT:
                 asked = audit.decode(payload, start, end)
@@ -386,28 +386,28 @@ class Session:
             refused[key] = Refusal("failed", "the agent gave no reason")
         else:
             refused.pop(key, None)
-            self._tell(scope, key)
+            self._publish(scope, key)
 
     def _reason(self, error: rtnetlink.Acknowledgement) -> None:
-        """Why the route of the answer before was refused."""
+        """The reason why the route of the previous answer was refused."""
         key, path = self._source.rib.reader.read(error.request, 0, len(error.request))
         scope = (path.family, path.table)
         if key in self.refused.get(scope, {}):
             self.refused[scope][key] = Refusal.parse((error.text or f"error {error.errno}")[:_LONGEST_REASON])
-            self._tell(scope, key)
+            self._publish(scope, key)
 
-    def _tell(self, scope: TableKey, key: int) -> None:
+    def _publish(self, scope: TableKey, key: int) -> None:
         if self._source.watchers:
             state, reason = self.state_of(scope, key)
-            told = {"event": state, "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}
-            self._source.watchers.publish({**told, "reason": reason})
+            event = {"event": "state", "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}
+            self._source.watchers.publish({**event, "state": state, "reason": reason})
 
 
 def spread(keys: list[int]) -> Iterator[list[int]]:
-    """The keys in strides, far ones first: 0, 1/2, 1/4, 3/4, 1/8 ... of the way through.
+    """The keys in strides, far ones first: offsets 0, 1/2, 1/4, 3/4, 1/8 ... of a stride.
 
-    A dump is in ascending order, in which the kernel's trie rebalances over and over when the routes go into another
-    table; in this order it takes them about half as long again as fast, and choosing it costs nothing.
+    A dump is in ascending order. Inserting routes into a table in that order makes the kernel's trie rebalance over and
+    over; in this order it inserts them about 1.5 times as fast, and choosing it costs nothing.
     """
     bits = _STRIDES.bit_length() - 1
     for number in range(_STRIDES):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The listener: the host's routes, one best path per prefix, to every agent, and what each agent made of them."""
+"""The listener: announces the host's routes, one best path per prefix, to every agent, and keeps the answers."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from ..replica.filters import Selection
 from ..replica.follower import Follower
 from ..replica.replica import Replica
 from ..replica.rib import Rib
-from .agent_session import Session
+from .agent_session import AgentSession
 
 _LOG = logging.getLogger("ynl_mirror.listener")
 
 
 class Listener:
-    """Follows the host's kernel and keeps one :class:`~.session.Session` per agent fed."""
+    """Follows the host's kernel and keeps one :class:`~.agent_session.AgentSession` per agent up to date."""
 
     name = "listener"
 
     def __init__(self, config: ListenerConfig, read: Callable[[], ListenerConfig] | None = None) -> None:
         self._config = config
-        self._read = read  # the configuration again, for SIGHUP
+        self._read = read  # reads the configuration file again, for SIGHUP
         self._started = now()
         families = {FAMILIES[name] for name in config.families}
         accept = None if len(families) == len(FAMILIES) else lambda path: path.family in families
@@ -59,9 +59,9 @@ class Listener:
         self.subscribe = self.watchers.subscribe
         self._trust: tuple[bytes, ...] = ()
         self._read_trust()
-        self._sessions = [Session(self, agent, config.tls) for agent in config.agents]
+        self._sessions = [AgentSession(self, agent, config.tls) for agent in config.agents]
         if config.plaintext:
-            _LOG.warning("plaintext: routes travel unencrypted and nobody's identity is checked")
+            _LOG.warning("plaintext: routes are sent unencrypted, and the identity of agents is not checked")
         self.started = asyncio.Event()
 
     # -- following
@@ -81,7 +81,7 @@ class Listener:
             work.append(audit.run(self._config.audit_interval, self._audit))
         tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
-            # None of them ends by itself; one that a fault ended in silence would leave its agent without news.
+            # None of them should end: if one does after a fault, stop rather than leave an agent without updates.
             done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
@@ -93,13 +93,13 @@ class Listener:
     def _select(self) -> Selection:
         return Selection(self._config.filters, self._replica.links, self.rib.reader)
 
-    async def read_again(self) -> None:
-        """Read the followed tables afresh: what is sent from now on is what the kernel has."""
+    async def resync(self) -> None:
+        """Read the followed tables again: what is sent from now on is what the kernel has."""
         self.rib.ask()
         await self._follower.caught_up()
 
-    def settle(self) -> None:
-        """Hand on what the replica knows by now, without waiting for the follower to say so."""
+    def flush(self) -> None:
+        """Pass on what has changed in the replica, without waiting for the follower to report it."""
         self._on_change()
 
     def _on_change(self) -> None:
@@ -123,29 +123,29 @@ class Listener:
             self.watchers.publish(event)
 
     def reload(self) -> None:
-        """SIGHUP: connect anew, with configuration and certificates as they are now."""
+        """SIGHUP: reconnect, with configuration and certificates as they are now."""
         found = read_again(self._config, self._read, _client_context)
         if found is None:
             return
         self._config, _context = found
         self._read_trust()
         self.selection = self._select()
-        _LOG.info("SIGHUP: certificates are read again and all sessions connect anew")
+        _LOG.info("SIGHUP: certificates reloaded, all sessions reconnect")
         for session in self._sessions:
             session.restart(self._config.tls)
 
     def _read_trust(self) -> None:
-        with contextlib.suppress(TlsError):  # which each session tells
+        with contextlib.suppress(TlsError):  # which each session logs
             self._trust = trust_of(self._config.tls)
 
-    # -- what daemon/api.py asks
+    # -- for daemon/api.py
 
     def ready(self) -> bool:
-        """Whether the first dump is in."""
+        """Whether the first dump is complete."""
         return self.started.is_set()
 
     def status(self) -> dict[str, Any]:
-        """How the listener is."""
+        """The listener's state, for /status."""
         return {
             "name": self.name,
             "version": VERSION,
@@ -156,32 +156,36 @@ class Listener:
             "routes": sum(len(table) for table in self.rib.tables.values()),
             "notifications": self._follower.notifications,
             "overruns": self._follower.overruns,
-            "rereads": self._follower.rereads,
+            "resyncs": self._follower.rereads,
             "receive_buffer": self._monitor.granted,
             "audit": self._tally.status(),
             "agents": [session.status() for session in self._sessions],
         }
 
     def counters(self) -> Iterator[tuple[str, str, str, dict[str, str], float]]:
-        """What /metrics shows."""
+        """The samples of /metrics."""
         for (family, table), entries in self.rib.tables.items():
             labels = {"family": FAMILY_NAMES[family], "table": table_name(table)}
-            yield "ynl_mirror_table_routes", "Prefixes in the followed tables", "gauge", labels, len(entries)
+            yield "ynl_mirror_table_routes", "Routes in the followed tables", "gauge", labels, len(entries)
         follower = self._follower
-        yield "ynl_mirror_notifications", "Kernel notifications", "counter", {}, follower.notifications
-        yield "ynl_mirror_overruns", "Receive buffer overruns", "counter", {}, follower.overruns
-        yield "ynl_mirror_rereads", "Kernel dumps after the first", "counter", {}, follower.rereads
+        text = "Route and link notifications received from the kernel"
+        yield "ynl_mirror_netlink_notifications", text, "counter", {}, follower.notifications
+        text = "Overruns of the netlink receive buffer"
+        yield "ynl_mirror_netlink_overruns", text, "counter", {}, follower.overruns
+        text = "Route dumps from the kernel after the first"
+        yield "ynl_mirror_netlink_resyncs", text, "counter", {}, follower.rereads
         yield from self._tally.counters()
         for session in self._sessions:
             status = session.status()
             labels = {"agent": status["agent"]}
-            yield "ynl_mirror_agent_up", "Whether the agent is connected", "gauge", labels, float(session.connected)
+            text = "Whether the session with the agent is up (1) or down (0)"
+            yield "ynl_mirror_agent_up", text, "gauge", labels, float(session.connected)
             for state in ("pending", "offloaded", "failed", "slow_path"):
-                text = "Routes by what the agent made of them"
+                text = "Announced routes, by agent and state"
                 yield "ynl_mirror_agent_routes", text, "gauge", {**labels, "state": state}, status[state]
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
-        """All routes of the followed tables, with what became of each."""
+        """The routes of the followed tables, each with its state; only those of a PREFIX or in a STATE if given."""
         wanted = None if prefix is None else Prefix.parse(prefix)
         for (family, table), entries in list(self.rib.tables.items()):
             keys = list(entries) if wanted is None else [wanted.key] if wanted.family == family else []
@@ -199,7 +203,7 @@ class Listener:
         if reason is None:
             for session in self._sessions:
                 by_agent[session.name] = dict(zip(("state", "reason"), session.state_of((family, table), key)))
-            # The worst of them is the route's.
+            # The worst state of them is the route's.
             order = ("failed", "slow_path", "pending", "offloaded")
             worst = min(by_agent.values(), key=lambda item: order.index(item["state"] or ""), default=None)
             if worst is not None:
@@ -210,30 +214,31 @@ class Listener:
         return out
 
     def describe_path(self, path: Path) -> dict[str, Any]:
-        """A path in words, with the names of links."""
+        """A path as a JSON object, with the names of links."""
         return describe_path(path, {index: link.name for index, link in self._replica.links.items()})
 
     def explain(self, prefix: str) -> dict[str, Any]:
-        """Each step from the kernel's table to the agents."""
+        """The steps from the kernel's table to the agents, for one prefix."""
         wanted = Prefix.parse(prefix)
         steps, routes = [], []
         for (family, table), entries in self.rib.tables.items():
             if family != wanted.family or wanted.key not in entries:
                 continue
             for number, path in enumerate(paths_of(entries[wanted.key]), 1):
-                steps.append(f"table {table_name(table)}, path {number}: {_words(self.describe_path(path))}")
+                steps.append(f"table {table_name(table)}, path {number}: {_path_text(self.describe_path(path))}")
             best = best_path(entries[wanted.key])
             if best is None:
-                steps.append("no path that the kernel would use for every packet")
+                steps.append("no best path: the kernel uses none of them for every packet")
                 continue
             route = self._route(family, table, wanted.key, best)
             routes.append(route)
-            steps.append(f"the kernel uses: {_words(route)}")
-            steps.append(route["reason"] if not route["agents"] and route["reason"] else "the filters let it pass")
-            for name, told in route["agents"].items():
-                steps.append(f"agent {name}: {told['state']}" + (f", {told['reason']}" if told["reason"] else ""))
+            steps.append(f"best path: {_path_text(route)}")
+            steps.append(route["reason"] if not route["agents"] and route["reason"] else "permitted by the filters")
+            for name, answer in route["agents"].items():
+                state = str(answer["state"]).replace("_", " ")
+                steps.append(f"agent {name}: {state}" + (f", {answer['reason']}" if answer["reason"] else ""))
         if not routes:
-            steps = steps or [f"no followed table has a route to exactly {wanted}"]
+            steps = steps or [f"{wanted} is not in a followed table"]
         first = routes[0] if routes else {"state": None, "reason": steps[-1]}
         return {
             "prefix": str(wanted),
@@ -244,7 +249,7 @@ class Listener:
         }
 
 
-def _words(route: dict[str, Any]) -> str:
+def _path_text(route: dict[str, Any]) -> str:
     hops = ", ".join(
         " ".join(f"{k} {v}" for k, v in hop.items()).replace("gateway", "via") for hop in route["nexthops"]
     )
@@ -256,5 +261,5 @@ def _client_context(tls: TlsConfig) -> ssl.SSLContext:
 
 
 def run(config: ListenerConfig, read: Callable[[], ListenerConfig] | None = None) -> int:
-    """Run the listener until it is told to stop; its exit code. READ reads the configuration again (SIGHUP)."""
+    """Run the listener until SIGTERM or SIGINT; returns the exit code. READ reads the configuration again (SIGHUP)."""
     return lifecycle.run(lambda: Listener(config, read), config.control_socket, config.http)

@@ -1,11 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The listener's part in the audit of the wire: it tells an agent what it has sent, bucket by bucket.
+"""The listener's end of the wire audit: digests of what it has sent to an agent, bucket by bucket.
 
-The agent asks, the listener answers in the stream of routes itself: at that place what was sent is exactly what the
-agent must hold, however much changes meanwhile. So an answer is made only while nothing waits to be sent. Peers that
-never ask, such as other consumers of FPM, never see a message of the audit.
+The agent asks, the listener answers in the stream of routes itself: at that place the routes sent are exactly those
+that the agent must hold, however much changes meanwhile. It answers only while no update is pending. Peers that never
+ask, such as other consumers of FPM, never get a message of the audit.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ..model.routes import Path, TableKey
 Routes = list[tuple[int, Path]]
 
 
-class SessionAudit:
+class WireAudit:
     """Answers one agent, a question at a time.
 
-    *keys* gives the prefixes of a table, *routes* those that go out of the ones named, each with its path. *wake* is
-    called when :attr:`due` says what is to be answered; *send* makes messages of routes and notes that they were sent.
+    *keys* gives the prefixes of a table; *routes* gives, of a list of prefixes, those that are announced, with their
+    paths. *wake* is called when :attr:`due` has a question to answer; *send* encodes routes and records them as sent.
     """
 
     def __init__(
@@ -37,21 +37,21 @@ class SessionAudit:
         self._routes = routes
         self._send = send
         self._wake = wake
-        self._news = asyncio.Event()
+        self._has_question = asyncio.Event()
         self._digester = Digester()
         self.forget()
 
     def forget(self) -> None:
-        """A new connection: nothing is asked yet."""
+        """A new connection: no question yet."""
         self._asked: Message | None = None
         self._buckets: Buckets | None = None
         self.due: Message | None = None
 
     def ask(self, message: Message) -> None:
-        """The agent wants to know."""
+        """Take a question of the agent."""
         if message.what in (OPEN, CHECK, FETCH):
             self._asked, self.due = message, None
-            self._news.set()
+            self._has_question.set()
 
     def touch(self, changed: dict[TableKey, set[int]]) -> None:
         """These prefixes changed."""
@@ -61,10 +61,10 @@ class SessionAudit:
                 self._buckets = None
 
     async def run(self) -> None:
-        """Prepare what is needed to answer, in slices, until cancelled."""
+        """Prepare answers, in slices, until cancelled."""
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._has_question.wait()
+            self._has_question.clear()
             asked, self._asked = self._asked, None
             if asked is None:
                 continue
@@ -77,7 +77,7 @@ class SessionAudit:
 
     async def _fill(self, asked: Message) -> Message:
         keys = self._keys(asked.scope)
-        if asked.what == OPEN:  # as many buckets as the larger side needs
+        if asked.what == OPEN:  # as many buckets as the larger of the two tables needs
             asked = asked._replace(buckets=max(asked.buckets, buckets_for(len(keys))))
         self._buckets = buckets = Buckets(asked.scope, asked.buckets)
         for _slice in buckets.fill(keys):
@@ -85,12 +85,12 @@ class SessionAudit:
         return asked
 
     def answer(self) -> list[list[bytes]]:
-        """What to write now, in this order, each list in frames of its own. To be called while nothing is pending."""
+        """What to write now, in this order, each list in separate frames. To be called while no update is pending."""
         asked, self.due = self.due, None
         buckets = self._buckets
         if asked is None:
             return []
-        if buckets is None:  # too much has changed since it was prepared
+        if buckets is None:  # too many routes have changed since they were prepared
             self.ask(asked)
             return []
         if asked.what == OPEN:

@@ -1,21 +1,21 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping: (a host's route, the DPU's view) -> the routes to install on the DPU, or why there are none. Pure.
+"""The mapping: (announced route, view of the DPU) -> the routes to install on the DPU, or why there are none. Pure.
 
-An announced route says "packets for P go to gateway G". On the DPU, G is one of its own addresses; the link that owns
-it is in VRF S, and what S's table knows about P is the egress that the packet takes once the host has sent it back. So
-every *other* VRF may send it there at once. Three inferences find egress and source VRF, in the order the user sets:
+An announced route says "packets for P go to gateway G". On the DPU, G is a local address; the link that owns it is in
+VRF S, and the route to P in S's table is the egress that the packet takes after the host has sent it back. Therefore
+every *other* VRF may send it there directly. Three inferences find egress and source VRF, in the configured order:
 
 ``nexthop``
     As above: longest match in S's table among routes the mirror did not install.
 ``prefix``
-    The proof of concept's rule: a DPU route to the very same prefix gives egress and source VRF.
+    The proof of concept's rule: a DPU route to exactly the same prefix gives egress and source VRF.
 ``static``
     The user's own rules.
 
-No egress: a link that leads back to the producing host (its packets would loop), an announced route without a gateway.
-More than one answer, an unknown gateway or a link that is down leave the route on the slow path over the host, which is
+There is no egress if the link leads back to the host (packets would loop), or if the announced route has no gateway.
+An ambiguous result, an unknown gateway or a link that is down leave the route on the slow path over the host, which is
 always right.
 """
 
@@ -51,18 +51,18 @@ from .lpm import Lpm
 from .view import View
 
 INFERENCES = ("nexthop", "prefix", "static")
-#: Outcomes remembered at most, for all paths, and gateways: a host may make ever-new ones.
+#: Outcomes and gateways that are cached at most, for all paths: a host may send new ones all the time.
 _MAX_OUTCOMES = 1 << 19
 _MAX_GATEWAYS = 65536
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
-#: What the kernel takes for a next hop's weight at most (rtnh_hops is a byte, and one less).
+#: The largest weight of a next hop in the kernel (rtnh_hops is one byte: the weight minus one).
 _MAX_WEIGHT = 256
-#: The table of a VRF device holds these for its links' addresses; they are no routes to anywhere else.
+#: The table of a VRF device has these for the addresses of its links; they lead nowhere else.
 _OWN_ADDRESS_TYPES = frozenset((RTN_LOCAL, RTN_BROADCAST, RTN_ANYCAST, RTN_MULTICAST))
 
 
 class MappingRule(NamedTuple):
-    """The user's rule: routes within *prefix*, or through *gateway*, leave by *dev* (and *via*) in VRF *vrf*."""
+    """A static rule: routes within *prefix*, or through *gateway*, have the egress *dev* (*via*) in VRF *vrf*."""
 
     vrf: str
     dev: str
@@ -73,9 +73,9 @@ class MappingRule(NamedTuple):
 
 @dataclass(frozen=True)
 class Policy:
-    """What the user decides: order of inferences, own rules, import policy, links to the host, owner and metric.
+    """What the user configures: order of inferences, static rules, imports, links to the host, protocol and metric.
 
-    *imports* names for a VRF the source VRFs it takes routes from; a VRF it does not name takes all others'.
+    *imports* lists the source VRFs from which a VRF imports routes; a VRF without an entry imports from all others.
     """
 
     inference: tuple[str, ...] = INFERENCES
@@ -93,21 +93,21 @@ class Policy:
 
 
 class Egress(NamedTuple):
-    """One way out of the DPU, and the VRF whose table knows it."""
+    """The next hops by which packets leave the DPU, and the VRF whose table has them."""
 
     vrf: Vrf
     hops: tuple[NextHop, ...]
 
 
 class Outcome(NamedTuple):
-    """What becomes of an announced route: DPU paths by table, or none and the *reason*."""
+    """The result of mapping an announced route: DPU paths by table, or none and the *reason*."""
 
     targets: Mapping[int, Path]
     reason: str | None = None
 
 
 class _NoEgress(Exception):
-    """An inference found nothing; the text says why."""
+    """An inference found no egress; the text is the reason."""
 
 
 Note = Callable[[str], None]
@@ -118,21 +118,21 @@ def _silent(_text: str) -> None:
 
 
 class PathMapper:
-    """What becomes of the announced routes with one path. Routes that also share their match share the outcome.
+    """Maps the announced routes that share one path. Routes that also share their match share the outcome.
 
-    The inferences other than ``nexthop`` go by the prefix itself, so their outcomes - and there being none - are shared
-    only among prefixes that nothing on the DPU names.
+    The inferences other than ``nexthop`` depend on the prefix itself. Their outcomes, negative ones too, are shared
+    only by prefixes to which the DPU has no route or rule of its own.
     """
 
     def __init__(self, mapper: Mapper, path: Path, lpm: Lpm | None) -> None:
         self._mapper = mapper
         self._path = path
-        self._lpm = lpm  # the source VRF's routes, where `nexthop` comes first
+        self._lpm = lpm  # the source VRF's routes, if `nexthop` is the first inference
         self._by_nexthop: dict[int, Outcome] = {}
         self._otherwise: dict[int, Outcome] = {}
 
     def forget(self) -> None:
-        """What was found may be wrong, as a link to the host was learnt, or is too much."""
+        """Drop the cache: a link to the host was learnt, or the cache is too large."""
         self._by_nexthop.clear()
         self._otherwise.clear()
 
@@ -159,9 +159,9 @@ class PathMapper:
 class Mapper:
     """Maps announced routes against one state of the view. Make a new one when the view changes.
 
-    *host_links* are the links that lead back to the host: those the user named, and those that own an address the
-    host uses as gateway. They are learnt as paths are seen, so :attr:`learnt` is set when one is new: what was mapped
-    before may be wrong then and has to be mapped again, with the same mapper.
+    *host_links* are the links that lead back to the host: those in the configuration, and those that own an address
+    which the host uses as gateway. The latter are learnt from announced paths. :attr:`learnt` is set when one is new:
+    earlier results may be wrong then, and all routes have to be mapped again, with the same mapper.
     """
 
     def __init__(self, view: View, policy: Policy, gateways: set[Address] | None = None) -> None:
@@ -178,18 +178,18 @@ class Mapper:
         self._outcomes = 0
 
     def map(self, key: int, path: Path) -> Outcome:
-        """What becomes of the announced route with this prefix key and path. Equal paths come back as one object."""
+        """The outcome for the announced route with this prefix key and path. Equal paths are returned as one object."""
         return self.rule(path).outcome(key)
 
     def rule(self, path: Path) -> PathMapper:
-        """What becomes of the announced routes with this path; good for as long as the mapper is."""
+        """The mapper of the announced routes with this path; valid as long as this mapper is."""
         rule = self._rules.get(path)
         if rule is None:
             rule = self._rules.keep(path, PathMapper(self, path, self._prepare(path)))
         return rule
 
     def count_outcome(self) -> None:
-        """One more is to be remembered; when there are too many, all others are forgotten."""
+        """Count an outcome that is about to be cached; when there are too many, drop all others."""
         self._outcomes += 1
         if self._outcomes > _MAX_OUTCOMES:
             self._outcomes = 0
@@ -198,13 +198,13 @@ class Mapper:
             self._rules.clear()
 
     def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
-        """The same without short cuts, telling each step to *note*."""
+        """Like `map` without the cache; each step is passed to *note*."""
         self._learn(path)
         try:
             egresses = [self._egress(key, path, hop, note) for hop in self._host_hops(path)]
             return Outcome(self._targets(path.family, egresses, path.nexthops, note))
         except _NoEgress as reason:
-            note(f"not mirrored: {reason}")
+            note(f"slow path: {reason}")
             return Outcome({}, str(reason))
 
     def found_by_nexthop(self, key: int, path: Path) -> bool:
@@ -216,7 +216,7 @@ class Mapper:
         return True
 
     def is_named(self, family: int, key: int) -> bool:
-        """Whether a DPU route to this very prefix, or a user's rule for it, may decide what becomes of it."""
+        """Whether the DPU has a route to exactly this prefix, or the user a static rule that covers it."""
         if any(self.view.lpm(family, vrf.table).exact(key) is not None for vrf in self.view.vrfs):
             return True
         if not self._prefix_rules:
@@ -224,13 +224,13 @@ class Mapper:
         prefix = Prefix.from_key(family, key)
         return any(rule.covers(prefix) for rule in self._prefix_rules)
 
-    # -- the host's side
+    # -- the announced path
 
     def _learn(self, path: Path) -> None:
         for hop in path.nexthops:
             if hop.gateway is not None and hop.gateway not in self.gateways:
                 if len(self.gateways) >= max(_MAX_GATEWAYS, 2 * len(self.view.owners)):
-                    # Those that a route still has are learnt again when the DPU gets such an address.
+                    # Gateways in use are learnt again when the DPU gets such an address.
                     self.gateways.intersection_update(self.view.owners)
                 self.gateways.add(hop.gateway)
                 new = set(self.view.owners.get(hop.gateway, ())) - self.host_links
@@ -241,27 +241,29 @@ class Mapper:
                     self.learnt = True
 
     def _prepare(self, path: Path) -> Lpm | None:
-        """The source VRF's routes when ``nexthop`` comes first, None when the long way must be taken."""
+        """The source VRF's routes if ``nexthop`` is the first inference; None if nothing can be prepared."""
         self._learn(path)
         if self.policy.inference[:1] != ("nexthop",) or len(path.nexthops) != 1:
             return None
         try:
             vrf = self._source_vrf(next(iter(self._host_hops(path))), _silent)
         except _NoEgress:
-            return _everything(path)  # whatever the prefix is, nothing is looked up for it
+            return _everything(path)  # the result does not depend on the prefix
         return self.view.lpm(path.family, vrf.table)
 
     def _host_hops(self, path: Path) -> tuple[NextHop, ...]:
         if path.type != RTN_UNICAST:
-            raise _NoEgress(f"type {ROUTE_TYPE_NAMES.get(path.type, path.type)} has no egress")
+            raise _NoEgress(
+                f"{ROUTE_TYPE_NAMES.get(path.type, path.type)} routes are not mirrored: they have no egress"
+            )
         if path.extras:
-            raise _NoEgress(f"the DPU cannot express {', '.join(path.extras)}")
+            raise _NoEgress(f"route attributes that cannot be mirrored: {', '.join(path.extras)}")
         if path.tos:
-            raise _NoEgress(f"for tos {path.tos:#x} only, which is not mirrored")
+            raise _NoEgress(f"routes with a tos ({path.tos:#x}) are not mirrored")
         if not path.nexthops:
-            raise _NoEgress(f"nexthop object {path.nh_id} came without its next hops" if path.nh_id else "no next hop")
+            raise _NoEgress(f"next hops of nexthop object {path.nh_id} unknown" if path.nh_id else "no next hop")
         if any(hop.gateway is None for hop in path.nexthops):
-            raise _NoEgress("connected on the host: no gateway")
+            raise _NoEgress("connected route of the host: no gateway")
         return path.nexthops
 
     # -- the egress
@@ -276,7 +278,7 @@ class Mapper:
                 note(f"{name}: {reason}")
                 reasons.append(f"{name}: {reason}")
                 continue
-            note(f"{name}: egress {self._show(egress.hops)}, known in vrf {egress.vrf.name}")
+            note(f"{name}: egress {self._show(egress.hops)} in VRF {egress.vrf.name}")
             return egress
         raise _NoEgress("; ".join(reasons))
 
@@ -285,7 +287,7 @@ class Mapper:
             raise _NoEgress("the route has no gateway")
         owners = self.view.owners.get(hop.gateway, ())
         if not owners:
-            raise _NoEgress(f"gateway {hop.gateway} is no address of the DPU")
+            raise _NoEgress(f"gateway {hop.gateway} is not an address of the DPU")
         if len(owners) > 1:
             names = ", ".join(self.view.link_name(index) for index in owners)
             raise _NoEgress(f"gateway {hop.gateway} is an address of several links: {names}")
@@ -293,7 +295,7 @@ class Mapper:
         name = self.view.link_name(owners[0])
         if vrf is None:
             raise _NoEgress(f"gateway {hop.gateway} is on {name}, which is in no VRF")
-        note(f"nexthop: gateway {hop.gateway} is on {name} in vrf {vrf.name} (table {vrf.table})")
+        note(f"nexthop: gateway {hop.gateway} is on {name} in VRF {vrf.name} (table {vrf.table})")
         return vrf
 
     def _by_nexthop(self, key: int, path: Path, hop: NextHop, note: Note) -> Egress:
@@ -302,13 +304,13 @@ class Mapper:
         match = lpm.covering(key)
         prefix = Prefix.from_key(path.family, key)
         if match is None:
-            raise _NoEgress(f"vrf {vrf.name} has no route to {prefix}")
+            raise _NoEgress(f"VRF {vrf.name} has no route to {prefix}")
         found = Prefix.from_key(path.family, match[0])
-        note(f"nexthop: vrf {vrf.name} reaches {prefix} by {self._describe(found, match[1])}")
+        note(f"nexthop: longest match in VRF {vrf.name}: {self._describe(found, match[1])}")
         for other, inner in lpm.inside(key):
-            if inner.type not in _OWN_ADDRESS_TYPES and _way(inner) != _way(match[1]):
+            if inner.type not in _OWN_ADDRESS_TYPES and _fate(inner) != _fate(match[1]):
                 part = Prefix.from_key(path.family, other)
-                raise _NoEgress(f"ambiguous: vrf {vrf.name} sends a part, {part}, another way than {found}")
+                raise _NoEgress(f"ambiguous: VRF {vrf.name} has a more specific route {part} with another next hop")
         return Egress(vrf, self._usable(found, match[1], vrf))
 
     def _by_prefix(self, key: int, path: Path, _hop: NextHop, note: Note) -> Egress:
@@ -317,12 +319,12 @@ class Mapper:
         for vrf in self.view.vrfs:
             own = self.view.lpm(path.family, vrf.table).exact(key)
             if own is not None and own.type == RTN_UNICAST:
-                note(f"prefix: vrf {vrf.name} has {self._describe(prefix, own)}")
+                note(f"prefix: VRF {vrf.name} has {self._describe(prefix, own)}")
                 found.append((vrf, own))
         if not found:
             raise _NoEgress("no VRF has a route of its own to this prefix")
         if len(found) > 1:
-            raise _NoEgress(f"ambiguous: {prefix} is in the VRFs {', '.join(vrf.name for vrf, _own in found)}")
+            raise _NoEgress(f"ambiguous: several VRFs have {prefix}: {', '.join(vrf.name for vrf, _own in found)}")
         return Egress(found[0][0], self._usable(prefix, found[0][1], found[0][0]))
 
     def _by_static(self, key: int, path: Path, hop: NextHop, _note: Note) -> Egress:
@@ -331,29 +333,29 @@ class Mapper:
             if (rule.prefix is not None and rule.prefix.covers(prefix)) or rule.gateway == hop.gateway:
                 vrf = self.view.vrf_named(rule.vrf)
                 if vrf is None:
-                    raise _NoEgress(f"the rule names vrf {rule.vrf}, which does not exist")
+                    raise _NoEgress(f"VRF {rule.vrf} of the matching static rule does not exist")
                 index = next((i for i, link in self.view.links.items() if link.name == rule.dev), None)
                 if index is None:
-                    raise _NoEgress(f"the rule names link {rule.dev}, which does not exist")
+                    raise _NoEgress(f"link {rule.dev} of the matching static rule does not exist")
                 return Egress(vrf, (NextHop(rule.via, index),))
-        raise _NoEgress("no rule matches")
+        raise _NoEgress("no static rule matches")
 
     def _usable(self, prefix: Prefix, own: Path, vrf: Vrf) -> tuple[NextHop, ...]:
         if own.type != RTN_UNICAST:
-            raise _NoEgress(f"vrf {vrf.name} says {ROUTE_TYPE_NAMES.get(own.type, own.type)} for {prefix}")
+            raise _NoEgress(f"VRF {vrf.name} has {ROUTE_TYPE_NAMES.get(own.type, own.type)} {prefix}")
         if own.extras or not own.nexthops:
-            raise _NoEgress(f"the route of vrf {vrf.name} to {prefix} has no plain next hop")
+            raise _NoEgress(f"the route {prefix} of VRF {vrf.name} has no plain next hop")
         return own.nexthops
 
     def _check(self, egress: Egress) -> None:
         for hop in egress.hops:
             link = self.view.links.get(hop.oif) if hop.oif is not None else None
             if link is None:
-                raise _NoEgress("its egress link does not exist")
+                raise _NoEgress("the egress link does not exist")
             if not link.up or not link.carrier:
-                raise _NoEgress(f"the egress link {link.name} is down")
+                raise _NoEgress(f"egress link {link.name} is down")
             if link.index in self.host_links:
-                raise _NoEgress(f"the egress {link.name} leads back to the host")
+                raise _NoEgress(f"egress link {link.name} leads back to the host")
 
     # -- the DPU's side
 
@@ -362,14 +364,14 @@ class Mapper:
     ) -> Mapping[int, Path]:
         sources = {egress.vrf.name for egress in egresses}
         hops = _shares(egresses, host_hops)
-        # A VRF's device as egress sends a packet to that VRF's table: from that table it would come round for ever.
+        # A VRF device as egress sends a packet to the table of that VRF: installed in that very table it would loop.
         entered = {self.view.links[hop.oif].vrf_table for hop in hops if hop.oif is not None}
         importers = [vrf for vrf in self.view.vrfs if self._imports(vrf, sources) and vrf.table not in entered]
         if not importers:
             known = ", ".join(sorted(sources))
-            leads = f"the egress {self._show(hops)} leads into a VRF, and " if entered != {None} else ""
-            raise _NoEgress(f"{leads}no other VRF imports from vrf {known}")
-        note(f"goes into vrf {', '.join(vrf.name for vrf in importers)}: every VRF that imports but the source")
+            leads = f"egress {self._show(hops)} leads into a VRF, and " if entered != {None} else ""
+            raise _NoEgress(f"{leads}no other VRF imports from VRF {known}")
+        note(f"imported into VRF {', '.join(vrf.name for vrf in importers)}: every importing VRF except the source")
         single = len(hops) == 1
         nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())
         return {vrf.table: self._intern(self._dpu_path(family, vrf.table, nexthops)) for vrf in importers}
@@ -394,7 +396,7 @@ class Mapper:
         found = self._paths.get(path)
         return self._paths.keep(path, path) if found is None else found
 
-    # -- words
+    # -- texts
 
     def _show(self, hops: Iterable[NextHop]) -> str:
         return ", ".join(
@@ -414,24 +416,24 @@ def _everything(path: Path) -> Lpm:
 
 
 def _shares(egresses: list[Egress], host_hops: tuple[NextHop, ...]) -> dict[NextHop, int]:
-    """Every way out with its weight: what a host hop carries is divided among the hops of its egress."""
+    """Every next hop with its weight: the weight of an announced hop is divided among the hops of its egress."""
     totals = [sum(hop.weight for hop in egress.hops) for egress in egresses]
     common = math.lcm(*totals)
     shares: dict[NextHop, int] = {}
     for egress, host_hop, total in zip(egresses, host_hops, totals):
         for hop in egress.hops:
             # A gateway of another VRF is resolved by its link alone, which needs onlink (fib_check_nh_v4_gw).
-            way = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
-            shares[way] = shares.get(way, 0) + host_hop.weight * hop.weight * common // total
+            nexthop = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
+            shares[nexthop] = shares.get(nexthop, 0) + host_hop.weight * hop.weight * common // total
     divisor = math.gcd(*shares.values())
     largest = max(shares.values()) // divisor
     if largest <= _MAX_WEIGHT:
-        return {way: share // divisor for way, share in shares.items()}
-    return {way: max(1, round(share / divisor * _MAX_WEIGHT / largest)) for way, share in shares.items()}
+        return {nexthop: share // divisor for nexthop, share in shares.items()}
+    return {nexthop: max(1, round(share / divisor * _MAX_WEIGHT / largest)) for nexthop, share in shares.items()}
 
 
-def _way(path: Path) -> tuple[int, tuple[NextHop, ...]]:
-    """What becomes of a packet: to discard it is a way too."""
+def _fate(path: Path) -> tuple[int, tuple[NextHop, ...]]:
+    """What happens to a packet: forwarded by these next hops, or discarded."""
     return path.type, path.nexthops
 
 

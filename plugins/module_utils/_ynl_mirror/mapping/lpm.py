@@ -11,7 +11,7 @@ from ..model.routes import WIDTH, Path, Prefix
 
 
 class Lpm:
-    """Prefix -> path, with look-ups by covering prefix and by what lies inside one. Prefixes go by their keys."""
+    """Prefix -> path, with look-ups of the covering prefix and of more specific ones. Prefixes are given as keys."""
 
     def __init__(self, family: int) -> None:
         self.family = family
@@ -19,13 +19,13 @@ class Lpm:
         self._mask = (1 << self._width) - 1
         self._levels: dict[int, dict[int, Path]] = {}  # length -> network bits -> path
         self._lengths: list[int] = []  # longest first
-        self._sorted: list[tuple[int, int]] | None = None  # (value, length), made when somebody asks what is inside
+        self._sorted: list[tuple[int, int]] | None = None  # (value, length), made on demand for `inside`
 
     def __len__(self) -> int:
         return sum(len(level) for level in self._levels.values())
 
     def set(self, key: int, path: Path) -> None:
-        """Put or replace one route."""
+        """Add or replace one route."""
         length = key >> self._width
         level = self._levels.get(length)
         if level is None:
@@ -35,7 +35,7 @@ class Lpm:
         self._sorted = None
 
     def remove(self, key: int) -> None:
-        """Take one route out; nothing happens when it is not there."""
+        """Remove one route, if it exists."""
         length = key >> self._width
         level = self._levels.get(length)
         if level is None:
@@ -62,7 +62,7 @@ class Lpm:
         return None
 
     def plain_match(self, key: int) -> int | None:
-        """The key of the covering route when no other lies inside the prefix; None when the answer is not as plain."""
+        """The key of the covering route if there are no more specific ones inside the prefix, otherwise None."""
         length, network = key >> self._width, key & self._mask
         for candidate in self._lengths:
             if candidate <= length:
@@ -74,7 +74,7 @@ class Lpm:
         return None
 
     def inside(self, key: int) -> list[tuple[int, Path]]:
-        """The routes to a part of the prefix: longer than it, and within it."""
+        """The more specific routes within the prefix."""
         length = key >> self._width
         if not self._lengths or self._lengths[0] <= length:
             return []

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the DPU knows about itself: its VRFs, links, addresses, and the routes of its own. Pure."""
+"""The view of the DPU that the mapping uses: its VRFs, links, addresses, and the routes that are not mirrored. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .lpm import Lpm
 
 @dataclass
 class View:
-    """What the DPU knows about itself: VRFs, links, addresses, and its own routes by VRF table."""
+    """One state of the DPU: VRFs, links, addresses, and its own routes by VRF table."""
 
     vrfs: tuple[Vrf, ...] = ()
     links: Mapping[int, Link] = field(default_factory=dict)
@@ -25,7 +25,7 @@ class View:
     tables: dict[TableKey, Lpm] = field(default_factory=dict)
 
     def vrf_of_link(self, index: int) -> Vrf | None:
-        """The VRF that a link is in; a VRF's own device, which may have addresses, is in that VRF."""
+        """The VRF that a link belongs to; a VRF device, which may have addresses, belongs to its VRF."""
         link = self.links.get(index)
         own = link.vrf_table if link else None
         return next((vrf for vrf in self.vrfs if index in vrf.links or vrf.table == own), None)
@@ -35,7 +35,7 @@ class View:
         return next((vrf for vrf in self.vrfs if vrf.name == name), None)
 
     def link_name(self, index: int | None) -> str:
-        """The name of a link, or ``if7`` when there is no such link."""
+        """The name of a link, or ``if7`` if there is no such link."""
         link = self.links.get(index) if index is not None else None
         return link.name if link else f"if{index}"
 
@@ -50,9 +50,9 @@ class View:
 def discover_vrfs(
     links: Mapping[int, Link], rules: Iterable[Rule], named: Mapping[str, tuple[int, tuple[str, ...]]]
 ) -> tuple[Vrf, ...]:
-    """The VRFs of this machine: those the user *named* (name -> (table, link names)), otherwise the VRF devices.
+    """The VRFs of this machine: those in the configuration, *named* (name -> (table, link names)), or the VRF devices.
 
-    Where a named VRF lists no links, they are those that a policy rule ``iif LINK lookup TABLE`` binds to its table.
+    If a named VRF lists no links, it has those that a policy rule ``iif LINK lookup TABLE`` binds to its table.
     """
     if not named:
         return tuple(
@@ -69,7 +69,7 @@ def discover_vrfs(
 
 
 def address_owners(addresses: Iterable[LinkAddress]) -> dict[Address, tuple[int, ...]]:
-    """Which links own each address (a link-local one may be on several)."""
+    """The links that own each address (a link-local address may be on several)."""
     owners: dict[Address, tuple[int, ...]] = {}
     for item in addresses:
         owners[item.address] = (*owners.get(item.address, ()), item.index)
@@ -77,7 +77,7 @@ def address_owners(addresses: Iterable[LinkAddress]) -> dict[Address, tuple[int,
 
 
 def own_routes(rib: Rib, vrfs: Iterable[Vrf]) -> dict[TableKey, Lpm]:
-    """The look-up tables of the VRFs, from a replica that holds no mirrored route."""
+    """The look-up tables of the VRFs, from a replica without mirrored routes."""
     tables: dict[TableKey, Lpm] = {}
     for vrf in vrfs:
         for family in (AF_INET, AF_INET6):

@@ -27,7 +27,7 @@ def test_the_filter_maps_with_its_options() -> None:
     assert mapped["vrfs"] == {}
     [stays] = mapped["slow_path"]
     assert stays["route"]["dst"] == "10.0.0.0/8"
-    assert "192.0.2.1 is no address of the DPU" in stays["reason"]
+    assert "192.0.2.1 is not an address of the DPU" in stays["reason"]
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,8 @@ def test_without_a_policy_nobody_has_to_ask() -> None:
 def test_a_route_goes_only_into_the_vrfs_that_its_host_may_fill() -> None:
     desk = Desk(vrfs=["b"])
     assert desk.put("10.0.0.0/24") == ([20], None)
-    assert desk.put("10.0.1.0/24", targets=ONLY_A) == ([], "the policy does not let host1 fill vrf a")
-    assert list(desk.admission.notes()) == ["the policy lets host1 fill vrf b only"]
+    assert desk.put("10.0.1.0/24", targets=ONLY_A) == ([], "policy: host1 may not install routes in VRF a")
+    assert list(desk.admission.notes()) == ["policy: host1 may install routes in VRF b only"]
 
 
 def test_prefixes_and_their_exceptions_decide_as_in_the_listeners_filters() -> None:
@@ -85,10 +85,10 @@ def test_prefixes_and_their_exceptions_decide_as_in_the_listeners_filters() -> N
     assert desk.put("10.1.0.0/16") == desk.put("0.0.0.0/0") == ([10, 20], None)
     assert desk.put("10.9.1.0/24") == (
         [],
-        "the policy does not let host1 install this prefix: exclude_prefixes has 10.9.0.0/16",
+        "policy: host1 may not install this prefix: `exclude_prefixes` has 10.9.0.0/16",
     )
     for other in ("11.0.0.0/8", "0.0.0.0/1", "fd00::/64"):
-        reason = "the policy does not let host1 install this prefix: it is in none of its prefixes"
+        reason = "policy: host1 may not install this prefix: not covered by `prefixes`"
         assert desk.put(other) == ([], reason)
 
 
@@ -96,8 +96,8 @@ def test_types_and_next_hops_are_limited_for_the_hosts_route_and_for_what_comes_
     desk = Desk(types=["unicast"], nexthops=1)
     assert desk.put("10.0.0.0/24") == ([10, 20], None)
     blackhole = Path(AF_INET, type=RTN_BLACKHOLE)
-    assert desk.put("10.0.0.0/24", blackhole) == ([], "the policy lets host1 install no blackhole route")
-    too_many = ([], "over the limit of 1 next hops: it has 2")
+    assert desk.put("10.0.0.0/24", blackhole) == ([], "policy: host1 may not install blackhole routes")
+    too_many = ([], "over the limit of 1 next hops: the route has 2")
     assert desk.put("10.0.0.0/24", TWO_HOPS) == too_many
     assert desk.put("10.0.0.0/24", targets={10: TWO_HOPS}) == too_many
 
@@ -108,7 +108,7 @@ def test_over_its_limit_a_host_waits_and_gets_in_when_it_withdraws_something() -
     assert desk.put("10.0.0.0/24") == desk.put("fd00::/64") == ([10, 20], None)
     assert desk.put("10.0.2.0/24") == desk.put("10.0.3.0/24") == over
     assert desk.put("10.0.0.0/24") == ([10, 20], None)  # who is in may change
-    assert desk.admission.status() == {"routes_limit": 2, "waiting_for_room": 2}
+    assert desk.admission.status() == {"routes_limit": 2, "routes_waiting": 2}
     assert desk.with_room() == []
     desk.drop("fd00::/64")
     assert desk.with_room() == ["10.0.2.0/24"]  # who came first
@@ -116,7 +116,7 @@ def test_over_its_limit_a_host_waits_and_gets_in_when_it_withdraws_something() -
     assert desk.with_room() == []
     desk.drop("10.0.3.0/24")
     desk.drop("10.0.0.0/24")
-    assert desk.admission.status()["waiting_for_room"] == 0
+    assert desk.admission.status()["routes_waiting"] == 0
 
 
 def test_a_route_that_the_policy_refuses_gives_its_place_back() -> None:
@@ -129,7 +129,7 @@ def test_a_route_that_the_policy_refuses_gives_its_place_back() -> None:
 
 def test_a_full_vrf_refuses_and_the_others_take_the_route_all_the_same() -> None:
     desk = Desk({"a": 1, "*": 2})
-    over_a, over_b = (f"vrf {name}: over the limit of {limit} routes" for name, limit in (("a", 1), ("b", 2)))
+    over_a, over_b = (f"VRF {name}: over the limit of {limit} routes" for name, limit in (("a", 1), ("b", 2)))
     assert desk.put("10.0.0.0/24") == ([10, 20], None)
     assert desk.put("10.0.1.0/24") == ([20], over_a)
     assert desk.put("10.0.2.0/24") == ([], over_b)

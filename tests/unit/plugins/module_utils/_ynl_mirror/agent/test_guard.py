@@ -92,7 +92,7 @@ def test_routes_that_are_back_were_never_away() -> None:
     table = Table(300)
     table.withdraw(range(1, 301), 0.0)
     assert table.guard.held is not None
-    assert table.guard.held.words("b") == "vrf b: 300 of 300 mirrored ipv4 routes would go at once"
+    assert table.guard.held.words("b") == "VRF b would lose 300 of 300 mirrored ipv4 routes at once"
     table.guard.waiting[HOST].clear()
     assert table.look(0.1) == 0
     assert table.guard.held is None
@@ -124,7 +124,7 @@ def test_what_is_mirrored_nowhere_is_no_loss() -> None:
     assert table.withdraw(range(5000, 6000), 0.0) == 1000
 
 
-def test_a_confirmed_withdrawal_goes_through_and_the_next_is_judged_anew() -> None:
+def test_a_confirmed_withdrawal_goes_through_and_the_next_is_judged_again() -> None:
     table = Table(300)
     table.withdraw(range(1, 251), 0.0)
     assert table.guard.held is not None

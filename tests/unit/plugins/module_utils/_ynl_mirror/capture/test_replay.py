@@ -77,7 +77,7 @@ def test_until_stops_behind_the_last_record_of_that_time(capsys: pytest.CaptureF
         code, prefixes, _err = _replay(capsys, SILENT, "--until", until)
         assert (code, prefixes) == (0, everything[:count])
     assert main.main(["replay", str(SILENT), "--until", "noon"]) == 2
-    assert capsys.readouterr().err.startswith("ynl-mirror: --until: 'noon' is no time; such as 2026-")
+    assert capsys.readouterr().err.startswith("ynl-mirror: --until: 'noon' is not a time, for example 2026-")
 
 
 def test_times_are_read_as_they_are_shown() -> None:
@@ -105,7 +105,7 @@ def test_files_that_are_no_capture_are_refused(tmp_path: Path, capsys: pytest.Ca
     file = tmp_path / "file"
     newer = Section("ynl-mirror 9.0", "Linux", json.dumps({"ynl_mirror_capture": 2}))
     for content, told in (
-        (b"", "it is empty"),
+        (b"", "the capture is empty"),
         (b"[agents]\nekho-dpu\n", "byte 0: no pcapng file"),
         (pcapng.section(Section("dumpcap", "Linux", "holiday"), ("nlmon0",)), "it is no capture of ynl-mirror"),
         (pcapng.section(newer, ()), "it is a capture of version 2, by ynl-mirror 9.0; this one reads 1"),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.wire_audit import HostAudit
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.wire_audit import WireAudit
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.tally import (
     WIRE,
     Tally,
@@ -213,10 +213,10 @@ def test_a_message_that_cannot_be_is_passed_over(at: int, value: int) -> None:
     assert decode(bytes(raw[:-1]), 0, len(raw) - 1) is None
 
 
-# -- what is told
+# -- reports
 
 
-def test_each_drift_is_told_by_its_kind_and_only_some_by_name() -> None:
+def test_each_drift_is_reported_by_its_kind_and_only_some_by_name() -> None:
     one, two, three, four = keys(4)
     before, after = {one: BASE, two: BASE, three: BASE}, {two: replace(BASE), three: OTHERS[0], four: BASE}
     found = differing(before, after)
@@ -228,7 +228,7 @@ def test_each_drift_is_told_by_its_kind_and_only_some_by_name() -> None:
 def test_answers_that_nobody_asked_for_change_nothing() -> None:
     host: dict[tuple[int, int], dict[int, Path]] = {SCOPE: dict.fromkeys(keys(3), BASE)}
     tally = Tally().watch(WIRE)
-    audit = HostAudit("host", host, (254,), 60.0, tally)
+    audit = WireAudit("host", host, (254,), 60.0, tally)
     named: dict[tuple[int, int], Any] = {}
     touched: dict[int, set[int]] = {}
     for what in (OPEN, CHECK, DIGEST, FETCH, BEGIN, END):

@@ -125,7 +125,7 @@ def test_a_missing_file_is_named(tmp_path: FilePath, missing: str) -> None:
 
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: FilePath) -> None:
-    with pytest.raises(TlsError, match=r"ca\.pem is no CA certificate in PEM form"):
+    with pytest.raises(TlsError, match=r"ca\.pem is not a CA certificate in PEM format"):
         server_context(tls(tmp_path))
 
 

@@ -15,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import Filters, PeerAddress
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import Session, spread
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import (
+    AgentSession,
+    spread,
+)
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     Address,
@@ -58,7 +61,7 @@ class Host:
         self.rib.tables[SCOPE] = {}
         self.watchers: list[object] = []
         self.selection = Selection(Filters.from_dict(filters), {}, self.rib.reader)
-        self.session = Session(self, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
+        self.session = AgentSession(self, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
         self.session.connected = True
 
     def kernel(self, kind: int, key: int, path: Path, nlflags: int = NLM_F_CREATE | NLM_F_EXCL) -> None:
@@ -111,11 +114,11 @@ def test_a_route_goes_from_pending_to_offloaded(host: Host) -> None:
     host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
     assert host.state(ONE) == ("pending", "not sent yet")
     assert host.send() == [(RTM_NEWROUTE, ONE, via("192.0.2.1"))]
-    assert host.state(ONE) == ("pending", "sent; the consumer sends no answers")
+    assert host.state(ONE) == ("pending", "sent; the consumer does not answer")
     host.kernel(RTM_NEWROUTE, TWO, via("192.0.2.1"))
     host.send()
     host.answer(TWO, via("192.0.2.1"))
-    assert host.state(ONE) == ("pending", "no answer yet")
+    assert host.state(ONE) == ("pending", "no answer from the agent yet")
     host.answer(ONE, via("192.0.2.1"))
     assert host.state(ONE) == ("offloaded", None)
     status = host.session.status()
@@ -138,7 +141,7 @@ def test_an_answer_about_an_older_version_of_a_route_says_nothing_about_the_late
     host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.2"), NLM_F_REPLACE)
     host.send()
     host.answer(ONE, via("192.0.2.1"), RTM_F_OFFLOAD_FAILED, "slow path: no")
-    assert host.state(ONE) == ("pending", "no answer yet")
+    assert host.state(ONE) == ("pending", "no answer from the agent yet")
     host.answer(ONE, via("192.0.2.2"))
     assert host.state(ONE) == ("offloaded", None)
 
@@ -214,7 +217,7 @@ def test_an_agent_that_names_ever_new_tables_or_tells_endless_reasons_fills_no_m
     for table in range(1000, 1100):
         host.answer(ONE, via("192.168.101.1", table=table), RTM_F_OFFLOAD_FAILED, "no")
     assert set(host.session._unanswered) | set(host.session.refused) == {SCOPE}
-    assert host.state(ONE) == ("pending", "no answer yet")
+    assert host.state(ONE) == ("pending", "no answer from the agent yet")
     host.answer(ONE, via("192.168.101.1"), RTM_F_OFFLOAD_FAILED, "failed: " + "x" * 5000)
     state, reason = host.state(ONE)
     assert state == "failed"
@@ -222,7 +225,7 @@ def test_an_agent_that_names_ever_new_tables_or_tells_endless_reasons_fills_no_m
     assert len(reason) <= 1000
 
 
-def test_watchers_are_told_each_outcome_with_its_reason(host: Host) -> None:
+def test_watchers_get_each_outcome_with_its_reason(host: Host) -> None:
     events: list[dict[str, Any]] = []
     host.watchers = SimpleNamespace(publish=events.append)  # type: ignore[assignment]
     for key in (ONE, TWO):
@@ -230,7 +233,7 @@ def test_watchers_are_told_each_outcome_with_its_reason(host: Host) -> None:
     host.send()
     host.answer(ONE, via("192.0.2.1"))
     host.answer(TWO, via("192.0.2.1"), RTM_F_OFFLOAD_FAILED, "slow path: no egress")
-    assert [(event["event"], event["prefix"], event["reason"]) for event in events] == [
+    assert [(event["state"], event["prefix"], event["reason"]) for event in events] == [
         ("offloaded", "10.1.0.0/16", None),
         ("slow_path", "10.2.0.0/16", "no egress"),
     ]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping: the lab's two routes in both families, everything that must stay unmapped, and why."""
+"""The mapping: the lab's two routes in both families, every route that must stay on the slow path, and why."""
 
 from __future__ import annotations
 
@@ -99,18 +99,18 @@ def test_equal_outcomes_are_one_object() -> None:
 
 def test_a_default_route_of_the_dpu_that_points_at_the_host_is_a_loop() -> None:
     words = reason(mapped("10.9.0.0/16", "192.168.102.1@9"))
-    assert "nexthop: the egress eth2 leads back to the host" in words
+    assert "nexthop: egress link eth2 leads back to the host" in words
 
 
 def test_the_default_route_of_the_host_covers_subnets_that_leave_another_way() -> None:
     for default, gateway in (("0.0.0.0/0", "192.168.102.1"), ("::/0", "fd00:102::1")):
         words = reason(mapped(default, gateway))
-        assert "nexthop: ambiguous: vrf b sends a part" in words
-        assert f"prefix: ambiguous: {default} is in the VRFs a, b" in words
+        assert "nexthop: ambiguous: VRF b has a more specific route" in words
+        assert f"prefix: ambiguous: several VRFs have {default}: a, b" in words
 
 
-def test_a_link_to_the_host_that_the_user_names_is_no_exit_either() -> None:
-    assert "the egress eth4 leads back to the host" in reason(
+def test_a_link_to_the_host_that_the_user_names_is_no_egress_either() -> None:
+    assert "egress link eth4 leads back to the host" in reason(
         mapped("192.168.12.0/24", "192.168.102.1@9", policy=Policy(host_links=("eth4",)))
     )
 
@@ -128,15 +128,15 @@ def test_a_link_to_the_host_is_learnt_late_and_what_was_mapped_before_is_mapped_
     mapper.map(*host("192.168.12.0/24", "192.168.102.1@9"))
     assert mapper.learnt
     assert mapper.host_links == {1, 2}
-    assert "the egress eth2 leads back to the host" in reason(mapper.map(*detour))
+    assert "egress link eth2 leads back to the host" in reason(mapper.map(*detour))
 
 
-def test_an_exit_found_by_nexthop_before_its_link_was_learnt_is_not_remembered() -> None:
+def test_an_egress_found_by_nexthop_before_its_link_was_learnt_is_not_cached() -> None:
     mapper = Mapper(view((B, "10.0.0.0/8", "192.168.101.9@1")), Policy())
     route = host("10.0.0.0/8", "192.168.102.1@9")
     assert told(mapper.map(*route)) == {A: "192.168.101.9@1!"}
     mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
-    assert "the egress eth1 leads back to the host" in reason(mapper.map(*route))
+    assert "egress link eth1 leads back to the host" in reason(mapper.map(*route))
 
 
 def test_nor_is_one_that_a_rule_for_the_gateway_gave() -> None:
@@ -144,7 +144,7 @@ def test_nor_is_one_that_a_rule_for_the_gateway_gave() -> None:
     mapper = Mapper(view(), Policy(static=(rule,)))
     assert told(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9"))) == {B: "@1"}
     mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
-    assert "the egress eth1 leads back to the host" in reason(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9")))
+    assert "egress link eth1 leads back to the host" in reason(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9")))
 
 
 def test_prefixes_that_nothing_names_share_one_reason() -> None:
@@ -164,20 +164,20 @@ def test_gateways_are_handed_on_to_the_mapper_of_the_next_view() -> None:
 
 
 def test_a_connected_route_of_the_host_is_not_mirrored() -> None:
-    assert reason(mapped("192.168.102.0/24", "@9")) == "connected on the host: no gateway"
-    assert reason(mapped("10.0.0.0/8", "192.168.102.1@9 @8")) == "connected on the host: no gateway"
+    assert reason(mapped("192.168.102.0/24", "@9")) == "connected route of the host: no gateway"
+    assert reason(mapped("10.0.0.0/8", "192.168.102.1@9 @8")) == "connected route of the host: no gateway"
 
 
 @pytest.mark.parametrize("kind", [RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT, RTN_LOCAL])
-def test_a_route_that_forwards_nothing_has_no_exit(kind: int) -> None:
-    assert "has no egress" in reason(mapped("192.168.12.0/24", "", type=kind))
+def test_a_route_that_forwards_nothing_has_no_egress(kind: int) -> None:
+    assert "routes are not mirrored: they have no egress" in reason(mapped("192.168.12.0/24", "", type=kind))
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"tos": 16}, "for tos 0x10 only"),
-        ({"extras": ("encap", "newdst")}, "cannot express encap, newdst"),
+        ({"tos": 16}, "routes with a tos (0x10) are not mirrored"),
+        ({"extras": ("encap", "newdst")}, "cannot be mirrored: encap, newdst"),
     ],
 )
 def test_what_the_dpu_cannot_express_is_said_and_not_dropped(fields: dict[str, object], words: str) -> None:
@@ -186,12 +186,12 @@ def test_what_the_dpu_cannot_express_is_said_and_not_dropped(fields: dict[str, o
 
 def test_a_route_without_next_hops_says_so() -> None:
     assert reason(mapped("10.0.0.0/8", "")) == "no next hop"
-    assert reason(mapped("10.0.0.0/8", "", nh_id=7)) == "nexthop object 7 came without its next hops"
+    assert reason(mapped("10.0.0.0/8", "", nh_id=7)) == "next hops of nexthop object 7 unknown"
 
 
 def test_an_unknown_gateway_is_named() -> None:
     words = reason(mapped("192.168.12.0/24", "192.168.99.1@9", policy=Policy(inference=("nexthop",))))
-    assert words == "nexthop: gateway 192.168.99.1 is no address of the DPU"
+    assert words == "nexthop: gateway 192.168.99.1 is not an address of the DPU"
 
 
 def test_a_gateway_on_a_link_outside_all_vrfs_is_named() -> None:
@@ -206,18 +206,18 @@ def test_a_link_local_gateway_says_where_only_when_one_link_owns_it() -> None:
 
 
 @pytest.mark.parametrize("state", [{"up": False}, {"carrier": False}])
-def test_an_exit_link_that_is_down_is_no_exit(state: dict[str, bool]) -> None:
+def test_an_egress_link_that_is_down_is_no_egress(state: dict[str, bool]) -> None:
     links = {**LINKS, 4: replace(LINKS[4], **state)}
-    assert "the egress link eth4 is down" in reason(mapped("192.168.12.0/24", "192.168.102.1@9", view(links=links)))
+    assert "egress link eth4 is down" in reason(mapped("192.168.12.0/24", "192.168.102.1@9", view(links=links)))
 
 
-def test_an_exit_link_that_is_gone_is_no_exit() -> None:
+def test_a_missing_egress_link_is_no_egress() -> None:
     links = {index: link for index, link in LINKS.items() if index != 4}
     words = reason(mapped("192.168.12.0/24", "192.168.102.1@9", view(links=links)))
-    assert "its egress link does not exist" in words
+    assert "the egress link does not exist" in words
 
 
-def test_the_unreachable_default_of_a_vrf_table_is_no_exit() -> None:
+def test_the_unreachable_default_of_a_vrf_table_is_no_egress() -> None:
     routes = [route for route in LAB if "/0" not in route[1]]
     for default, gateway, wanted in (
         ("0.0.0.0/0", "192.168.102.1", "10.0.0.0/8"),
@@ -225,14 +225,14 @@ def test_the_unreachable_default_of_a_vrf_table_is_no_exit() -> None:
     ):
         stop = own(B, default, "", type=RTN_UNREACHABLE, metric=4278198272)
         words = reason(mapped(wanted, gateway, view(routes=routes, others=[stop])))
-        assert f"nexthop: vrf b says unreachable for {default}" in words
+        assert f"nexthop: VRF b has unreachable {default}" in words
 
 
-def test_a_route_of_the_dpu_with_an_encap_or_without_hops_is_no_exit() -> None:
+def test_a_route_of_the_dpu_with_an_encap_or_without_hops_is_no_egress() -> None:
     for fields in ({"extras": ("encap",)}, {"nexthops": ()}):
         prefix, path = own(B, "10.0.0.0/8", "@4")
         words = reason(mapped("10.0.0.0/8", "192.168.102.1", view(others=[(prefix, replace(path, **fields))])))
-        assert "nexthop: the route of vrf b to 10.0.0.0/8 has no plain next hop" in words
+        assert "nexthop: the route 10.0.0.0/8 of VRF b has no plain next hop" in words
 
 
 # -- more-specific routes of the source VRF
@@ -241,7 +241,7 @@ def test_a_route_of_the_dpu_with_an_encap_or_without_hops_is_no_exit() -> None:
 def test_a_part_that_leaves_another_way_makes_the_route_ambiguous() -> None:
     crowded = view((B, "10.0.0.0/8", "192.168.12.9@4"), (B, "10.1.0.0/16", "192.168.12.8@4"))
     words = reason(mapped("10.0.0.0/8", "192.168.102.1", crowded, Policy(inference=("nexthop",))))
-    assert words == "nexthop: ambiguous: vrf b sends a part, 10.1.0.0/16, another way than 10.0.0.0/8"
+    assert words == "nexthop: ambiguous: VRF b has a more specific route 10.1.0.0/16 with another next hop"
     assert told(mapped("10.1.0.0/16", "192.168.102.1", crowded)) == {A: "192.168.12.8@4!"}
     assert told(mapped("10.2.0.0/16", "192.168.102.1", crowded)) == {A: "192.168.12.9@4!"}
 
@@ -255,7 +255,7 @@ def test_a_part_that_leaves_the_same_way_does_not() -> None:
 def test_a_part_that_the_source_vrf_discards_makes_the_route_ambiguous(kind: int) -> None:
     hole = own(B, "10.1.0.0/16", "", type=kind)
     seen = view((B, "10.0.0.0/8", "192.168.12.9@4"), others=[hole])
-    assert "ambiguous: vrf b sends a part, 10.1.0.0/16, another way" in reason(
+    assert "ambiguous: VRF b has a more specific route 10.1.0.0/16" in reason(
         mapped("10.0.0.0/8", "192.168.102.1", seen, Policy(inference=("nexthop",)))
     )
 
@@ -285,7 +285,7 @@ def test_host_hops_into_several_vrfs_leave_only_the_others_to_install_in() -> No
     way = "192.168.101.1@8*3 192.168.102.1@9*2"
     assert told(mapped("10.0.0.0/8", way, both)) == {C: "192.168.11.9@3*3! 192.168.12.9@4*2!"}
     only_two = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"))
-    assert reason(mapped("10.0.0.0/8", way, only_two)) == "no other VRF imports from vrf a, b"
+    assert reason(mapped("10.0.0.0/8", way, only_two)) == "no other VRF imports from VRF a, b"
 
 
 def test_equal_exits_of_several_host_hops_are_one() -> None:
@@ -305,7 +305,7 @@ def test_equal_exits_of_several_host_hops_are_one() -> None:
         ("192.168.11.9@3*256 192.168.11.8@3*1", "192.168.12.9@4", (1, 1), (255, 1, 256)),
     ],
 )
-def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_exit(
+def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_egress(
     way_a: str, way_b: str, host_weights: tuple[int, int], expected: tuple[int, ...]
 ) -> None:
     both = view((A, "10.0.0.0/8", way_a), (B, "10.0.0.0/8", way_b), vrfs=THREE_VRFS)
@@ -313,10 +313,10 @@ def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_exit(
     assert tuple(one.weight for one in outcome.targets[C].nexthops) == expected
 
 
-def test_one_hop_without_an_exit_leaves_the_whole_route_slow_path() -> None:
+def test_one_hop_without_an_egress_leaves_the_whole_route_on_the_slow_path() -> None:
     spread = view((B, "10.0.0.0/8", "192.168.12.9@4"))
     words = reason(mapped("10.0.0.0/8", "192.168.102.1@9 192.168.99.1@9", spread, Policy(inference=("nexthop",))))
-    assert words == "nexthop: gateway 192.168.99.1 is no address of the DPU"
+    assert words == "nexthop: gateway 192.168.99.1 is not an address of the DPU"
 
 
 def test_every_other_vrf_imports_unless_a_policy_says_from_whom() -> None:
@@ -326,7 +326,7 @@ def test_every_other_vrf_imports_unless_a_policy_says_from_whom() -> None:
     assert told(mapped(*route, seen, Policy(imports={"c": ("a",)}))) == {A: "@4"}
     assert told(mapped(*route, seen, Policy(imports={"c": ("a", "b"), "a": ()}))) == {C: "@4"}
     nobody = Policy(imports={"a": (), "c": ()})
-    assert reason(mapped(*route, seen, nobody)) == "no other VRF imports from vrf b"
+    assert reason(mapped(*route, seen, nobody)) == "no other VRF imports from VRF b"
 
 
 #: The devices of the VRFs b and c, as links.
@@ -339,7 +339,7 @@ def test_a_route_leaked_into_a_vrf_through_its_device_is_no_route_of_that_vrf(pr
     seen = view(*leaked, vrfs=THREE_VRFS, links={**LINKS, **DEVICES})
     assert told(mapped(prefix, f"{gateway}@9", seen)) == {C: "@8"}
     words = reason(mapped(prefix, f"{gateway}@9", view(*leaked, links={**LINKS, **DEVICES})))
-    assert words == "the egress dev b leads into a VRF, and no other VRF imports from vrf a"
+    assert words == "egress dev b leads into a VRF, and no other VRF imports from VRF a"
 
 
 def test_an_address_of_a_vrfs_device_is_in_that_vrf() -> None:
@@ -368,7 +368,7 @@ def test_a_dpu_route_to_the_same_prefix_tells_the_source_vrf_where_the_gateway_d
 def test_the_same_prefix_in_two_vrfs_is_ambiguous() -> None:
     both = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"))
     words = reason(mapped("10.0.0.0/8", "192.168.99.1@9", both))
-    assert "prefix: ambiguous: 10.0.0.0/8 is in the VRFs a, b" in words
+    assert "prefix: ambiguous: several VRFs have 10.0.0.0/8: a, b" in words
 
 
 def test_static_rules_match_by_prefix_or_gateway_and_the_first_one_counts() -> None:
@@ -381,14 +381,20 @@ def test_static_rules_match_by_prefix_or_gateway_and_the_first_one_counts() -> N
     assert told(mapped("10.1.2.0/24", "192.168.99.1@9", policy=policy)) == {A: "192.168.12.9@4!"}
     assert told(mapped("10.0.0.0/8", "192.168.99.1@9", policy=policy)) == {B: "@3"}
     assert told(mapped("10.0.0.0/8", "192.168.98.1@9", policy=policy)) == {A: "@4"}
-    assert reason(mapped("fd99::/16", "fd00:98::1@9", policy=policy)) == "static: no rule matches"
+    assert reason(mapped("fd99::/16", "fd00:98::1@9", policy=policy)) == "static: no static rule matches"
 
 
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (MappingRule("x", "eth4", prefix=Prefix.parse("10.0.0.0/8")), "the rule names vrf x, which does not exist"),
-        (MappingRule("b", "eth9", prefix=Prefix.parse("10.0.0.0/8")), "the rule names link eth9, which does not exist"),
+        (
+            MappingRule("x", "eth4", prefix=Prefix.parse("10.0.0.0/8")),
+            "VRF x of the matching static rule does not exist",
+        ),
+        (
+            MappingRule("b", "eth9", prefix=Prefix.parse("10.0.0.0/8")),
+            "link eth9 of the matching static rule does not exist",
+        ),
     ],
 )
 def test_a_rule_about_what_does_not_exist_says_so(rule: MappingRule, words: str) -> None:
@@ -410,12 +416,12 @@ def test_the_reason_names_every_inference_that_was_tried() -> None:
     assert [part.split(":")[0] for part in words.split("; ")] == list(INFERENCES)
 
 
-def test_each_step_is_told() -> None:
+def test_trace_reports_each_step() -> None:
     steps: list[str] = []
     Mapper(view(), Policy()).trace(*host("192.168.12.0/24", "192.168.102.1@9"), steps.append)
     assert steps == [
-        "nexthop: gateway 192.168.102.1 is on eth2 in vrf b (table 20)",
-        "nexthop: vrf b reaches 192.168.12.0/24 by 192.168.12.0/24 dev eth4 proto static",
-        "nexthop: egress dev eth4, known in vrf b",
-        "goes into vrf a: every VRF that imports but the source",
+        "nexthop: gateway 192.168.102.1 is on eth2 in VRF b (table 20)",
+        "nexthop: longest match in VRF b: 192.168.12.0/24 dev eth4 proto static",
+        "nexthop: egress dev eth4 in VRF b",
+        "imported into VRF a: every importing VRF except the source",
     ]

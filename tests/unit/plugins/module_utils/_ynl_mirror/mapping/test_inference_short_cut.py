@@ -40,7 +40,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import 
 
 
 @pytest.mark.parametrize("order", [("nexthop", "prefix", "static"), ("nexthop", "static", "prefix")])
-def test_routes_that_share_a_match_share_no_exit_that_another_inference_found(order: tuple[str, ...]) -> None:
+def test_routes_that_share_a_match_share_no_egress_that_another_inference_found(order: tuple[str, ...]) -> None:
     # Both match vrf b's default route, which leads back to the host; only the first is known elsewhere.
     seen = view((A, "10.1.0.0/16", "192.168.11.9@3"))
     rule = MappingRule("a", "eth3", prefix=Prefix.parse("10.2.0.0/16"))

@@ -66,7 +66,7 @@ def test_so_many_prefixes_fit_and_not_one_more() -> None:
     assert memory.room(65535) == 10
     tables[AF_INET, 100] = dict.fromkeys(range(15), path(0))
     assert memory.room(28) == 0
-    assert "1000 prefixes and 65786 next hops" in str(memory)
+    assert "1000 prefixes, 65786 next hops" in str(memory)
 
 
 def test_paths_fit_by_their_next_hops_and_those_that_no_route_has_make_room() -> None:

@@ -99,9 +99,9 @@ def test_a_route_that_stays_on_the_slow_path_has_a_reason() -> None:
     mapped = map_facts(host, DPU, policy_from({"inference": ["nexthop"]}))
     assert all(vrf["routes"] == [] for vrf in mapped["vrfs"].values())
     reasons = {item["route"]["dst"]: item["reason"] for item in mapped["slow_path"]}
-    assert "the egress eth1 leads back to the host" in reasons["10.0.0.0/8"]
+    assert "egress link eth1 leads back to the host" in reasons["10.0.0.0/8"]
     assert "no gateway" in reasons["192.168.101.0/24"]
-    assert "203.0.113.1 is no address of the DPU" in reasons["10.1.0.0/16"]
+    assert "203.0.113.1 is not an address of the DPU" in reasons["10.1.0.0/16"]
 
 
 def test_a_later_gateway_still_shows_which_link_leads_to_the_host() -> None:
