@@ -250,4 +250,4 @@ def test_a_host_that_comes_only_to_fail_does_not_begin_its_lease_anew(lab: Mirro
 
 def test_a_policy_for_a_vrf_that_is_not_there_is_told(lab: MirrorLab) -> None:
     agent = lab.agent(vrfs={}, vrf_limits={"blue": 5, "*": 9}, hosts=[{"name": HOST, "vrfs": ["red"]}]).ready()
-    agent.says("no VRF blue, red here: what hosts and vrf_limits say of it applies once there is one")
+    agent.says("no VRF blue, red here; its entries in hosts and vrf_limits apply once it exists")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent makes of its configuration: the mapper's policy, and what a host may fill."""
+"""From the agent's configuration to what its parts take: the mapper's policy, leases, admission."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def mapping_policy(config: AgentConfig) -> Policy:
 
 
 def lease_term(host: str | None, config: AgentConfig) -> float:
-    """Seconds that a host may be away before its routes are withdrawn; 0 is for ever.
+    """Seconds that a host may be disconnected before its routes are withdrawn; 0 means forever.
 
-    None: nobody knows whose routes an agent finds when it starts. They have the longest lease that a host has here.
+    None: an agent cannot know whose routes it finds when it starts. They get the longest lease of all hosts.
     """
     if host is not None:
         return config.policy_of(host).withdraw_after
@@ -46,21 +46,21 @@ def lease_term(host: str | None, config: AgentConfig) -> float:
 
 
 def warn_of_unknown_vrfs(config: AgentConfig, known: Iterable[str]) -> None:
-    """Say which VRFs of the policies are not there (yet): a name that is misspelt limits nothing."""
+    """Log VRFs of policies that do not exist (yet): a misspelled name limits nothing."""
     policies = (config.host_defaults, *map(config.policy_of, config.host_names))
     named = {*config.vrf_limits, *(name for policy in policies for name in policy.vrfs)} - {EVERY_VRF, *known}
     if named:
-        text = f"no VRF {', '.join(sorted(named))} here: what hosts and vrf_limits say of it applies once there is one"
+        text = f"no VRF {', '.join(sorted(named))} here; its entries in hosts and vrf_limits apply once it exists"
         _LOG.warning("%s", text, extra=about(reason=text))
 
 
 def admit_host(host: str, config: AgentConfig, mirror: Mirror) -> None:
-    """Let the mirror ask what HOST may fill from now on. What it decided before stays, if it was by the same policy."""
+    """Let the mirror ask what HOST may fill from now on. Earlier decisions stay if the policy is the same."""
     policy = config.policy_of(host)
     if mirror.admission is not None and mirror.admission.fits(host, policy, config.vrf_limits):
         return
     admission = Admission(host, policy, config.vrf_limits)
-    # The limit may be lower than it was.
+    # The limit may have been lowered.
     admission.counts = admission.counts or sum(map(len, mirror.host.values())) > policy.routes
     for family in (AF_INET, AF_INET6):
         tables = [routes for (of, _table), routes in mirror.installed.items() if of == family]
