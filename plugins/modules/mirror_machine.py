@@ -9,28 +9,28 @@ DOCUMENTATION = r"""
 module: mirror_machine
 short_description: Prepare a machine for the mirror's daemons
 description:
-  - Checks that a machine can run a daemon of the mirror, makes the daemon's user, puts certificates where only this
-    user reads them, and fills a virtual environment with the Python packages of the daemons. All of it in one go, since
-    each task costs seconds on a slow machine that is far away.
-  - The roles P(ekho.ynl_mirror.mirror_common#role) and P(ekho.ynl_mirror.mirror_certificates#role) use it.
+  - Checks that a machine can run a daemon of the mirror, creates the daemon's user, installs certificates that only
+    this user can read, and fills a virtual environment with the daemons' Python packages. One module does it all, since
+    each task costs seconds on a slow and distant machine.
+  - Used by the roles P(ekho.ynl_mirror.mirror_common#role) and P(ekho.ynl_mirror.mirror_certificates#role).
 version_added: "0.1.0"
 author: ynl-mirror contributors (@ekho)
 options:
   state:
     description:
       - V(present) prepares the machine.
-      - V(absent) removes the O(files). With O(lib_dir), and unless a daemon is configured in O(config_dir), it removes
-        the virtual environments too, and the user if this module has made it. Folders go if they were made for the
-        mirror and are empty.
+      - V(absent) removes the O(files). With O(lib_dir), and unless a daemon is configured in O(config_dir), it also
+        removes the virtual environments, and the user if this module created it. Directories are removed if they were
+        created for the mirror and are empty.
     type: str
     choices: [present, absent]
     default: present
   user:
-    description: System user of the daemons; made if it is not there. Empty or V(root) is none.
+    description: System user of the daemons, created if it does not exist. Empty or V(root) creates none.
     type: str
     default: ""
   folder:
-    description: Folder for O(files), which only root and the group of O(user) can look into.
+    description: Directory for O(files), which only root and the group of O(user) can read.
     type: path
   files:
     description: Files for the daemons in O(folder), copied from the controller.
@@ -43,24 +43,26 @@ options:
         type: str
         required: true
       src:
-        description: The file on the controller. Needed with O(state=present).
+        description: The file on the controller. Required if O(state=present).
         type: path
       secret:
-        description: Mode 0600 and owned by O(user), where others are root's and of mode 0644. Shown in no diff.
+        description: Owned by O(user) with mode 0600, and shown in no diff. Other files are root's, with mode 0644.
         type: bool
         default: false
       content:
         description: Set by the action plugin from O(files[].src), encoded in Base64.
         type: str
   lib_dir:
-    description: Folder for the virtual environments. Needed unless O(packages_from=none).
+    description: Directory for the virtual environments. Required unless O(packages_from=none).
     type: path
   config_dir:
-    description: Folder of the daemons' configurations.
+    description: Directory of the daemons' configuration files.
     type: path
     default: /etc/ynl-mirror
   daemon:
-    description: With O(state=absent) the daemon that goes. In check mode it is still configured, which does not count.
+    description:
+      - With O(state=absent), the daemon that was removed before.
+      - In check mode its configuration still exists, and is ignored.
     type: str
     choices: [agent, listener]
   packages:
@@ -70,27 +72,28 @@ options:
     default: [uvicorn, prometheus-client]
   packages_from:
     description:
+      - Where the packages come from.
       - V(none) - Ansible's Python on the machine has them.
-      - V(pip) - pip of the machine installs them, from a package index.
-      - V(wheels) - the controller sends them. The machine needs no package index, no pip, and no C(ensurepip).
+      - V(pip) - pip on the machine installs them from a package index.
+      - V(wheels) - the controller sends them. The machine needs no package index, no pip and no C(ensurepip).
     type: str
     choices: [none, pip, wheels]
     default: none
   wheels_dir:
     description:
-      - Folder on the controller with the wheels, as C(pip download) leaves them.
-      - Empty, the controller's pip downloads those for the machine's Python, once, into C(~/.cache/ynl-mirror).
+      - Directory on the controller with the wheels, as C(pip download) leaves them.
+      - If empty, the controller's pip downloads those for the machine's Python, once, into C(~/.cache/ynl-mirror).
     type: str
     default: ""
   controller_time:
-    description: The controller's clock, Unix time. Set by the action plugin.
+    description: Unix time on the controller. Set by the action plugin.
     type: float
   clock_seconds:
-    description: How far the clock of the machine may be off the controller's. V(0) checks nothing.
+    description: Maximum difference between the clocks of machine and controller. V(0) turns this check off.
     type: int
     default: 0
   environments:
-    description: Python version to key of the packages in it. Set by the action plugin.
+    description: Keys of the packages by Python version. Set by the action plugin.
     type: dict
     default: {}
   archive:
@@ -103,17 +106,17 @@ attributes:
   diff_mode:
     description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
     support: full
-    details: [No secret is shown.]
+    details: [Shows no secret.]
   idempotent:
     description:
       - When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
       - This assumes that the system controlled/queried by the module has not changed in a relevant way.
     support: full
   action:
-    description: Has a part that runs on the controller, which reads the files and packs the wheels.
+    description: Has a part on the controller, which reads the files and packs the wheels.
     support: full
 requirements:
-  - On the managed machine - Linux 5.10 or later, Python 3.9 or later, root, and to make a user C(useradd).
+  - On the managed machine - Linux 5.10 or later, Python 3.9 or later, root, and C(useradd) to create a user.
   - On the controller, with O(packages_from=wheels) - C(pip) for the Python that runs Ansible.
 seealso:
   - module: ekho.ynl_mirror.dpu_agent
@@ -121,14 +124,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Prepare a DPU that reaches no package index
+- name: Prepare a DPU that cannot reach a package index
   ekho.ynl_mirror.mirror_machine:
     user: ynl-mirror
     lib_dir: /usr/local/lib/ynl-mirror
     packages_from: wheels
   register: machine
 
-- name: Run the agent in the environment that was made
+- name: Run the agent in that environment
   ekho.ynl_mirror.dpu_agent:
     interpreter: "{{ machine.interpreter }}"
     user: ynl-mirror
@@ -137,13 +140,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 actions:
-  description: What was done, or would be in check mode, a line each.
+  description: What was done, or would be done in check mode, one line for each action.
   returned: success
   type: list
   elements: str
-  sample: ["make the user ynl-mirror", "write /etc/ynl-mirror/tls/ca.crt"]
+  sample: ["create user ynl-mirror", "write /etc/ynl-mirror/tls/ca.crt"]
 interpreter:
-  description: The Python to run the daemons with. In check mode it may not be there yet.
+  description: The Python to run the daemons with. In check mode it may not exist yet.
   returned: success
   type: str
   sample: /usr/local/lib/ynl-mirror/python3.11-0f5f6b0e2c1d/bin/python
@@ -153,7 +156,7 @@ python_version:
   type: str
   sample: "3.11"
 archive_wanted:
-  description: Whether the packages of this Python version have to be sent first, so that nothing was done yet.
+  description: Whether the packages for this Python version have to be sent first. Nothing has been done yet.
   returned: success
   type: bool
 """
@@ -169,7 +172,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._ynl_mirror.install.environment import VERSION, Environment, Unmakeable
+from ..module_utils._ynl_mirror.install.environment import VERSION, Environment, EnvironmentFailed
 from ..module_utils._ynl_mirror.install.machine import Machine, MachineError, PrivateFile
 
 FILE = {
@@ -197,27 +200,29 @@ OPTIONS = {
 
 
 def check(params: dict[str, Any]) -> None:
-    """Refuse a machine that cannot run a daemon, before anything is changed."""
+    """Refuse a machine that cannot run a daemon, before changing anything."""
     if sys.version_info < (3, 9):  # noqa: UP036  # that of a managed machine may be
         raise MachineError(
-            f"{sys.executable} is Python {VERSION}; the mirror needs 3.9 or later: install one, and set "
+            f"{sys.executable} is Python {VERSION}, and the mirror needs 3.9 or later; install one, and set "
             "ansible_python_interpreter to it"
         )
     kernel = re.match(r"(\d+)\.(\d+)", platform.release())
     if kernel and (int(kernel[1]), int(kernel[2])) < (5, 10):
-        raise MachineError(f"this is Linux {platform.release()}; the mirror needs 5.10 or later")
+        raise MachineError(
+            f"this is Linux {platform.release()}, and the mirror needs 5.10 or later; upgrade the kernel"
+        )
     if os.geteuid() != 0:
-        raise MachineError(f"this runs as uid {os.geteuid()}; kernel routes need root: add `become: true`")
+        raise MachineError(f"the task runs as uid {os.geteuid()}, and kernel routes need root; add `become: true`")
     off = abs(time.time() - params["controller_time"]) if params["controller_time"] else 0.0
     if 0 < params["clock_seconds"] < off:
         raise MachineError(
-            f"the clock is {off:.0f} s off the controller's, so certificates may seem to be outdated or not valid yet; "
-            "set it, and keep it right with NTP"
+            f"the clock differs from the controller's by {off:.0f} s, so certificates may appear expired or not "
+            "yet valid; set it, and synchronize it by NTP"
         )
 
 
 def environment(params: dict[str, Any]) -> Environment | None:
-    """The environment that is wanted; None where there is to be none, or its key for this Python is not known yet."""
+    """The wanted environment; None if none is wanted, or its key for this Python is not known yet."""
     key = None
     if params["packages_from"] == "pip":
         key = hashlib.sha256("\0".join(sorted(params["packages"])).encode()).hexdigest()[:12]
@@ -233,25 +238,25 @@ def private_file(folder: str, file: dict[str, Any]) -> PrivateFile:
 
 
 def present(params: dict[str, Any], machine: Machine) -> dict[str, Any]:
-    """Prepare the machine, unless something has to be sent first."""
+    """Prepare the machine, unless the packages have to be sent first."""
     check(params)
     wanted = environment(params)
-    told = {"interpreter": wanted.interpreter if wanted else sys.executable, "python_version": VERSION}
+    result = {"interpreter": wanted.interpreter if wanted else sys.executable, "python_version": VERSION}
     if params["packages_from"] == "wheels":
         unknown = wanted is None
         unsent = wanted is not None and not wanted.is_whole() and params["archive"] is None
         if unknown or (unsent and not machine.check):
-            return {**told, "archive_wanted": True}
+            return {**result, "archive_wanted": True}
     machine.ensure_user()
     if params["folder"]:
         machine.ensure_files(params["folder"], [private_file(params["folder"], file) for file in params["files"]])
     if wanted:
         machine.ensure_environment(wanted, params["archive"], params["packages"])
-    return {**told, "archive_wanted": False}
+    return {**result, "archive_wanted": False}
 
 
 def absent(params: dict[str, Any], machine: Machine) -> dict[str, Any]:
-    """Remove what was prepared, and is not needed any more."""
+    """Remove what is no longer needed."""
     if params["folder"]:
         machine.remove_files(
             params["folder"], [os.path.join(params["folder"], file["name"]) for file in params["files"]]
@@ -270,15 +275,15 @@ def main() -> None:
     module = AnsibleModule(argument_spec=OPTIONS, required_if=needed, supports_check_mode=True)
     machine = Machine(module.params["user"], check=module.check_mode)
     try:
-        told = (present if module.params["state"] == "present" else absent)(module.params, machine)
-    except (MachineError, Unmakeable) as error:
+        result = (present if module.params["state"] == "present" else absent)(module.params, machine)
+    except (MachineError, EnvironmentFailed) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        module.fail_json(msg=f"{what}; run as root (become), and see that there is room and it can be written")
+        module.fail_json(msg=f"{what}; run as root (become), and check that the file system has space and is writable")
     outcome = machine.outcome
     diff = {"diff": outcome.diff} if module._diff else {}
-    module.exit_json(changed=bool(outcome.actions), actions=outcome.actions, **diff, **told)
+    module.exit_json(changed=bool(outcome.actions), actions=outcome.actions, **diff, **result)
 
 
 if __name__ == "__main__":

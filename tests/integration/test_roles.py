@@ -27,8 +27,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = ["uvicorn", "prometheus-client"]
-TO_CERTIFICATES = "Put the certificates on the machine, for the user who reads the key"
-TO_AGENT = "Bring the agent into the state asked for"
+TO_CERTIFICATES = "Install the certificates on the machine"
+TO_AGENT = "Bring the agent into the requested state"
 ROLES = ("mirror_certificates", "dpu_agent", "mirror_listener")
 PLACES = ["/etc", "/usr/local", "/var/lib", "/run"]  # which the booted system has for itself
 # What useradd and userdel leave, and what systemd and Ansible write by themselves.
@@ -145,7 +145,7 @@ def machine(_root: None, tmp_path: Path, wheels: Path) -> Iterator[Machine]:
 
 def _but_made(result: dict[str, Any]) -> list[str]:
     """What a task has done; what two of them need is made by the first, and announced by both."""
-    return [action for action in result["actions"] if not action.startswith("make ")]
+    return [action for action in result["actions"] if not action.startswith("create ")]
 
 
 def test_deployed_used_and_removed_without_a_trace(machine: Machine) -> None:

@@ -285,9 +285,9 @@ def test_a_revocation_list_is_read_without_a_restart_or_told_to_be_none(machine:
         ({"static": [{"vrf": "a", "dev": "lo"}]}, "static[0]: give exactly one of prefix and gateway"),
         ({"vrf_limits": {"a": None}}, "vrf_limits.a: expected a whole number from 1 to 2147483647, got None"),
         ({"vrfs": {"a": None}}, "vrfs.a: expected an object with named fields, got None"),
-        ({"user": "nobody-here"}, "user: there is no 'nobody-here' here; create it"),
-        ({"interpreter": "/bin/true"}, "interpreter: /bin/true is no Python; give another one"),
-        ({"timeout": 0}, "timeout: 0 s are no time to wait; give more than 0"),
+        ({"user": "nobody-here"}, "user: 'nobody-here' does not exist; create the user"),
+        ({"interpreter": "/bin/true"}, "interpreter: /bin/true is not a Python; choose another one"),
+        ({"timeout": 0}, "timeout: expected a number from 0.1 to 86400, got 0.0"),
         ({"lib_dir": "relative"}, "lib_dir: 'relative' is a relative path"),
         ({"service_manager": "systemd"}, "service_manager: systemd is not PID 1 here"),
         (
@@ -361,7 +361,7 @@ def test_a_user_who_cannot_reach_the_interpreter_is_told(open_machine: Machine) 
     open_machine.interpreter = _interpreter_for_all(private)
     told = open_machine.agent(fails=True, user="nobody")["msg"]
     assert (
-        f"user: nobody cannot run {private}/venv/bin/python: Permission denied; give another one (option interpreter"
+        f"user: nobody cannot run {private}/venv/bin/python: Permission denied; choose another one (option interpreter"
         in told
     )
     assert not Path(open_machine.directories["lib_dir"]).exists()

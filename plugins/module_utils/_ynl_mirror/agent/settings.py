@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent makes of its configuration: the mapper's policy, and what a host may fill."""
+"""From the agent's configuration to what its parts take: the mapper's policy, leases, admission."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def mapping_policy(config: AgentConfig) -> Policy:
 
 
 def lease_term(host: str | None, config: AgentConfig) -> float:
-    """Seconds that a host may be away before its routes are withdrawn; 0 is for ever.
+    """Seconds that a host may be disconnected before its routes are withdrawn; 0 means forever.
 
-    None: nobody knows whose routes an agent finds when it starts. They have the longest lease that a host has here.
+    None: an agent cannot know whose routes it finds when it starts. They get the longest lease of all hosts.
     """
     if host is not None:
         return config.policy_of(host).withdraw_after

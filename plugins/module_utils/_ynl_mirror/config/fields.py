@@ -36,7 +36,7 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 
 class Fields:
-    """One JSON object at PATH; each method takes one field out of it, `done` refuses what nobody took."""
+    """One JSON object at PATH; each method takes one field out of it, and `done` refuses what is left."""
 
     def __init__(self, data: object, path: str = "") -> None:
         if not isinstance(data, Mapping):
@@ -54,7 +54,7 @@ class Fields:
         return self._data.get(key) is not None
 
     def take(self, key: str, default: Any = None) -> Any:
-        """The raw value of one field; null and absent both give DEFAULT."""
+        """The raw value of one field; DEFAULT if it is null or absent."""
         self._known.append(key)
         value = self._data.get(key)
         return default if value is None else value
@@ -70,7 +70,7 @@ class Fields:
         return value
 
     def done(self) -> None:
-        """Refuse fields that no method asked for."""
+        """Refuse fields that no method has taken."""
         for key in self._data:
             if key not in self._known:
                 raise ConfigError(f"{self.path(key)}: unknown field; {suggestion(key, self._known)}")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configuration files of the daemons: read with the machine's own table and protocol names, certificates checked."""
+"""The daemons' configuration files: read with the machine's names of tables and protocols, certificates checked."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def read_json(path: str) -> Any:
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}; deploy the configuration first") from None
     except ValueError as error:
-        raise ConfigError(f"no JSON: {error}") from None
+        raise ConfigError(f"not valid JSON: {error}; correct the file, or deploy it again") from None
 
 
 def check_tls(tls: TlsConfig | None) -> None:
-    """Refuse missing files, and a key that others than its owner can touch."""
+    """Refuse missing files, and a key that anyone but its owner can access."""
     if tls is None:
         return
     for name, path in tls.files().items():

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The names of routing tables and protocols: what iproute2's rt_tables and rt_protos say on this machine."""
+"""Names of routing tables and protocols: iproute2's files rt_tables and rt_protos of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ U32 = 2**32 - 1
 
 @dataclass(frozen=True)
 class Names:
-    """What the machine calls its tables and protocols (name -> number), as iproute2 reads it."""
+    """Numbers of tables and protocols by the machine's names for them, as iproute2 reads them."""
 
     tables: Mapping[str, int] = field(default_factory=lambda: TABLES)
     protocols: Mapping[str, int] = field(default_factory=lambda: PROTOCOLS)
@@ -34,7 +34,7 @@ class Names:
 
 
 def _number(value: object, path: str, known: Mapping[str, int], file: str, allowed: range) -> int:
-    """A number, or a name that KNOWN (iproute2's FILE) has a number for."""
+    """A number, or a name that has one in KNOWN (iproute2's FILE)."""
     if isinstance(value, str) and not value.isdigit():
         if value not in known:
             raise ConfigError(f"{path}: no number for {value!r} in {file}; {suggestion(value, tuple(known))}")
@@ -42,12 +42,12 @@ def _number(value: object, path: str, known: Mapping[str, int], file: str, allow
     return as_integer(int(value) if isinstance(value, str) else value, path, allowed[0], allowed[-1])
 
 
-# Where iproute2 keeps rt_tables and rt_protos; the later wins (the distribution's, then the machine's own).
+# Where iproute2 keeps rt_tables and rt_protos; later ones override (the distribution's, then the machine's).
 IPROUTE2_DIRECTORIES = ("/usr/lib/iproute2", "/usr/share/iproute2", "/etc/iproute2")
 
 
 def read_names(directories: Sequence[str] = IPROUTE2_DIRECTORIES) -> Names:
-    """Table and protocol names of this machine; the kernel's own where iproute2 has no files."""
+    """Table and protocol names of this machine; the kernel's where iproute2 has no files."""
     return Names(
         tables=_read_numbers("rt_tables", TABLES, directories),
         protocols=_read_numbers("rt_protos", PROTOCOLS, directories),
@@ -55,9 +55,9 @@ def read_names(directories: Sequence[str] = IPROUTE2_DIRECTORIES) -> Names:
 
 
 def _read_numbers(name: str, known: Mapping[str, int], directories: Sequence[str]) -> dict[str, int]:
-    """Names and numbers of iproute2's file NAME and of the *.conf files of NAME.d, on top of KNOWN.
+    """Names and numbers in iproute2's file NAME and in the *.conf files of NAME.d, on top of KNOWN.
 
-    A name of two numbers means the lower one, as it does to `ip`: FRR's file calls 196 `static`, as 4 is.
+    A name with two numbers means the lower one, as it does to `ip`: FRR's file calls both 4 and 196 `static`.
     """
     names = {number: name for name, number in known.items()}
     for directory in directories:
@@ -69,7 +69,7 @@ def _read_numbers(name: str, known: Mapping[str, int], directories: Sequence[str
 
 
 def _number_and_name(line: str) -> tuple[str, int] | tuple[()]:
-    """Name and number of a line `254 main` or `0xfe main`; () of a comment or anything else."""
+    """Name and number in a line `254 main` or `0xfe main`; () for a comment or anything else."""
     words = line.split("#", 1)[0].split()
     try:
         return (words[1], int(words[0], 0)) if len(words) == 2 else ()

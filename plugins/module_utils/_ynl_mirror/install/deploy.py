@@ -1,13 +1,13 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts this very library on the machine as a program: the command `ynl-mirror` and all that it imports.
+"""Puts this very library on the machine as a program: the command `ynl-mirror` and everything that it imports.
 
-    LIB/0123456789ab/ynl_mirror/...    named by the SHA-256 of what is inside; the one before is kept, older ones go
-    LIB/current -> 0123456789ab        flipped in one step
+    LIB/0123456789ab/ynl_mirror/...    named by the SHA-256 of its content; the previous one is kept, older ones removed
+    LIB/current -> 0123456789ab        replaced in one step
     BIN/ynl-mirror                     launcher: the interpreter, LIB/current, and where the sockets are
 
-The sources come through the import system, so it does not matter whether Ansible runs the module out of a zip file.
+The sources come through the import system, since Ansible may run the module out of a zip file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from ..cli import main
 
 _LIBRARY = __name__.rsplit(".", 2)[0]
-# The file that everything else is reached from. Ansible ships what a module imports, so it is imported here.
+# The file from which everything else is reached. It is imported, so that Ansible ships it.
 ROOT = main.__name__[len(_LIBRARY) + 1 :]
 PACKAGE = "ynl_mirror"
 COMMAND = "ynl-mirror"
@@ -35,7 +35,7 @@ _IMPORT = re.compile(r"^[ \t]*from (\.+)([\w.]*) import (\([^)]*\)|[^\n#]*)", re
 
 LAUNCHER = """\
 #!{interpreter}
-# The command {command}, put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
+# The command {command}. Managed by the Ansible collection ekho.ynl_mirror: changes are overwritten.
 import os
 import sys
 
@@ -50,7 +50,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Program:
-    """What is to be on the machine: sources by path below the package, their digest, and the launcher's text."""
+    """What the machine should have: sources by path below the package, their digest, and the launcher's text."""
 
     sources: Mapping[str, str]
     digest: str
@@ -58,14 +58,14 @@ class Program:
 
 
 def program(interpreter: str, lib_dir: str, runtime_dir: str) -> Program:
-    """The program as this library has it, for an interpreter of the machine.
+    """The program of this library, for an interpreter of the machine.
 
-    ValueError when no file can name the interpreter in its first line.
+    ValueError if no script can name the interpreter in its first line.
     """
     if " " in interpreter or len(interpreter) > 120:
         raise ValueError(
-            f"interpreter {interpreter}: the kernel takes at most 120 bytes without blanks in the first line of a "
-            "script; choose one with a shorter path"
+            f"interpreter {interpreter}: the first line of a script takes a path of at most 120 bytes without blanks; "
+            "choose a Python with a shorter one"
         )
     sources = read_sources()
     launcher = LAUNCHER.format(
@@ -88,7 +88,7 @@ class Import(NamedTuple):
 
 
 def read_sources(root: str = ROOT) -> dict[str, str]:
-    """Path -> source of ROOT and of all that it imports from this library, however indirectly."""
+    """Path -> source of ROOT and of everything that it imports from this library, directly or not."""
     sources: dict[str, str] = {}
     todo = [root]
     while todo:
@@ -127,7 +127,7 @@ def _source(name: str) -> str | None:
 def imports(source: str) -> Iterator[Import]:
     """What a source imports from its own library: `from .a import b`, `from . import a, b`, `from ..a.b import c`.
 
-    By its text: to parse some thirty files takes a slow machine seconds, at each run.
+    By its text: parsing dozens of files takes a slow machine seconds at each run.
     """
     for dots, module, listed in _IMPORT.findall(source):
         yield Import(len(dots), module, tuple(re.findall(r"(\w+)(?: as \w+)?", listed)))
@@ -142,7 +142,7 @@ def digest_of(sources: Mapping[str, str]) -> str:
 
 
 def deployed_digest(lib_dir: str) -> str | None:
-    """The digest of the sources that LIB/current really leads to; None when there are none."""
+    """The digest of the sources in LIB/current as they are; None if there are none."""
     package = os.path.join(lib_dir, "current", PACKAGE)
     sources: dict[str, str] = {}
     try:
@@ -158,7 +158,7 @@ def deployed_digest(lib_dir: str) -> str | None:
 
 
 def is_deployed(wanted: Program, lib_dir: str, bin_dir: str) -> bool:
-    """Whether sources and launcher on the machine are those wanted."""
+    """Whether the machine has these sources and this launcher."""
     try:
         with open(os.path.join(bin_dir, COMMAND), encoding="utf-8") as file:
             launcher = file.read()
@@ -168,7 +168,7 @@ def is_deployed(wanted: Program, lib_dir: str, bin_dir: str) -> bool:
 
 
 def deploy(wanted: Program, lib_dir: str, bin_dir: str) -> None:
-    """Write sources and launcher; every step leaves a machine on which the command runs."""
+    """Write sources and launcher. The command works after every step."""
     os.makedirs(lib_dir, exist_ok=True)
     os.makedirs(bin_dir, exist_ok=True)
     if deployed_digest(lib_dir) != wanted.digest:
@@ -186,7 +186,7 @@ def is_present(lib_dir: str, bin_dir: str) -> bool:
 
 
 def remove(lib_dir: str, bin_dir: str) -> None:
-    """Take the program away; directories that hold something else stay."""
+    """Remove the program; directories that hold something else stay."""
     _prune(lib_dir, set())
     for path in (os.path.join(lib_dir, "current"), os.path.join(bin_dir, COMMAND)):
         with contextlib.suppress(FileNotFoundError):
@@ -210,13 +210,13 @@ def write_file(path: str, text: str, mode: int) -> None:
 
 
 def remove_empty(directory: str) -> None:
-    """Remove a directory that is there and empty."""
+    """Remove a directory if it is empty."""
     with contextlib.suppress(OSError):
         os.rmdir(directory)
 
 
 def _write_package(wanted: Program, lib_dir: str) -> None:
-    """LIB/DIGEST/ynl_mirror, compiled, so that a user who may not write there starts as fast."""
+    """LIB/DIGEST/ynl_mirror, compiled, since the daemon's user cannot write there."""
     new = os.path.join(lib_dir, f".new-{os.getpid()}")
     final = os.path.join(lib_dir, wanted.digest)
     package = os.path.join(new, PACKAGE)
@@ -224,12 +224,12 @@ def _write_package(wanted: Program, lib_dir: str) -> None:
         folders = {os.path.dirname(path) for path in wanted.sources}
         for directory in (new, package, *(os.path.join(package, folder) for folder in sorted(folders - {""}))):
             os.mkdir(directory)
-            os.chmod(directory, 0o755)  # noqa: S103  # whatever the umask: the daemon's own user reads it
+            os.chmod(directory, 0o755)  # noqa: S103  # whatever the umask: the daemon's user reads it
         inits = {os.path.join(folder, "__init__.py"): "" for folder in {"", *folders}}
         for path, source in {**wanted.sources, **inits}.items():
             write_file(os.path.join(package, path), source, 0o644)
         compileall.compile_dir(package, quiet=2, ddir=os.path.join(final, PACKAGE))
-        shutil.rmtree(final, ignore_errors=True)  # somebody has changed a file inside
+        shutil.rmtree(final, ignore_errors=True)  # it is there if a file inside was changed
         os.rename(new, final)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -249,7 +249,7 @@ def _link_target(lib_dir: str) -> str | None:
 
 
 def _prune(lib_dir: str, keep: set[str | None]) -> None:
-    """Remove the digest directories that are not to be kept, and what an interrupted run left."""
+    """Remove all other digest directories, and what an interrupted run left."""
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(lib_dir):
             ours = len(name) == 12 and all(char in "0123456789abcdef" for char in name)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Virtual environments for the daemons: LIB/python3.11-0123456789ab, named by what is inside.
+"""Virtual environments for the daemons: LIB/python3.11-0123456789ab, named by their packages.
 
-Other packages make another environment beside it, so nothing changes below a daemon that runs, and it is started again
-because its interpreter has another path. The one before is kept, as a daemon may still run in it; older ones go.
+Other packages get another environment beside it. So nothing changes under a running daemon, and it restarts because its
+interpreter has another path. The previous one is kept, since a daemon may still run in it; older ones are removed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MARK = "complete"
 VERSION = ".".join(map(str, sys.version_info[:2]))
 
 
-class Unmakeable(RuntimeError):
-    """The environment cannot be made; the text says why, and the way out."""
+class EnvironmentFailed(RuntimeError):
+    """The environment cannot be created; the text names the reason and the fix."""
 
 
 class Environment:
-    """The environment of KEY (twelve hexadecimal digits that tell its packages) in LIB_DIR."""
+    """The environment in LIB_DIR whose packages KEY stands for, twelve hexadecimal digits."""
 
     def __init__(self, lib_dir: str, key: str) -> None:
         self._lib_dir = lib_dir
@@ -42,30 +42,30 @@ class Environment:
         return os.path.join(self.path, "bin", "python")
 
     def is_whole(self) -> bool:
-        """Whether it was made to its end, and the Python that it was made of is still there."""
+        """Whether it was completed, and the Python that it links to still exists."""
         return os.path.exists(os.path.join(self.path, _MARK)) and os.path.exists(self.interpreter)
 
     def make_from_archive(self, archive: str) -> None:
-        """Make it of a zip file that holds what belongs into site-packages. Needs neither pip nor ensurepip."""
+        """Create it from a zip file of its site-packages. Needs neither pip nor ensurepip."""
         self._clear()
         venv.create(self.path, symlinks=True, with_pip=False)
         packages = os.path.join(self.path, "lib", f"python{VERSION}", "site-packages")
         with zipfile.ZipFile(archive) as file:
             file.extractall(packages)
-        # The daemon's user may not write here, and would compile everything at each start.
+        # The daemon's user cannot write here, and would compile everything at each start.
         compileall.compile_dir(packages, quiet=2)
         self._mark()
 
     def make_by_pip(self, packages: Sequence[str]) -> None:
-        """Make it with pip, from the package index that is configured for this machine."""
+        """Create it with pip, from the package index that is configured on this machine."""
         self._clear()
         _run([sys.executable, "-m", "venv", self.path], "install Python's venv module (Debian: python3-venv)")
         pip = [self.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-        _run([*pip, *packages], "see that a package index is reachable, or let the packages come from wheels")
+        _run([*pip, *packages], "make sure that a package index is reachable, or install from wheels (packages_from)")
         self._mark()
 
     def remove_older(self) -> None:
-        """Remove the environments of this folder but this one and the newest of the others."""
+        """Remove the environments in this directory, except this one and the newest of the others."""
         others = sorted((name for name in environments(self._lib_dir)), key=self._age)
         for name in [name for name in others if name != os.path.basename(self.path)][:-1]:
             shutil.rmtree(os.path.join(self._lib_dir, name), ignore_errors=True)
@@ -74,7 +74,7 @@ class Environment:
         return os.stat(os.path.join(self._lib_dir, name)).st_mtime
 
     def _clear(self) -> None:
-        """Remove what an interrupted run has left."""
+        """Remove what an interrupted run left."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.path)
 
@@ -84,20 +84,20 @@ class Environment:
 
 
 def environments(lib_dir: str) -> list[str]:
-    """The names of the environments in a folder."""
+    """The names of the environments in a directory."""
     with contextlib.suppress(OSError):
         return [name for name in os.listdir(lib_dir) if _NAME.fullmatch(name)]
     return []
 
 
 def remove_all(lib_dir: str) -> None:
-    """Remove the environments of a folder."""
+    """Remove the environments in a directory."""
     for name in environments(lib_dir):
         shutil.rmtree(os.path.join(lib_dir, name))
 
 
-def _run(command: Sequence[str], way_out: str) -> None:
+def _run(command: Sequence[str], fix: str) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-        raise Unmakeable(f"{' '.join(command)}: {' '.join(said) or done.returncode}; {way_out}")
+        raise EnvironmentFailed(f"{' '.join(command)}: {' '.join(said) or done.returncode}; {fix}")

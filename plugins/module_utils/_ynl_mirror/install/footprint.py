@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remembers which folders an installation has made, so that its removal takes those away and no others.
+"""Remembers which directories an installation has created, so that its removal takes those away and no others.
 
-An empty /usr/local/bin may be the machine's own. A note in the installation's own folder has the folders that were
-not there before, parents first.
+An empty /usr/local/bin may have been there before. A note in the installation's directory lists those that were not,
+parents first.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ NOTE = "made.json"
 
 
 class Footprint:
-    """The folders that were made for the installation in HOME, whose note is kept there."""
+    """The directories that were created for the installation in HOME. The note is kept there."""
 
     def __init__(self, home: str) -> None:
         self._home = os.path.normpath(home)
         self._note = os.path.join(self._home, NOTE)
 
-    def make(self, *folders: str) -> None:
-        """Make what is missing of the folders and of those above them, open to all, and note it."""
-        made = [path for folder in [self._home, *folders] for path in _make(folder)]
+    def make(self, *directories: str) -> None:
+        """Create missing directories and their missing parents, readable by all, and note them."""
+        made = [path for directory in [self._home, *directories] for path in _make(directory)]
         if made:
             self._write(self._read() + made)
 
     def remove(self) -> None:
-        """Remove the noted folders that are empty, and forget those that are not.
+        """Remove the noted directories that are empty, and forget the others.
 
-        As long as something else is in HOME, it and the folders above it stay, and stay noted.
+        As long as HOME holds anything else, it and its parents stay, and stay noted.
         """
         noted = self._read()
         above = [path for path in noted if (self._home + "/").startswith(path + "/")]
@@ -61,31 +61,31 @@ class Footprint:
         os.replace(new, self._note)
 
 
-def missing_folders(folder: str) -> list[str]:
-    """The folder and those above it that are not there, parents first."""
+def missing_directories(directory: str) -> list[str]:
+    """The directory and its parents as far as they do not exist, parents first."""
     missing: list[str] = []
-    path = os.path.normpath(folder)
+    path = os.path.normpath(directory)
     while not os.path.isdir(path):
         missing.insert(0, path)
         path = os.path.dirname(path)
     return missing
 
 
-def _make(folder: str) -> list[str]:
-    made = missing_folders(folder)
+def _make(directory: str) -> list[str]:
+    made = missing_directories(directory)
     for path in made:
         os.mkdir(path)
-        os.chmod(path, 0o755)  # noqa: S103  # whatever the umask: the daemon's own user has to get there
+        os.chmod(path, 0o755)  # noqa: S103  # whatever the umask: the daemon's user has to get there
     return made
 
 
-def _remove_empty(folder: str) -> None:
+def _remove_empty(directory: str) -> None:
     with contextlib.suppress(OSError):
-        os.rmdir(folder)
+        os.rmdir(directory)
 
 
-def _names(folder: str) -> set[str]:
+def _names(directory: str) -> set[str]:
     try:
-        return set(os.listdir(folder))
+        return set(os.listdir(directory))
     except OSError:
         return set()

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a daemon needs on its machine before it comes: a user, files that only this user reads, Python packages.
+"""What a daemon needs before it can be installed: a user, files that only this user reads, Python packages.
 
-Everything is looked at first; what is as it should be is left alone. Runs with the machine's own Python, where none of
-our packages are yet.
+Everything is compared first, and what is right is left alone. Runs in the machine's Python, which has none of our
+packages yet.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .environment import Environment, environments, remove_all
-from .footprint import Footprint, missing_folders
+from .footprint import Footprint, missing_directories
 
-COMMENT = "ynl-mirror daemon"  # by this a user is known to be our own, and may be removed
-_FOLDER_MODE = 0o750
+COMMENT = "ynl-mirror daemon"  # marks a user that we have created, and may remove
+_DIRECTORY_MODE = 0o750
 
 
 class MachineError(RuntimeError):
-    """The machine cannot be brought into the state asked for; the text names the item and the way out."""
+    """The machine cannot be brought into the requested state; the text names the item and the fix."""
 
 
 @dataclass(frozen=True)
 class PrivateFile:
-    """A file for the eyes of the daemon's user. A SECRET is the user's own, of mode 0600, and in no diff.
+    """A file for the daemon's user. A *secret* has this owner and mode 0600, and is shown in no diff.
 
-    *content* is None in a check, where the controller has not made the file yet.
+    *content* is None in a check before the controller has created the file.
     """
 
     path: str
@@ -48,14 +48,14 @@ class PrivateFile:
 
 @dataclass
 class Outcome:
-    """What was done, or in a check would be."""
+    """What was done, or would be done in a check."""
 
     actions: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
 
 class Machine:
-    """The machine we run on; CHECK looks and changes nothing."""
+    """The machine we run on; with CHECK nothing is changed."""
 
     def __init__(self, user: str, *, check: bool) -> None:
         self._user = user if user not in ("", "root") else ""
@@ -63,34 +63,34 @@ class Machine:
         self.outcome = Outcome()
 
     def ensure_user(self) -> None:
-        """A system user without home, shell and password; one that is there stays as it is."""
+        """A system user without home, shell and password. An existing user is left alone."""
         if not self._user or _account(self._user) is not None:
             return
-        self.outcome.actions.append(f"make the user {self._user}")
+        self.outcome.actions.append(f"create user {self._user}")
         if not self.check:
             group = ["--gid", self._user] if _has_group(self._user) else ["--user-group"]
             nowhere = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
             _run(["useradd", "--system", *nowhere, *group, "--comment", COMMENT, self._user])
 
-    def ensure_files(self, folder: str, files: Sequence[PrivateFile]) -> None:
-        """The files, in a FOLDER that nobody but root and the daemon's user can look into."""
+    def ensure_files(self, directory: str, files: Sequence[PrivateFile]) -> None:
+        """The files, in a directory that only root and the daemon's user can read."""
         uid, gid = self._ids()
-        if missing_folders(folder):
-            self.outcome.actions.append(f"make {folder}")
+        if missing_directories(directory):
+            self.outcome.actions.append(f"create {directory}")
             if not self.check:
-                Footprint(folder).make()
-                os.chown(folder, 0, gid)
-                os.chmod(folder, _FOLDER_MODE)
+                Footprint(directory).make()
+                os.chown(directory, 0, gid)
+                os.chmod(directory, _DIRECTORY_MODE)
         else:
-            self._attributes(folder, 0, gid, _FOLDER_MODE)
+            self._attributes(directory, 0, gid, _DIRECTORY_MODE)
         for file in files:
             self._ensure_file(file, (uid if file.secret else 0, gid if file.secret else 0))
 
     def ensure_environment(self, environment: Environment, archive: str | None, packages: Sequence[str]) -> None:
-        """The environment with the PACKAGES, of an ARCHIVE or by pip."""
+        """The environment with the PACKAGES, from an ARCHIVE or by pip."""
         if environment.is_whole():
             return
-        self.outcome.actions.append(f"make {environment.path} ({', '.join(packages)})")
+        self.outcome.actions.append(f"create {environment.path} ({', '.join(packages)})")
         if self.check:
             return
         mask = os.umask(0o022)
@@ -104,17 +104,17 @@ class Machine:
         finally:
             os.umask(mask)
 
-    def remove_files(self, folder: str, files: Sequence[str]) -> None:
-        """The files gone, and the folder if we have made it and it is empty then."""
+    def remove_files(self, directory: str, files: Sequence[str]) -> None:
+        """Remove files, and the directory if we have created it and it is empty then."""
         there = [path for path in files if os.path.lexists(path)]
         self.outcome.actions.extend(f"remove {path}" for path in there)
         if not self.check:
             for path in there:
                 os.unlink(path)
-            Footprint(folder).remove()
+            Footprint(directory).remove()
 
     def remove_environments(self, lib_dir: str) -> None:
-        """All virtual environments gone, and the folders that were made for the installation."""
+        """Remove all virtual environments, and the directories that were created for the installation."""
         for name in environments(lib_dir):
             self.outcome.actions.append(f"remove {os.path.join(lib_dir, name)}")
         if not self.check:
@@ -122,16 +122,16 @@ class Machine:
             Footprint(lib_dir).remove()
 
     def remove_user(self) -> None:
-        """The user gone, if it is one that we have made."""
+        """Remove the user, if we have created it."""
         account = _account(self._user) if self._user else None
         if account is None or account.pw_gecos.split(",")[0] != COMMENT:
             return
-        self.outcome.actions.append(f"remove the user {self._user}")
+        self.outcome.actions.append(f"remove user {self._user}")
         if not self.check:
             _run(["userdel", self._user])
 
     def _ids(self) -> tuple[int, int]:
-        """Numbers of the daemon's user and its group; root's in a check that finds no such user yet."""
+        """Numbers of the daemon's user and its group; root's in a check before the user exists."""
         account = _account(self._user) if self._user else None
         return (account.pw_uid, account.pw_gid) if account else (0, 0)
 
@@ -148,19 +148,19 @@ class Machine:
             _write(file.path, file.content or b"", file.mode, owner)
 
     def _attributes(self, path: str, uid: int, gid: int, mode: int) -> None:
-        """Owner and mode; in a check that has no user yet only the mode can be told."""
+        """Owner and mode; in a check before the user exists only the mode can be compared."""
         found = os.stat(path)
         unknown = self.check and self._user and _account(self._user) is None
         if stat.S_IMODE(found.st_mode) == mode and (unknown or (found.st_uid, found.st_gid) == (uid, gid)):
             return
-        self.outcome.actions.append(f"give {path} its owner and mode {mode:04o}")
+        self.outcome.actions.append(f"set owner and mode {mode:04o} of {path}")
         if not self.check:
             os.chown(path, uid, gid)
             os.chmod(path, mode)
 
 
 def _write(path: str, content: bytes, mode: int, owner: tuple[int, int]) -> None:
-    """Replace a file in one step; at no time does it have a wider mode or another owner's content."""
+    """Replace a file in one step; at no time is it readable by others, or mixes owners."""
     new = f"{path}.new-{os.getpid()}"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -197,7 +197,7 @@ def _has_group(name: str) -> bool:
 
 
 def _run(command: Sequence[str]) -> None:
-    """Run a command of shadow; its failure is a MachineError with what it said."""
+    """Run a command of shadow; MachineError has its error message."""
     environment = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin", "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -205,7 +205,7 @@ def _run(command: Sequence[str]) -> None:
         )
     except FileNotFoundError:
         raise MachineError(
-            f"{command[0]} is missing; install it (package passwd or shadow-utils), or make the user yourself"
+            f"{command[0]} is missing; install it (package passwd or shadow-utils), or create the user yourself"
         ) from None
     if done.returncode:
         raise MachineError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")

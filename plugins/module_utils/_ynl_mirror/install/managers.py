@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What keeps a daemon running on this machine: systemd, or our own supervisor where PID 1 is something else.
 
-Both tell with which digest (of program and configuration) the running daemon was started: it is in its environment.
+Both know the digest (of program and configuration) with which the running daemon was started: it is in its environment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LOG_LINES = 20
 
 
 class ServiceError(RuntimeError):
-    """The service cannot be brought into the state asked for; the text names the item and the way out."""
+    """The service cannot be brought into the requested state; the text names the item and the fix."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,16 @@ class Manager(Protocol):
         """Path and text of the file that defines the service; None where there is none."""
 
     def pid(self) -> int | None:
-        """The process to ask for the digest; None when the service does not run."""
+        """The process whose environment has the digest; None if the service does not run."""
 
     def active(self) -> bool:
         """Whether the service runs, or is about to run again."""
 
     def start(self, digest: str) -> None:
-        """Start the service, or start it again, without waiting for it to be ready."""
+        """Start or restart the service, without waiting for it to be ready."""
 
     def reload(self) -> None:
-        """Have the running daemon read configuration and certificates again (SIGHUP), without waiting for it."""
+        """Make the running daemon reload configuration and certificates (SIGHUP), without waiting for it."""
 
     def stop(self) -> None:
         """Stop the service; returns when it has ended."""
@@ -101,17 +101,17 @@ class Manager(Protocol):
         """Whether the service has given up."""
 
     def log(self) -> str:
-        """The last lines that the daemon has logged since `start`."""
+        """The last lines that the daemon logged since `start`."""
 
     def leftovers(self) -> list[str]:
-        """Files of the service that go with it."""
+        """Files that are removed with the service."""
 
     def forget(self) -> None:
-        """Whatever has to happen once the files are gone."""
+        """Clean up after the files are removed."""
 
 
 def choose(service: Service, wanted: str) -> Manager:
-    """The manager by name; `auto` is systemd where it is PID 1 of the machine that we are in."""
+    """The manager by name; `auto` is systemd where it is PID 1 and in our network namespace."""
     if wanted == "systemd" and not _systemd_runs():
         raise ServiceError("service_manager: systemd is not PID 1 here; choose auto or supervised")
     if wanted == "systemd" or (wanted == "auto" and _systemd_runs() and _same_network_as_pid_1()):
@@ -120,7 +120,7 @@ def choose(service: Service, wanted: str) -> Manager:
 
 
 def digest_of_process(pid: int | None) -> str | None:
-    """The digest with which a daemon was started; None when it does not run."""
+    """The digest with which a daemon was started; None if it does not run."""
     if pid is None:
         return None
     try:
@@ -132,7 +132,7 @@ def digest_of_process(pid: int | None) -> str | None:
 
 
 class Supervised:
-    """`ynl-mirror supervise` in a session of its own, with no pipe to the play that started it."""
+    """`ynl-mirror supervise` in a session of its own, detached from the play that started it."""
 
     name = "supervised"
 
@@ -156,7 +156,7 @@ class Supervised:
         return self.pid() is not None
 
     def start(self, digest: str) -> None:
-        """Stop what runs, and leave a new supervisor behind."""
+        """Stop a running supervisor, and start a new one."""
         self.stop()
         service = self._service
         user = ["--user", service.options.user] if service.options.user else []
@@ -178,7 +178,7 @@ class Supervised:
                 raise ServiceError(f"{command[0]} cannot be started: {error.strerror}") from None
 
     def reload(self) -> None:
-        """By the supervisor, which passes it on."""
+        """Through the supervisor, which passes the signal on."""
         self._log_start = os.path.getsize(self.log_file)
         pid = self.pid()
         if pid is not None:
@@ -186,14 +186,14 @@ class Supervised:
                 os.kill(pid, signal.SIGHUP)
 
     def stop(self) -> None:
-        """SIGTERM to the supervisor, which stops the daemon; SIGKILL when it takes too long."""
+        """SIGTERM to the supervisor, which stops the daemon; SIGKILL if that takes too long."""
         pid = self.pid()
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             try:
-                if running_pid(self._pid_file) != pid:  # now that the descriptor holds on to the process
+                if running_pid(self._pid_file) != pid:  # only now that the descriptor pins the process
                     return
                 for number, seconds in ((signal.SIGTERM, STOP_SECONDS + 5), (signal.SIGKILL, 5.0)):
                     signal.pidfd_send_signal(descriptor, number)
@@ -201,10 +201,10 @@ class Supervised:
                         return
             finally:
                 os.close(descriptor)
-            raise ServiceError(f"pid {pid} does not end; look at what it waits for in /proc/{pid}/stack")
+            raise ServiceError(f"process {pid} survives SIGKILL; /proc/{pid}/stack shows what it waits for")
 
     def has_failed(self) -> bool:
-        """Whether the supervisor that we started has ended."""
+        """Whether the supervisor that we started is gone."""
         return self._process is not None and self._process.poll() is not None
 
     def log(self) -> str:
@@ -247,23 +247,23 @@ class Systemd:
         return pid if pid and start_time(pid) is not None else None
 
     def active(self) -> bool:
-        """Whether the unit is anything but at rest: it may wait for its next start."""
+        """Whether the unit runs or will run again: it may wait for its next start."""
         return self._show("ActiveState") not in ("inactive", "failed", "")
 
     def start(self, digest: str) -> None:
-        """Stop what runs, then write the unit, enable it, and queue its start."""
+        """Stop the running daemon, then write the unit, enable it, and queue its start."""
         if self.active():
-            # Not `restart`: whoever waits for the new daemon must not meet the old one.
+            # Not `restart`: a client that waits for the new daemon must not reach the old one.
             _run("systemctl", "stop", self._unit)
-        forget(self._note)  # a new program or configuration does not wait for what the one before has done
+        forget(self._note)  # a new program or configuration does not inherit the back-off of the previous one
         write_file(self._path, self._text(digest), 0o644)
         self._since = str(int(time.time()))
-        _run("systemctl", "enable", "--quiet", self._unit)  # reads all units again, too
+        _run("systemctl", "enable", "--quiet", self._unit)  # this reloads all units, too
         _run("systemctl", "reset-failed", self._unit, check=False)
         _run("systemctl", "start", "--no-block", self._unit)
 
     def reload(self) -> None:
-        """By its ExecReload."""
+        """Through its ExecReload."""
         self._since = str(int(time.time()))
         _run("systemctl", "reload", self._unit)
 
@@ -277,7 +277,7 @@ class Systemd:
         return self._show("ActiveState") == "failed"
 
     def log(self) -> str:
-        """From the journal."""
+        """From systemd's journal."""
         since = ["--since", "@" + self._since] if self._since else []
         command = ["journalctl", "--no-pager", "--output=cat", f"--lines={LOG_LINES}", *since, f"--unit={self._unit}"]
         return _run(*command, check=False).strip()
@@ -287,7 +287,7 @@ class Systemd:
         return [self._path]
 
     def forget(self) -> None:
-        """Make systemd see that the unit is gone."""
+        """Make systemd notice that the unit is gone."""
         forget(self._note)
         _run("systemctl", "daemon-reload")
         _run("systemctl", "reset-failed", self._unit, check=False)
@@ -317,7 +317,7 @@ def _systemd_runs() -> bool:
 
 
 def _same_network_as_pid_1() -> bool:
-    """Whether systemd would start the daemon in our network namespace (a lab's host is one of its own)."""
+    """Whether systemd would start the daemon in our network namespace (the hosts of a lab have their own)."""
     try:
         return os.readlink("/proc/self/ns/net") == os.readlink("/proc/1/ns/net")
     except OSError:
@@ -325,7 +325,7 @@ def _same_network_as_pid_1() -> bool:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    """Run a command of systemd; with CHECK its failure is a ServiceError with what it said."""
+    """Run a command of systemd; with CHECK, ServiceError has its error message."""
     result = _completed(command)
     if check and result.returncode:
         raise ServiceError(f"{' '.join(command)}: {result.stderr.strip() or result.returncode}")

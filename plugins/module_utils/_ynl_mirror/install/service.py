@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings a daemon, as a service of this machine, into the state asked for: program, configuration, process.
+"""Brings a daemon, as a service of this machine, into the requested state: program, configuration, process.
 
-What is there is compared first, so a second call changes nothing, and a check changes nothing at all. The daemon is
-started again exactly when it does not run, or was started with another program or configuration than the one wanted.
+The current state is compared first: a second call changes nothing, and a check never does. The daemon is started or
+restarted exactly if it does not run, or was started with another program or configuration.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .footprint import Footprint
 from .managers import DAEMONS, Manager, Service, ServiceError, digest_of_process
 
 POLL_SECONDS = 0.05
-# Looks for the packages without importing them, which takes a slow machine seconds.
+# Finds the packages without importing them, which takes a slow machine seconds.
 MISSING = f"import importlib.util as u; print('lacks', *[n for n in {list(PACKAGES)} if u.find_spec(n) is None])"
 NAMES = f"""\
-# Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
+# Managed by the Ansible collection ekho.ynl_mirror: changes are overwritten.
 {PROTO_MIRROR} ynl_mirror
 {PROTO_MANUAL} ynl_manual
 """
@@ -52,23 +52,23 @@ class Wanted:
 
     @property
     def crl(self) -> str | None:
-        """The digest of the revocation list, as the daemon tells of the one that it uses; None without one."""
+        """The digest of the revocation list, as the daemon reports that of its own; None without one."""
         if self.service.crl is None:
             return None
         try:
             with open(self.service.crl, "rb") as file:
                 return hashlib.sha256(file.read()).hexdigest()[:12]
-        except FileNotFoundError:  # not there yet, when a first run is only checked
+        except FileNotFoundError:  # it does not exist yet in a check before the first run
             return None
 
     @property
     def digest(self) -> str:
-        """Twelve digits that change with anything that asks for a restart."""
+        """Twelve digits that change with everything that needs a restart."""
         settled = _config_text(_without_crl(self.config))
         parts = (self.program.digest, self.program.launcher, settled, str(self.service.options.user))
         digest = hashlib.sha256("\0".join(parts).encode())
         for path in self.service.certificates:
-            # not there yet, when a first run is only checked
+            # it does not exist yet in a check before the first run
             with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                 digest.update(hashlib.sha256(file.read()).digest())
         return digest.hexdigest()[:12]
@@ -76,18 +76,18 @@ class Wanted:
 
 @dataclass
 class Outcome:
-    """What was done, or in a check would be."""
+    """What was done, or would be done in a check."""
 
     actions: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        """Whether anything was to do."""
+        """Whether there was anything to do."""
         return bool(self.actions)
 
     def note_file(self, path: str, text: str | None) -> bool:
-        """Compare a file with its wanted text (None: it is to go), note a difference, and say whether there is one."""
+        """Compare a file with its wanted text (None: no file), note a difference, and return whether there is one."""
         before = _read(path)
         if before == text:
             return False
@@ -99,13 +99,13 @@ class Outcome:
 
 
 def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bool) -> Outcome:
-    """Program and configuration in place, and the daemon started with them; does not wait for it to be ready."""
+    """Install program and configuration, and start the daemon with them; does not wait for it to be ready."""
     outcome = Outcome()
     service, chosen = wanted.service, wanted.service.options
-    if chosen.user is not None and not check:  # a play that is only checked has not made it
+    if chosen.user is not None and not check:  # a check has not created it
         _check_user(chosen.user)
     missing = [path for path in _directories(service, manager) if not os.path.isdir(path)]
-    outcome.actions.extend(f"make {path}" for path in missing)
+    outcome.actions.extend(f"create {path}" for path in missing)
     if not deploy.is_deployed(wanted.program, chosen.lib_dir, chosen.bin_dir):
         outcome.actions.append(f"deploy {chosen.lib_dir} ({wanted.program.digest})")
     settled = _settled(_read(service.config_file)) == _settled(wanted.config_text)
@@ -113,7 +113,7 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
     definition = manager.definition(wanted.digest)
     if definition is not None:
         outcome.note_file(*definition)
-    # After a deployment in any case: what it found may be what the daemon was started with.
+    # Always after a deployment: the daemon may have been started with the files that it replaced.
     more = len(outcome.actions) > (1 if rewritten and settled else 0)
     start = restart or more or digest_of_process(manager.pid()) != wanted.digest
     reload = not start and (rewritten or _used_crl(service) != wanted.crl)
@@ -136,7 +136,7 @@ def ensure_running(wanted: Wanted, manager: Manager, *, restart: bool, check: bo
 
 
 def ensure_stopped(service: Service, manager: Manager, *, check: bool) -> Outcome:
-    """The daemon ended; program and configuration stay."""
+    """Stop the daemon; program and configuration stay."""
     outcome = Outcome()
     if manager.active():
         outcome.actions.append(f"stop the {service.name}")
@@ -146,7 +146,7 @@ def ensure_stopped(service: Service, manager: Manager, *, check: bool) -> Outcom
 
 
 def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome:
-    """The daemon ended and all its files gone; the program stays for as long as the other daemon needs it."""
+    """Stop the daemon and remove all its files; the program stays as long as the other daemon needs it."""
     outcome, chosen = ensure_stopped(service, manager, check=check), service.options
     outcome.note_file(service.config_file, None)
     if service.names_file:
@@ -173,7 +173,7 @@ def ensure_absent(service: Service, manager: Manager, *, check: bool) -> Outcome
 
 
 def wait_ready(service: Service, manager: Manager) -> None:
-    """Return once the daemon says that it is ready; ServiceError with the end of its log when it does not in time."""
+    """Return once the daemon is ready; ServiceError with the end of its log if it is not in time."""
     seconds = service.options.timeout
     deadline = time.monotonic() + seconds
     client = ControlClient(service.control_socket, seconds=5.0)
@@ -183,29 +183,29 @@ def wait_ready(service: Service, manager: Manager) -> None:
         if health is not None and health.get("ready"):
             return
         if manager.has_failed():
-            raise ServiceError(f"the {service.name} ended at its start. {_log_end(manager)}")
+            raise ServiceError(f"the {service.name} exited during its start. {_log_end(manager)}")
         time.sleep(POLL_SECONDS)
-    said = "does not answer" if health is None else "answers that it is not ready"
+    said = "does not answer" if health is None else "is not ready"
     raise ServiceError(
-        f"the {service.name} {said} after {seconds:g} s (option timeout). It goes on trying. {_log_end(manager)}"
+        f"the {service.name} {said} after {seconds:g} s (option timeout). It keeps trying. {_log_end(manager)}"
     )
 
 
 def wait_reloaded(wanted: Wanted, manager: Manager) -> None:
-    """Return once the daemon, which is ready, uses the revocation list; ServiceError when it does not in time."""
+    """Return once the daemon, which is ready, uses the revocation list; ServiceError if it does not in time."""
     seconds = wanted.service.options.timeout
     deadline = time.monotonic() + seconds
     while _used_crl(wanted.service) != wanted.crl:
         if time.monotonic() > deadline:
             raise ServiceError(
                 f"the {wanted.service.name} does not use the revocation list {wanted.service.crl or '(none)'} after "
-                f"{seconds:g} s (option timeout), and goes on with what it had. {_log_end(manager)}"
+                f"{seconds:g} s (option timeout), and keeps the previous one. {_log_end(manager)}"
             )
         time.sleep(POLL_SECONDS)
 
 
 def describe(service: Service, manager: Manager) -> dict[str, Any]:
-    """What the module returns about the service now; `status` is None when the daemon does not answer."""
+    """What the module returns about the service; `status` is None if the daemon does not answer."""
     status: dict[str, Any] | None = None
     pid = manager.pid()
     if pid is not None:
@@ -228,7 +228,7 @@ def describe(service: Service, manager: Manager) -> dict[str, Any]:
 
 
 def _used_crl(service: Service) -> str | None:
-    """The digest of the revocation list that the daemon uses; "" when it does not say."""
+    """The digest of the revocation list that the daemon uses; "" if it does not answer."""
     try:
         status = ControlClient(service.control_socket, seconds=5.0).get("/status")
     except (NotReachable, Refused):
@@ -241,7 +241,7 @@ def _config_text(config: Mapping[str, Any]) -> str:
 
 
 def _without_crl(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration less what a running daemon is told by SIGHUP."""
+    """The configuration without the revocation list, which a running daemon reloads."""
     tls = config.get("tls")
     if not tls:
         return config
@@ -249,7 +249,7 @@ def _without_crl(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _settled(text: str | None) -> Mapping[str, Any] | None:
-    """The configuration of a file's text, likewise; None when it is none."""
+    """The configuration in a file's text, likewise; None if it is none."""
     try:
         return _without_crl(json.loads(text or ""))
     except (ValueError, AttributeError):
@@ -265,7 +265,7 @@ def _directories(service: Service, manager: Manager) -> list[str]:
 
 
 def _make_directories(service: Service, manager: Manager) -> None:
-    """All directories; the sockets' one belongs to the daemon's user, who has to write there."""
+    """Create all directories. The daemon's user owns the one for sockets, to write there."""
     chosen = service.options
     Footprint(chosen.lib_dir).make(*_directories(service, manager))
     if chosen.user is not None:
@@ -277,31 +277,29 @@ def _check_user(name: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError:
-        raise ServiceError(f"user: there is no {name!r} here; create it, or leave the option out") from None
+        raise ServiceError(f"user: {name!r} does not exist; create the user, or leave the option out") from None
 
 
 def _check_interpreter(service: Service) -> None:
-    """Refuse a Python that lacks the packages, or that the daemon's user cannot run (one in a home, say)."""
-    way_out = "give another one (option interpreter, or ansible_python_interpreter), or leave the option user out"
+    """Refuse a Python that lacks the packages, or that the daemon's user cannot run, such as one in a home."""
+    fix = "choose another one (option interpreter, or ansible_python_interpreter), or leave out the option user"
     account: dict[str, Any] = {}
     if service.options.user is not None:
         found = pwd.getpwnam(service.options.user)
-        # Like the daemon, without root's way around permissions.
+        # Like the daemon, without root's exemption from permissions.
         account = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     try:
         done = subprocess.run(
             [service.interpreter, "-c", MISSING], cwd="/", capture_output=True, text=True, check=False, **account
         )
     except OSError as error:
-        raise ServiceError(
-            f"user: {_who(service)} cannot run {service.interpreter}: {error.strerror}; {way_out}"
-        ) from None
+        raise ServiceError(f"user: {_who(service)} cannot run {service.interpreter}: {error.strerror}; {fix}") from None
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
-        raise ServiceError(f"user: {_who(service)} cannot use {service.interpreter}: {said}; {way_out}")
+        raise ServiceError(f"user: {_who(service)} cannot use {service.interpreter}: {said}; {fix}")
     word, *modules = done.stdout.split() or [""]
     if word != "lacks":
-        raise ServiceError(f"interpreter: {service.interpreter} is no Python; {way_out}")
+        raise ServiceError(f"interpreter: {service.interpreter} is not a Python; {fix}")
     missing = [PACKAGES[module] for module in modules]
     if missing:
         raise ServiceError(
@@ -316,7 +314,7 @@ def _who(service: Service) -> str:
 
 def _log_end(manager: Manager) -> str:
     log = manager.log()
-    return f"The end of its log:\n{log}" if log else "It has logged nothing."
+    return f"The end of its log:\n{log}" if log else "It logged nothing."
 
 
 def _launcher(service: Service) -> str:

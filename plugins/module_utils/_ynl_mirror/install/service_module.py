@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules that run a daemon share: their arguments (documented in the fragment `service`) and their course."""
+"""What the modules that run a daemon share: their arguments (see the fragment `service`) and what they do."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ STATE = {"type": "str", "choices": ["started", "stopped", "restarted", "absent"]
 def argument_spec(daemon: Daemon) -> dict[str, Any]:
     """The arguments of the module that runs a daemon."""
     own = options.argument_spec(daemon.config)
-    # The module decides whether the daemon is given a list, so the daemon does not know this option.
+    # Not known to the daemon: the module decides whether the daemon gets a list.
     own["tls"]["options"]["crl_optional"] = {"type": "bool", "default": False}
     return {"state": STATE, **own, **options.argument_spec(daemon.service)}
 
 
 def run(module: Any, daemon: Daemon) -> None:
-    """Do what `state` says for a daemon, and leave the module."""
+    """Bring a daemon into the requested state, and exit the module."""
     try:
         result = _run(module, daemon)
     except (ConfigError, ServiceError, ValueError) as error:
@@ -47,7 +47,7 @@ def _run(module: Any, daemon: Daemon) -> dict[str, Any]:
     if params["state"] in ("started", "restarted"):
         given = {**_given(params, daemon), "control_socket": made.control_socket}
         config = daemon.config.from_dict(given, read_names())
-        if not check:  # a play that is only checked has not deployed them
+        if not check:  # a check has not deployed them
             check_tls(config.tls)
         outcome = _start(module, made, manager, config.to_dict())
     elif params["state"] == "stopped":
@@ -86,12 +86,12 @@ def _service(params: Mapping[str, Any], daemon: Daemon) -> Service:
 
 
 def _given(params: Mapping[str, Any], daemon: Daemon) -> dict[str, Any]:
-    """The daemon's own options as they were given."""
+    """The daemon's options as they were given."""
     given: dict[str, Any] = {}
     for option, argument in options.argument_spec(daemon.config).items():
         value = params[option]
         names_are_the_users = argument["type"] == "dict" and "options" not in argument
-        # Nothing after a VRF's name is a mistake, which the configuration names. Other options were left out.
+        # A VRF's name without a value is a mistake, and is reported. Elsewhere null means that it was left out.
         given[option] = value if names_are_the_users and None in value.values() else without_none(value)
     return {**given, "tls": _tls(params["tls"])}
 

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The text of a daemon's systemd unit: how it is started, kept alive and locked up. docs/services.md tells why.
+"""The text of a daemon's systemd unit: start, restart and sandbox. docs/services.md has the reasons.
 
-Written for systemd 247 and later. What a daemon does besides its sockets is to read: program, configuration,
-certificates, iproute2's names. So everything is read-only but the folder of its control socket.
+For systemd 247 and later. Besides its sockets a daemon only reads: program, configuration, certificates, iproute2's
+names. So everything is read-only, except the directory of its control socket.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HOMES = ("/home", "/root", "/run/user")
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108  # nothing is put there
 
 UNIT = """\
-# Put here by the Ansible collection ekho.ynl_mirror: it will write this file again.
+# Managed by the Ansible collection ekho.ynl_mirror: changes are overwritten.
 [Unit]
 Description=ynl-mirror {name}
 Documentation=https://docs.kernel.org/netlink/specs/rt-route.html
@@ -80,9 +80,9 @@ def unit_text(
     reads: Iterable[str],
     stop_seconds: float,
 ) -> str:
-    """The unit of the daemon NAME; without a USER it is root, but without root's privileges.
+    """The unit of the daemon NAME; without a USER it runs as root, without root's privileges.
 
-    READS are the files and folders that it needs: where some of them are in a home or in /tmp, that is not hidden.
+    READS are the files and directories that it needs: a home or /tmp is not hidden if it has one of them.
     """
     needed = list(reads)
     return UNIT.format(
@@ -99,7 +99,7 @@ def unit_text(
 
 
 def _writable(runtime_dir: str) -> str:
-    """What gives the daemon the folder of its control socket; /run is empty after a boot, so systemd makes it there.
+    """The directory of the control socket. systemd creates it below /run, which is empty after a boot.
 
     It stays when the daemon ends: the other daemon may have its socket in it.
     """
@@ -109,6 +109,6 @@ def _writable(runtime_dir: str) -> str:
 
 
 def _any_below(paths: Iterable[str], folders: Iterable[str]) -> bool:
-    """Whether one of the paths, as it is written or where its links lead, is in one of the folders."""
+    """Whether one of the paths, as written or resolved, is in one of the directories."""
     places = {place for path in paths for place in (os.path.normpath(path), os.path.realpath(path))}
     return any(place.startswith(folder + "/") for place in places for folder in folders)

@@ -244,5 +244,5 @@ def test_a_configuration_file_that_is_missing_or_broken_is_named(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"agent.json: cannot be read: No such file or directory; deploy"):
         load_agent(str(tmp_path / "agent.json"))
     (tmp_path / "agent.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"agent.json: no JSON: "):
+    with pytest.raises(ConfigError, match=r"agent.json: not valid JSON: .*; correct the file"):
         load_agent(str(tmp_path / "agent.json"))
