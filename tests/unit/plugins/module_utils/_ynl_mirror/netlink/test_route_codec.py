@@ -241,7 +241,7 @@ def test_attributes_that_a_hop_has_no_field_for_are_named() -> None:
     assert decode_route(message, 0, len(message))[1] == replace(path, extras=("encap",))
 
 
-# -- bytes that are no message ----------------------------------------------------------------------------------------
+# -- damaged and random bytes -----------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=200))
