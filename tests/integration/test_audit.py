@@ -162,8 +162,8 @@ def test_an_announced_route_whose_notification_was_lost_is_found_in_the_hosts_ke
     deafen(mirror.listener)
     batch(lab.host, *(f"route add {prefix} {TO_A}" for prefix in prefixes[6:]), f"route del {prefixes[0]}")
     until(lambda: sorted(_mirrored(lab)), sorted(prefixes[1:]))
-    mirror.listener.says(f"the audit found .*{prefixes[0]} stale")
-    mirror.listener.says(f"the audit found .*{prefixes[7]} missing")
+    mirror.listener.says(f"replica audit: .*{prefixes[0]} stale")
+    mirror.listener.says(f"replica audit: .*{prefixes[7]} missing")
     assert _audit(mirror.listener)["drift"]["replica"] == 3
     _rounds(mirror.listener, "replica")
     assert _audit(mirror.listener)["drift"]["replica"] == 3  # found once, right from then on

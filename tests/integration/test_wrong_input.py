@@ -48,9 +48,9 @@ GARBAGE: dict[str, tuple[bytes, str]] = {
     "random bytes": (random.Random(4).randbytes(1 << 20), "not an FPM frame"),
     "a message that is longer than its frame": (
         frame(struct.pack("=IHHII", 1 << 31, 24, 0, 0, 0)),
-        "netlink message of 2147483648 bytes where 16 are left",
+        "netlink message of 2147483648 bytes, but only 16 are left",
     ),
-    "half a header": (frame(b"\x20\0\0\0\x18\0"), "6 stray bytes behind the last netlink message"),
+    "half a header": (frame(b"\x20\0\0\0\x18\0"), "6 stray bytes after the last netlink message"),
     "an attribute that is longer than its message": (
         frame(GOOD[:28] + struct.pack("=HH", 65535, 1) + GOOD[32:]),
         "attribute 1 of 65535 bytes",

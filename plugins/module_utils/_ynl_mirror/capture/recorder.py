@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes down all that a follower hears and reads: a capture, as replay.py describes it.
+"""Writes a capture, as replay.py describes it: all that a follower receives and dumps.
 
-The follower knows nothing of it: it is handed sockets that write down what passes. Without a capture they are the
-bare ones, so that it costs nothing.
+The follower is given sockets that record what passes through them. Without a capture it is given the plain sockets, so
+that recording costs nothing when it is off.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ..config.common import CaptureConfig
 from ..config.fields import ConfigError
 from ..netlink import sockets as kernel
 from . import pcapng
-from .replay import CAUGHT_UP, DONE, NOTIFICATIONS, OVERRUN, REQUESTS, TOLD, TORN, NotACapture, header, settings_of
+from .replay import CAUGHT_UP, DONE, NOTIFICATIONS, OVERRUN, REPORTED, REQUESTS, TORN, NotACapture, header, settings_of
 
 _LOG = logging.getLogger("ynl_mirror")
 
 
 class Capture:
-    """An open capture: appends, to at most *limit* bytes. A write that fails ends the capture, not the daemon."""
+    """An open capture file, which grows to *limit* bytes at most. An error ends the capture, not the daemon."""
 
     def __init__(self, path: str, limit: int, settings: Mapping[str, Any]) -> None:
         self._path = path
@@ -41,25 +41,25 @@ class Capture:
         self._write(b"")
 
     def packets(self, interface: int, datagrams: Sequence[bytes]) -> None:
-        """Write down *datagrams*, at once: they have to be there when the daemon dies of them."""
+        """Write *datagrams* at once: they must be in the file if the daemon crashes on them."""
         self._asked = self._asked or interface == REQUESTS
         if self._fd >= 0 and datagrams:
             now = time.time_ns() // 1000
             self._write(b"".join([pcapng.packet(interface, now, datagram) for datagram in datagrams]))
 
-    def told(self) -> None:
-        """Write down that the follower tells its changes now; with the next packets, which is soon enough."""
+    def reported(self) -> None:
+        """Mark that the follower reports its changes now; written with the next packets, which is early enough."""
         if self._fd >= 0:
-            self._held += pcapng.packet(NOTIFICATIONS, time.time_ns() // 1000, TOLD)
+            self._held += pcapng.packet(NOTIFICATIONS, time.time_ns() // 1000, REPORTED)
 
     def caught_up(self) -> None:
-        """Write down that all that was told during the requests is taken in; in the same way, once after them."""
+        """Mark that all notifications since the last requests are applied; likewise, and once after requests."""
         if self._fd >= 0 and self._asked:
             self._asked = False
             self._held += pcapng.packet(REQUESTS, time.time_ns() // 1000, CAUGHT_UP)
 
     def close(self) -> None:
-        """Write what is held back, and close."""
+        """Write the marks that are held back, and close."""
         if self._fd >= 0:
             self._write(b"")
         if self._fd >= 0:
@@ -70,7 +70,7 @@ class Capture:
         data, self._held = self._held + data, b""
         try:
             if self._size + len(data) > self._limit:
-                self._give_up(f"it has reached its limit of {self._limit} bytes (capture.limit)")
+                self._give_up(f"limit of {self._limit} bytes reached (capture.limit)")
             elif os.write(self._fd, data) < len(data):
                 self._give_up(os.strerror(errno.ENOSPC))
             else:
@@ -79,9 +79,9 @@ class Capture:
             self._give_up(error.strerror or str(error))
 
     def _give_up(self, why: str) -> None:
-        _LOG.error("capture %s: %s; nothing more is recorded, all else goes on", self._path, why)
+        _LOG.error("capture %s: %s; recording has stopped, the daemon goes on", self._path, why)
         try:
-            os.ftruncate(self._fd, self._size)  # what was written of the last packets
+            os.ftruncate(self._fd, self._size)  # cut off the last packets, which may be incomplete
         except OSError as error:
             _LOG.debug("capture %s: %s", self._path, error)
         os.close(self._fd)
@@ -89,13 +89,13 @@ class Capture:
 
 
 class _Monitor:
-    """A monitor that writes down what it hears."""
+    """A monitor that records the notifications."""
 
     def __init__(self, monitor: kernel.Notifications, capture: Capture) -> None:
         self._monitor = monitor
         self._capture = capture
         self.fileno = monitor.fileno
-        self.drain = monitor.drain  # of no effect on anybody
+        self.drain = monitor.drain  # discarded notifications have no effect
 
     def receive(self, limit: int) -> list[bytes]:
         try:
@@ -108,7 +108,7 @@ class _Monitor:
 
 
 class _Requests:
-    """Dumps that are written down with their request, and an NLMSG_DONE once they are complete."""
+    """Dumps that are recorded: the request, the chunks, and NLMSG_DONE at the end."""
 
     def __init__(self, requests: kernel.Dumps, capture: Capture) -> None:
         self._requests = requests
@@ -139,20 +139,20 @@ Sockets = tuple[kernel.Notifications, kernel.Dumps, Callable[[], None]]
 
 
 def recorded(config: CaptureConfig | None, settings: Mapping[str, Any], sockets: Sockets) -> Sockets:
-    """What a follower is made of, with a capture in between; the very same where none is wanted.
+    """The arguments of a follower, wrapped to record into a capture; unchanged without a *config*.
 
-    *settings*: what its replica depends on, see replay.py. ConfigError and OSError when the file cannot be used.
+    *settings*: those that the replica depends on, see replay.py. ConfigError or OSError if the file cannot be used.
     """
     if config is None:
         return sockets
     capture = Capture(config.file, config.limit, settings)
     monitor, requests, on_change = sockets
 
-    def tell() -> None:
-        capture.told()
+    def report() -> None:
+        capture.reported()
         on_change()
 
-    return _Monitor(monitor, capture), _Requests(requests, capture), tell
+    return _Monitor(monitor, capture), _Requests(requests, capture), report
 
 
 def _system() -> str:
@@ -161,15 +161,15 @@ def _system() -> str:
 
 
 def _open(path: str) -> int:
-    """A descriptor that appends to the file, which nobody else may read or write. OSError names it."""
+    """A descriptor that appends to the file, locked against other daemons. OSError names the file."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ConfigError(f"capture: {path} is no ordinary file; name another")
+            raise ConfigError(f"capture: {path} is not a regular file; name another")
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
-        raise ConfigError(f"capture: {path} is another daemon's capture; name another file") from None
+        raise ConfigError(f"capture: another daemon writes to {path}; name another file") from None
     except ConfigError:
         os.close(fd)
         raise
@@ -177,7 +177,7 @@ def _open(path: str) -> int:
 
 
 def _end(path: str, fd: int) -> int:
-    """The size of what is there, once a block that a killed daemon has left in the middle is cut away."""
+    """The size of the existing capture, after a block that a killed daemon left incomplete is cut off."""
     end = 0
     try:
         with open(fd, "rb", closefd=False) as file:
@@ -190,5 +190,5 @@ def _end(path: str, fd: int) -> int:
             os.ftruncate(fd, error.offset)
             return error.offset
         os.close(fd)
-        raise ConfigError(f"capture: {path} is there and cannot be continued ({error}); name another file") from None
+        raise ConfigError(f"capture: {path} exists and cannot be appended to ({error}); name another file") from None
     return end

@@ -1,16 +1,16 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a capture through the replica again: the same bytes in the same order, and so the same changes. Opens no socket.
+"""Replays a capture through the replica: the same bytes in the same order, hence the same changes. Opens no socket.
 
-A capture is a pcapng file (pcapng.py). Each start of a daemon is a section, whose comment has the settings that a
-replica depends on, and which has two interfaces: what the kernel told by itself, and requests with their answers. What
-is no datagram is said in netlink's own control messages: NLMSG_OVERRUN for lost notifications, NLMSG_DONE behind an
-answer that is whole, and NLMSG_NOOP where the follower told its daemon what has changed, or, among the requests, had
-taken in all that was told meanwhile.
+A capture is a pcapng file (pcapng.py). Each start of a daemon is a section. The comment of a section has the settings
+that the replica depends on, and it has two interfaces: notifications, and requests with their answers. What is not a
+datagram of the kernel is marked by netlink control messages: NLMSG_OVERRUN where notifications were lost, NLMSG_DONE
+after a complete answer, NLMSG_NOOP among the notifications where the follower reported its changes to the daemon, and
+NLMSG_NOOP among the requests where all notifications since the last dumps were applied.
 
-The capture decides what happens when, not the follower: code that asks for other re-reads than the one that recorded
-can be tried on it too, and the summary tells the difference.
+The capture decides what happens when, not the follower. A version of the code that requests other re-reads than the one
+that recorded can replay it as well; the summary shows the difference.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ..replica.replica import Replica
 from ..replica.rib import Reading, Reread, Rib
 from .pcapng import Packet, Section, section
 
-#: Where a section's comment has the settings; the number is the version of all that is told above.
+#: The key that marks the comment of a section, and the version of the format described above.
 _KEY, _FORMAT = "ynl_mirror_capture", 1
 NOTIFICATIONS, REQUESTS = range(2)
-OVERRUN = rtnetlink.request(4, 0)  # NLMSG_OVERRUN: data lost; the kernel itself says ENOBUFS
-TOLD = CAUGHT_UP = rtnetlink.request(rtnetlink.NLMSG_NOOP, 0)
+OVERRUN = rtnetlink.request(4, 0)  # NLMSG_OVERRUN; the kernel itself reports ENOBUFS
+REPORTED = CAUGHT_UP = rtnetlink.request(rtnetlink.NLMSG_NOOP, 0)
 DONE = rtnetlink.encode_done()
-#: Behind it when what was heard since says that the dump may have missed routes.
+#: After DONE, if a notification has shown since that the dump may have skipped routes.
 TORN = rtnetlink.request(rtnetlink.NLMSG_DONE, rtnetlink.NLM_F_DUMP_INTR, bytes(4))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -44,11 +44,11 @@ _LATEST = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // timedelta(micr
 
 
 class NotACapture(ValueError):
-    """A capture that is no capture, or one of another version."""
+    """Not a capture, or a capture of another version."""
 
 
 class Fault(Exception):
-    """The replica fails at a record: what the capture was kept for."""
+    """The replica fails on a record, which is what captures are kept for."""
 
 
 def header(settings: Mapping[str, Any], system: str) -> bytes:
@@ -58,7 +58,7 @@ def header(settings: Mapping[str, Any], system: str) -> bytes:
 
 
 def settings_of(found: Section) -> dict[str, Any]:
-    """The settings in the header of a section; NotACapture when there are none that are understood here."""
+    """The settings in the header of a section; NotACapture if there are none, or if their version is unknown."""
     try:
         settings = dict(json.loads(found.comment))
         version = settings[_KEY]
@@ -66,57 +66,57 @@ def settings_of(found: Section) -> dict[str, Any]:
             _rib(settings)
             _vrfs(settings)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise NotACapture("it is no capture of ynl-mirror") from None
+        raise NotACapture("not a capture of ynl-mirror") from None
     if version != _FORMAT:
-        raise NotACapture(f"it is a capture of version {version}, by {found.application}; this one reads {_FORMAT}")
+        raise NotACapture(f"capture of format {version}, by {found.application}; this version reads format {_FORMAT}")
     return settings
 
 
 class Replay:
-    """Feed it what a capture has, piece by piece; it answers with changes as `ynl-mirror watch` shows them."""
+    """Feed it the records of a capture; it returns the changes, in the form of `ynl-mirror watch`."""
 
     def __init__(self) -> None:
         self.replica = Replica(Rib(()))
-        self.counts = dict.fromkeys(("starts", "notifications", "unreadable", "overruns", "rereads", "changes"), 0)
+        self.counts = dict.fromkeys(("starts", "notifications", "malformed", "overruns", "rereads", "changes"), 0)
         self._settings: dict[str, Any] = {}
         self._times: list[int] = []  # of the first record and the last
         self._records = 0
         self._view: dict[tuple[int, int], list[bytes]] = {}  # (request's type, family): answer
-        self._answer: list[bytes] | None = None  # that part of it which is on its way
-        self._reading: Reading | None = None
-        self._asking: Reread | None = None  # what it answers
-        self._objects = False  # an answer about nexthop objects is on its way
-        self._loading = 0  # times that the daemon is told of changes before it has read everything
-        self._ended: Reading | None = None  # all of it is here, and maybe it is torn
-        self._held: list[bytes] = []  # what was heard since
+        self._answer: list[bytes] | None = None  # the answer that is being read, if it is part of the view
+        self._reading: Reading | None = None  # the same, if it is a dump of routes
+        self._asking: Reread | None = None  # the scope of that dump
+        self._objects = False  # the answer that is being read is about nexthop objects
+        self._loading = 0  # reports of changes left until the full sync is complete
+        self._ended: Reading | None = None  # a dump that has ended, and may prove to be torn
+        self._held: list[bytes] = []  # notifications since then
         self._ask = False
-        self._asked: dict[Reread, None] = {}  # re-reads that are asked for and not in the capture, so far
-        self._unasked: dict[Reread, None] = {}  # and those that are in there and nobody has asked for
+        self._asked: dict[Reread, None] = {}  # re-reads requested by this code that the capture does not have so far
+        self._unasked: dict[Reread, None] = {}  # re-reads of the capture that this code has not requested
 
     def feed(self, item: Section | Packet) -> list[dict[str, Any]]:
-        """The changes that were told at this place. NotACapture, and Fault when the replica cannot take it in."""
+        """The changes that were reported at this place. NotACapture, or Fault if the replica fails on the record."""
         if isinstance(item, Section):
-            told = self.finish()
+            changes = self.finish()
             self._start(settings_of(item))
-            return told
+            return changes
         self._records += 1
         self._times = [*self._times[:1], item.time]
         try:
             if item.interface == NOTIFICATIONS:
-                return self._hear(item.data)
+                return self._notified(item.data)
             self._read(item.data)
-        except Exception as error:  # whatever it is: finding that is what the capture is for
+        except Exception as error:  # of any kind: captures are kept to find them
             text = f"{type(error).__name__}: {error}"
             raise Fault(f"record {self._records}, {show_time(item.time)}: {text}") from error
         return []
 
     def finish(self) -> list[dict[str, Any]]:
-        """The changes that were not told yet when the capture ended."""
+        """The changes that were not reported yet at the end of the capture."""
         self._settle()
-        return self._tell()
+        return self._report()
 
     def summary(self) -> dict[str, Any]:
-        """What was in it, what it led to, and what this code would have read else."""
+        """Counts, the final state, and how the re-reads of this code differ from those in the capture."""
         self._take_asked()
         return {
             "event": "summary",
@@ -125,12 +125,12 @@ class Replay:
             **self.counts,
             "routes": sum(map(len, self.replica.rib.tables.values())),
             "links": len(self.replica.links),
-            "asked_but_not_recorded": [self._words(scope) for scope in self._asked],
-            "recorded_but_not_asked": [self._words(scope) for scope in self._unasked],
+            "rereads_only_in_replay": [self._words(scope) for scope in self._asked],
+            "rereads_only_in_capture": [self._words(scope) for scope in self._unasked],
         }
 
     def _start(self, settings: dict[str, Any]) -> None:
-        """A daemon starts: it knows nothing."""
+        """Start over with an empty replica, as a daemon does."""
         self._settings = settings
         self.replica = Replica(_rib(settings))
         self.counts["starts"] += 1
@@ -138,21 +138,21 @@ class Replay:
         self._view, self._answer, self._reading, self._ended, self._held, self._asked = {}, None, None, None, [], {}
         self._objects = False
 
-    # -- what the kernel told by itself
+    # -- notifications
 
-    def _hear(self, data: bytes) -> list[dict[str, Any]]:
-        if data == TOLD:
+    def _notified(self, data: bytes) -> list[dict[str, Any]]:
+        if data == REPORTED:
             self._settle()
-            told = self._tell()
+            changes = self._report()
             self._loading = max(0, self._loading - 1)
             self.replica.rib.recording = not self._loading
-            return told
+            return changes
         if self._ended is not None:
             self._held.append(data)
             return []
         self._take_asked()
         if not self._asked:
-            self._loading, self.replica.rib.recording = 0, True  # everything has been read
+            self._loading, self.replica.rib.recording = 0, True  # the full sync is complete
         self._apply(data)
         return []
 
@@ -165,22 +165,22 @@ class Replay:
         try:
             self.replica.apply(data)
         except rtnetlink.WireError:
-            self.counts["unreadable"] += 1
+            self.counts["malformed"] += 1
             rib.ask()
 
-    def _tell(self) -> list[dict[str, Any]]:
+    def _report(self) -> list[dict[str, Any]]:
         replica = self.replica
-        told = list(events(replica.rib, replica.rib.take_changed(), replica.links))
-        self.counts["changes"] += len(told)
+        changes = list(events(replica.rib, replica.rib.take_changed(), replica.links))
+        self.counts["changes"] += len(changes)
         if replica.view_changed and "vrfs" in self._settings:
             replica.rib.follow(vrf.table for vrf in discover_vrfs(replica.links, replica.rules, _vrfs(self._settings)))
         replica.view_changed = False
         if self._ask:
             self._ask = False
             replica.rib.ask()
-        for event in told:
+        for event in changes:
             event["time"] = show_time(self._times[-1])
-        return told
+        return changes
 
     # -- requests and their answers
 
@@ -210,7 +210,7 @@ class Replay:
             self._answer.append(data)
 
     def _end_of_answer(self) -> None:
-        if self._objects:  # routes that name them have been read
+        if self._objects:  # the routes that use them have been read before
             self._objects = False
             self.replica.rib.resolve()
             return
@@ -218,7 +218,7 @@ class Replay:
         if reading is not None:
             self.counts["rereads"] += 1
             self._ended = reading
-        elif (rtnetlink.RTM_GETRULE, AF_INET6) in self._view:  # the last of them
+        elif (rtnetlink.RTM_GETRULE, AF_INET6) in self._view:  # the last dump of the view
             answers = _Answers(self._view)
             self.replica.load(
                 sockets.read_links(answers),
@@ -229,19 +229,19 @@ class Replay:
         self._answer = None
 
     def _settle(self, whole: bool = True) -> None:
-        """Take in a dump that has ended, and then what was heard since: only that says if it is whole."""
+        """Apply a dump that has ended, then the notifications since, which have shown whether it is complete."""
         reading, self._ended = self._ended, None
         if reading is None:
             return
         reading.finish(whole)
         if not whole and self._asking is not None and self._asking.oif is None:
-            self._asked[self._asking] = None  # it is asked for again
+            self._asked[self._asking] = None  # requested again
         held, self._held = self._held, []
         for data in held:
             self._apply(data)
 
     def _scope(self, request: bytes) -> Reread:
-        """What a dump request asks for; takes it off the list of what is to be read."""
+        """The scope of a dump request, which is taken off the list of requested re-reads."""
         found = dict(rtnetlink.attributes(request, rtnetlink.NLMSGHDR.size + rtnetlink.RTMSG.size, len(request)))
         table, oif = (found.get(kind) for kind in (rtnetlink.RTA_TABLE, rtnetlink.RTA_OIF))
         scope = Reread(rtnetlink.family_of(request), _number(table) or 0, _number(oif))
@@ -263,7 +263,7 @@ class Replay:
 
 
 class _Answers:
-    """Stands where the socket was, and answers out of the capture."""
+    """In place of the socket: answers from the capture."""
 
     def __init__(self, answers: Mapping[tuple[int, int], list[bytes]]) -> None:
         self._answers = answers
@@ -274,7 +274,7 @@ class _Answers:
 
 
 def _rib(settings: Mapping[str, Any]) -> Rib:
-    """A listener's, by {"tables", "families"}, or an agent's, by {"protocol", "vrfs": {name: {"table", "links"}}}."""
+    """A listener's by {"tables", "families"}, or an agent's by {"protocol", "vrfs": {name: {"table", "links"}}}."""
     if "vrfs" in settings:
         return Rib((), accept=lambda path: path.protocol != settings["protocol"])
     families = {FAMILIES[name] for name in settings["families"]}
@@ -295,6 +295,6 @@ def show_time(time: int) -> str:
 
 
 def parse_time(text: str) -> int:
-    """The reverse, of any time of ISO 8601, the machine's zone where it names none; ValueError."""
+    """Microseconds since 1970 of an ISO 8601 time, local time if it names no zone; ValueError if it is none."""
     found = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text).astimezone(timezone.utc)
     return (found - _EPOCH) // timedelta(microseconds=1)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values: links, addresses, policy rules and VRFs, as the kernel reports them."""
+"""Values: links, addresses, policy rules and VRFs, as the kernel reports them. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .routes import Address, Prefix
 
 @dataclass(frozen=True)
 class Link:
-    """A network interface. *up* is the administrative state, *carrier* whether frames would get out.
+    """A network interface.
 
-    *kind* is the rtnetlink kind (``vrf``, ``veth``, empty for hardware); *vrf_table* is set for VRF devices only
-    (``IFLA_VRF_TABLE``); *master* is the ifindex of the VRF, bridge or bond the link is enslaved to. *mtu* in bytes, 0
-    where it is not known.
+    *up* is the administrative state, *carrier* the operational one. *kind* is the rtnetlink kind (``vrf``, ``veth``,
+    empty for hardware). *vrf_table* is set for VRF devices only (``IFLA_VRF_TABLE``). *master* is the ifindex of the
+    VRF, bridge or bond that the link is enslaved to. *mtu* is in bytes, 0 if unknown.
     """
 
     index: int
@@ -31,7 +31,7 @@ class Link:
 
 @dataclass(frozen=True)
 class LinkAddress:
-    """An address that this machine owns on a link, with the prefix length of its subnet."""
+    """An address of this machine: its link, and the prefix length of its subnet."""
 
     index: int
     address: Address
@@ -40,9 +40,9 @@ class LinkAddress:
 
 @dataclass(frozen=True)
 class Rule:
-    """A policy rule (ip-rule(8)) as far as VRF-lite uses it: ``iif NAME lookup TABLE``.
+    """A policy rule (ip-rule(8)), as far as VRF-lite uses it: ``iif NAME lookup TABLE``.
 
-    *l3mdev*: the rule that the kernel makes with the first VRF device: each packet is looked up in its own VRF's table.
+    *l3mdev* marks the rule that the kernel adds with the first VRF device: look up each packet in the table of its VRF.
     """
 
     family: int
@@ -55,7 +55,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Vrf:
-    """A routing instance: its name, its table, and the ifindexes of the links in it."""
+    """A VRF: its name, its table, and the ifindexes of its links."""
 
     name: str
     table: int

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why a route is not installed, as a value and as the text that travels in an answer."""
+"""Why a route is not offloaded: as a value, and as the text of the agent's answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Refusal(NamedTuple):
-    """The state a route is in instead, and why: `failed` (kernel or policy said no) or `slow_path` (no egress)."""
+    """State and reason of a route that is not offloaded: `failed` (refused by kernel or policy) or `slow_path`."""
 
     state: str
     reason: str
@@ -19,7 +19,7 @@ class Refusal(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Refusal:
-        """Read what an agent answered; words of another consumer are a failure."""
+        """Parse an agent's answer. Text in any other form comes from another FPM consumer, and means `failed`."""
         words, found, reason = text.partition(": ")
         state = {"failed": "failed", "slow path": "slow_path"}.get(words)
         return cls(state, reason) if found and state else cls("failed", text)

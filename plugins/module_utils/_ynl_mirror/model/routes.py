@@ -1,13 +1,13 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values: prefixes, addresses, next hops, paths and routes, and the names the field gives to their numbers.
+"""Values: prefixes, addresses, next hops, paths and routes, and the names of their numbers. Pure.
 
-A *route* is a prefix and a *path*. The path is everything else about the route: table, type, owner (protocol),
-metric, next hops. A million routes usually share a handful of paths, which is why the two are kept apart: replicas
-store one small integer (the prefix, see :attr:`Prefix.key`) and a reference to a shared :class:`Path`.
+A *route* is a prefix and a *path*. The path is everything else about the route: table, type, protocol, metric, next
+hops. A million routes usually share a handful of paths, which is why the two are kept apart: replicas store one small
+integer (the prefix, see :attr:`Prefix.key`) and a reference to a shared :class:`Path`.
 
-No socket, no clock and no Ansible in here. Numbers are those of ``linux/rtnetlink.h``.
+Numbers are those of ``linux/rtnetlink.h``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH = {AF_INET: 32, AF_INET6: 128}
 FAMILY_NAMES = {AF_INET: "ipv4", AF_INET6: "ipv6"}
 FAMILIES = {name: number for number, name in FAMILY_NAMES.items()}
 
-#: Owner of every mirrored route (``rtm_protocol``), and of those posted over HTTP.
+#: Route protocol (``rtm_protocol``) of mirrored routes, and of routes posted over HTTP.
 PROTO_MIRROR = 121
 PROTO_MANUAL = 122
 
@@ -84,7 +84,7 @@ ROUTE_TYPES = {
     "xresolve": 11,
 }
 ROUTE_TYPE_NAMES = {number: name for name, number in ROUTE_TYPES.items()}
-#: Types whose packets go nowhere, so that a next hop makes no sense for them.
+#: Types that discard packets: a next hop makes no sense for them.
 DISCARD_TYPES = frozenset((RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT))
 
 RT_SCOPE_UNIVERSE = 0
@@ -92,21 +92,21 @@ RT_SCOPE_LINK = 253
 RT_SCOPE_HOST = 254
 RT_SCOPE_NOWHERE = 255
 
-#: ``rtnh_flags``: the part a user sets, and the part the kernel reports.
+#: ``rtnh_flags``: ONLINK is set by users, the others are reported by the kernel.
 RTNH_F_DEAD = 1
 RTNH_F_ONLINK = 4
 RTNH_F_LINKDOWN = 16
 
-#: Metric the kernel gives to an IPv6 route that names none (``IP6_RT_PRIO_USER``).
+#: Metric of an IPv6 route that was added without one (``IP6_RT_PRIO_USER``).
 IPV6_DEFAULT_METRIC = 1024
 
 
 def _refuse_zone(text: str) -> None:
-    """ValueError for ``fe80::1%eth0``: where an address stands, the link has a place of its own."""
+    """ValueError for ``fe80::1%eth0``: the link is given separately everywhere."""
     address, found, rest = text.partition("%")
     if found:
         length = "".join(rest.partition("/")[1:])
-        raise ValueError(f"{text!r} names a link; write {address}{length}, and the link by itself (dev)")
+        raise ValueError(f"{text!r} names a link; write {address}{length} and give the link separately (dev)")
 
 
 #: What identifies a table of one family: (family, table number).
@@ -121,7 +121,7 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read an address; ValueError with the offending text when it is none."""
+        """Parse an address; a ValueError quotes the text."""
         _refuse_zone(text)
         try:
             address = ipaddress.ip_address(text.strip())
@@ -136,14 +136,14 @@ class Address(NamedTuple):
 
     @property
     def is_link_local(self) -> bool:
-        """Whether the address means nothing without a link (RFC 4291 section 2.5.6, RFC 3927)."""
+        """Whether the address is valid on one link only (RFC 4291 section 2.5.6, RFC 3927)."""
         if self.family == AF_INET6:
             return self.value >> 118 == 0xFE80 >> 6
         return self.value >> 16 == 0xA9FE
 
     def __str__(self) -> str:
         if self.family == AF_INET:
-            value = self.value  # ipaddress takes five times as long, which counts in tasks of many routes
+            value = self.value  # five times as fast as ipaddress, which counts in tasks with many routes
             return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
         return str(ipaddress.IPv6Address(self.value))
 
@@ -153,7 +153,7 @@ _LENGTHS = {str(number): number for number in range(33)}
 
 
 def _plain_ipv4_prefix(text: str) -> tuple[int, int] | None:
-    """Value and length of ``10.0.0.0/8`` in its usual spelling, None for all else: a short cut past ipaddress."""
+    """Value and length of ``10.0.0.0/8`` in canonical form, None for all else: a fast path around ipaddress."""
     head, _slash, tail = text.partition("/")
     parts = head.split(".")
     length = _LENGTHS.get(tail, -1)
@@ -177,9 +177,9 @@ class Prefix(NamedTuple):
 
     @classmethod
     def parse(cls, text: str, family: int | None = None) -> Prefix:
-        """Read ``10.0.0.0/8``, ``fd00::1`` (a host prefix) or ``default`` (which needs *family*; IPv4 if none).
+        """Parse ``10.0.0.0/8``, ``fd00::1`` (a host prefix) or ``default`` (of *family*, IPv4 if that is None).
 
-        ValueError names the text and, when host bits are set, the prefix that was probably meant.
+        A ValueError quotes the text and, if host bits are set, suggests the prefix without them.
         """
         text = text.strip()
         if text in ("default", "any", "all"):
@@ -209,10 +209,10 @@ class Prefix(NamedTuple):
 
     @property
     def key(self) -> int:
-        """One integer for a prefix within its family: the length above the network's own bits. Replicas index by it.
+        """The prefix as one integer, unique within its family: the length above the network bits. Replicas index by it.
 
-        Neighbours get neighbouring numbers. CPython hashes an integer to itself, so a dictionary of a million
-        prefixes keeps neighbours in one cache line; with the bits of the host part below it is six times slower.
+        Adjacent prefixes get adjacent numbers. CPython hashes an integer to itself, so in a dictionary of a million
+        prefixes neighbours share cache lines; with the host bits left in, look-ups were six times slower.
         """
         width = WIDTH[self.family]
         return self.length << width | self.value >> (width - self.length)
@@ -230,7 +230,7 @@ class Prefix(NamedTuple):
 
 @dataclass(frozen=True)
 class NextHop:
-    """One way out: gateway and/or outgoing link (ifindex), its weight (1..256) and whether the gateway is onlink.
+    """A next hop: gateway, outgoing link (ifindex) or both, its weight (1..256), and whether the gateway is onlink.
 
     The gateway's family may differ from the route's (RTA_VIA, RFC 8950).
     """
@@ -245,11 +245,10 @@ class NextHop:
 class Path:
     """Everything about a route but its prefix. Compares and hashes by value.
 
-    *metric* is ``rta_priority`` as the kernel reports it (an absent one is 0). *nh_id* names a nexthop object; the
-    flattened hops stand in *nexthops* as well when the kernel gave them. *extras* names what this library keeps no
-    value for (``encap``, ``nat`` ...), so that a consumer can refuse instead of losing it. *dead_links* are the
-    ifindexes of hops that the kernel passes over for now: no part of *nexthops*, but what happens to those links still
-    happens to this path.
+    *metric* is ``RTA_PRIORITY``, 0 if absent. *nh_id* is the number of a nexthop object; *nexthops* has its resolved
+    hops if they are known. *extras* names what a path has no field for (``encap``, ``iif`` ...), so that a consumer can
+    refuse the route instead of losing a part of it. *dead_links* are the ifindexes of dead hops, which the kernel skips
+    for now: they are no part of *nexthops*, but events on those links still concern this path.
     """
 
     family: int
@@ -268,7 +267,7 @@ class Path:
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Paths are dictionary keys on the hot path: hash the fields once, not at every look-up.
+        # Paths are dictionary keys in the hottest loops: hash the fields once, not at every look-up.
         identity = (
             *(self.family, self.table, self.type, self.protocol, self.scope, self.tos, self.metric),
             *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras, self.dead_links),
@@ -280,34 +279,34 @@ class Path:
 
     @property
     def oifs(self) -> frozenset[int]:
-        """The ifindexes of the links this path leaves by."""
+        """The ifindexes of its outgoing links."""
         return frozenset(hop.oif for hop in self.nexthops if hop.oif is not None)
 
     @property
     def links(self) -> frozenset[int]:
-        """The ifindexes of the links it was configured over: those it leaves by and those of dead hops."""
+        """The ifindexes of all links it was configured with: outgoing links, and links of dead hops."""
         return self.oifs.union(self.dead_links)
 
     def with_nexthops(self, *nexthops: NextHop) -> Path:
-        """The same path through other next hops."""
+        """The same path with other next hops."""
         return replace(self, nexthops=nexthops)
 
 
 @dataclass(frozen=True)
 class Route:
-    """A prefix and the path that leads to it."""
+    """A prefix and its path."""
 
     prefix: Prefix
     path: Path
 
     @property
     def key(self) -> RouteKey:
-        """What identifies the route to the kernel; protocol and next hops are no part of it (fib_table_insert)."""
+        """What identifies the route in the kernel; protocol and next hops do not (fib_table_insert)."""
         return RouteKey(self.path.table, self.prefix, self.path.tos, self.path.metric)
 
 
 class RouteKey(NamedTuple):
-    """Identity of a route in the kernel: two routes with the same key collide, whoever installed them."""
+    """Identity of a route in the kernel: two routes with the same key collide, even if their protocols differ."""
 
     table: int
     prefix: Prefix
@@ -316,22 +315,22 @@ class RouteKey(NamedTuple):
 
 
 def protocol_number(value: object) -> int:
-    """A protocol's number from a number, its digits, or a name of ``rt_protos``; ValueError otherwise."""
+    """The number of a protocol, given as a number, digits or a name of ``rt_protos``; else ValueError."""
     return _number(value, PROTOCOLS, "protocol", 255)
 
 
 def table_number(value: object) -> int:
-    """A table's number from a number, its digits, or main, local or default; ValueError otherwise."""
+    """The number of a table, given as a number, digits, or ``main``, ``local`` or ``default``; else ValueError."""
     return _number(value, TABLES, "table", 0xFFFFFFFF)
 
 
 def protocol_name(number: int) -> str:
-    """The name ``ip route`` would print, or the digits."""
+    """The protocol's name as ``ip route`` prints it, or its digits."""
     return PROTOCOL_NAMES.get(number, str(number))
 
 
 def table_name(number: int) -> str:
-    """The name of a well-known table, or the digits."""
+    """The name of a well-known table, or its digits."""
     return TABLE_NAMES.get(number, str(number))
 
 

@@ -1,12 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Route messages of rtnetlink <-> values, and the fast path that keeps a million of them affordable.
+"""Route messages of rtnetlink <-> values, with templates that keep a million of them affordable. Pure.
 
-The fast path: routes of one table that leave the same way have messages that are equal but for the four or sixteen
-bytes of the destination. :class:`RouteReader` decodes such a message once, remembers it by its remaining bytes and
-answers the next ones with one dictionary look-up; :class:`RouteWriter` does the reverse. Pure: bytes in, values out,
-and back.
+Routes with the same path have messages that differ only in the four or sixteen bytes of the destination.
+:class:`RouteReader` decodes one such message in full, keeps the rest of its bytes as a template, and decodes the next
+ones with one dictionary look-up; :class:`RouteWriter` does the reverse.
 """
 
 from __future__ import annotations
@@ -60,17 +59,17 @@ from .rtnetlink import (
     u32_value,
 )
 
-#: Attributes that say something a :class:`Path` has no field for.
+#: Attributes that a :class:`Path` has no field for.
 _EXTRAS = {RTA_SRC: "source prefix", RTA_IIF: "iif", RTA_NEWDST: "newdst", RTA_ENCAP: "encap"}
 _RTNEXTHOP = struct.Struct("=HBBi")
 _BE32 = struct.Struct(">I")
-#: Where the route's own attributes start: behind nlmsghdr and rtmsg.
+#: Offset of the first attribute, after nlmsghdr and rtmsg.
 _ATTRIBUTES = 28
 _FLAGS_AT = 24
 
-#: Templates of a reader are dropped beyond this many, so that a producer of ever-new attributes cannot fill memory.
+#: A reader drops its templates beyond this many: a producer that keeps sending new attributes must not fill memory.
 MAX_TEMPLATES = 65536
-#: Next hops of all the paths that a reader remembers, and bytes of a message that is worth a template.
+#: Most next hops of all interned paths together, and the longest message in bytes that becomes a template.
 _MAX_HOPS = 4 * MAX_TEMPLATES
 _LONGEST_TEMPLATE = 2048
 
@@ -90,7 +89,7 @@ Scanned = tuple[int, int, int, int, int, "Path | None"]
 
 
 def with_route_flags(message: bytes, rtflags: int) -> bytes:
-    """The same route message with other rtm_flags."""
+    """The same route message with these rtm_flags."""
     return message[:_FLAGS_AT] + U32.pack(rtflags) + message[_FLAGS_AT + 4 :]
 
 
@@ -113,7 +112,7 @@ def _multipath(path: Path) -> bytes:
 
 
 def path_attributes(path: Path) -> bytes:
-    """All attributes of a path but table and destination, in the kernel's order."""
+    """All attributes of a path except table and destination, in the kernel's order."""
     parts = []
     if path.metric:
         parts.append(attribute(RTA_PRIORITY, U32.pack(path.metric)))
@@ -139,7 +138,7 @@ def _rtm_flags(path: Path) -> int:
 
 
 class RouteWriter:
-    """Values -> messages of one kind, remembering what routes with the same path share."""
+    """Values -> messages of one type, by a template for each path and prefix length."""
 
     def __init__(self, kind: int, nlflags: int) -> None:
         self._kind = kind
@@ -147,7 +146,7 @@ class RouteWriter:
         self._parts: dict[tuple[Path, int], tuple[bytes, bytes]] = {}
 
     def parts(self, path: Path, length: int) -> tuple[bytes, bytes]:
-        """What stands before and behind the destination in a message for any prefix of this *length*."""
+        """The bytes before and after the destination in a message for a prefix of this *length*."""
         found = self._parts.get((path, length))
         if found is None:
             if len(self._parts) >= MAX_TEMPLATES:
@@ -170,7 +169,7 @@ class RouteWriter:
         return header + rtmsg + table + RTATTR.pack(RTATTR.size + width, RTA_DST), tail
 
     def message(self, key: int, path: Path) -> bytes:
-        """The message for one route, by its prefix key."""
+        """The message for one route, given its prefix key."""
         return self.batch([(key, path)])[0]
 
     def batch(self, routes: Iterable[tuple[int, Path]]) -> list[bytes]:
@@ -192,7 +191,7 @@ class RouteWriter:
 
 
 def encode_route(route: Route, kind: int, nlflags: int) -> bytes:
-    """One route message; for many of them use a :class:`RouteWriter`."""
+    """One route message; for many use a :class:`RouteWriter`."""
     return RouteWriter(kind, nlflags).message(route.prefix.key, route.path)
 
 
@@ -208,14 +207,14 @@ def _via(payload: bytes) -> Address:
 def _parse_multipath(
     family: int, payload: bytes, dead_hops: bool, extras: list[str]
 ) -> tuple[list[NextHop], list[int]]:
-    """The hops, and the links of those that are left out because they are dead. What a hop cannot say: to *extras*."""
+    """The living hops, and the links of dead ones. What a :class:`NextHop` has no field for is added to *extras*."""
     living: list[NextHop] = []
     dead: list[int] = []
     start, size = 0, len(payload)
     while start + _RTNEXTHOP.size <= size:
         length, flags, hops, oif = _RTNEXTHOP.unpack_from(payload, start)
         if length < _RTNEXTHOP.size or start + length > size:
-            raise WireError(f"next hop of {length} bytes where {size - start} are left")
+            raise WireError(f"next hop of {length} bytes, but only {size - start} are left")
         gateway = None
         for kind, value in attributes(payload, start + _RTNEXTHOP.size, start + length):
             if kind == RTA_GATEWAY:
@@ -233,10 +232,10 @@ def _parse_multipath(
 
 
 def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -> tuple[Prefix, Path]:
-    """Decode one route message in full; WireError says what is wrong with it.
+    """Decode one route message in full. WireError if it is malformed.
 
-    The kernel passes over a hop whose link is down (RTNH_F_DEAD), so it is no part of the path, unless *dead_hops*
-    asks for the route as it was configured. Where every hop is dead, *extras* says so.
+    The kernel skips a hop whose link is down (RTNH_F_DEAD), so dead hops are no part of the path; with *dead_hops* they
+    are, as the route was configured. If all hops are dead, *extras* has ``dead``.
     """
     if end - start < _ATTRIBUTES:
         raise WireError(f"route message of {end - start} bytes")
@@ -279,10 +278,10 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
 def _nexthops(
     family: int, found: dict[int, bytes], rtflags: int, dead_hops: bool, extras: list[str]
 ) -> tuple[tuple[NextHop, ...], tuple[int, ...]]:
-    """The hops that count, and the links of the dead ones among the others."""
+    """The hops of the path, and the links of dead hops that are left out."""
     if RTA_MULTIPATH in found:
         hops, dead = _parse_multipath(family, found[RTA_MULTIPATH], dead_hops, extras)
-        # What is left of several takes all packets, and looks like a route that never had more than one hop.
+        # The last living hop of several gets all packets, like the only hop of a route: same path, same weight.
         if len(hops) == 1 and not dead_hops:
             hops = [replace(hops[0], weight=1)]
         return tuple(hops), tuple(sorted(set(dead)))
@@ -308,21 +307,22 @@ def _mtu(found: dict[int, bytes]) -> int | None:
 
 
 class RouteReader:
-    """Messages -> values, decoding each kind of route once (see the module's docstring).
+    """Messages -> values, by templates (see the module's docstring).
 
-    Equal paths come back as the *same* object, so ``is`` tells whether a route changed.
+    Equal paths are returned as the *same* object, so ``is`` shows whether a route changed.
     """
 
     def __init__(self, dead_hops: bool = False) -> None:
         self._dead_hops = dead_hops
-        # Bytes of a message less header and destination -> its path, and how its destination makes a key (the length's
-        # part of it, the bits to shift out, and the host bits, which are 0); None: such a message has another layout.
+        # Message without header and destination -> its path, and how to make a key of the destination: the length's
+        # part of the key, the number of bits to shift out, the mask of the host bits (which must be 0). None: the
+        # layout of such messages is another one, so they are decoded in full.
         self._templates: dict[bytes, tuple[Path, int, int, int] | None] = {}
         self._paths: dict[Path, Path] = {}
         self._hops = 0  # of all these paths
 
     def intern(self, path: Path) -> Path:
-        """The one object that stands for all paths equal to *path*."""
+        """The shared object of all paths that equal *path*."""
         found = self._paths.get(path)
         if found is None:
             if len(self._paths) >= MAX_TEMPLATES or self._hops >= _MAX_HOPS:
@@ -368,7 +368,7 @@ class RouteReader:
 
     @staticmethod
     def _is_plain(buffer: bytes, start: int, at: int, end: int) -> bool:
-        """Whether the destination, and no other, stands where it was cut out: right at *start*, or one number later."""
+        """Whether the bytes that were cut out are the only destination, first or after one 32-bit attribute."""
         width = 4 if buffer[start - 12] == AF_INET else 16
         if RTATTR.unpack_from(buffer, at - 4) != (4 + width, RTA_DST):
             return False
@@ -377,17 +377,17 @@ class RouteReader:
         return sum(kind == RTA_DST for kind, _value in attributes(buffer, start, end)) == 1
 
     def scan(self, buffer: bytes) -> Iterator[Scanned]:
-        """All messages in *buffer*; routes with prefix key and path, others with key -1 and no path."""
-        # One loop with everything inline, and bare tuples: this is where a million routes spend their time.
+        """All messages in *buffer*: routes with prefix key and path, others with key -1 and no path."""
+        # One loop with everything inline and plain tuples: a million routes spend their time here.
         size, start = len(buffer), 0
         templates, header, be32 = self._templates, LENGTH_TYPE_FLAGS.unpack_from, _BE32.unpack_from
         while start < size:
             if size - start < NLMSGHDR.size:
-                raise WireError(f"{size - start} stray bytes behind the last netlink message")
+                raise WireError(f"{size - start} stray bytes after the last netlink message")
             length, kind, nlflags = header(buffer, start)
             end = start + length
             if length < NLMSGHDR.size or end > size:
-                raise WireError(f"netlink message of {length} bytes where {size - start} are left")
+                raise WireError(f"netlink message of {length} bytes, but only {size - start} are left")
             if kind not in (RTM_NEWROUTE, RTM_DELROUTE):
                 yield kind, nlflags, start, end, -1, None
             else:
@@ -406,7 +406,7 @@ class RouteReader:
             start = end + 3 & ~3
 
     def routes(self, buffer: bytes) -> Iterator[RouteMessage]:
-        """All route messages in *buffer*; other messages are passed over."""
+        """All route messages in *buffer*; other messages are skipped."""
         for kind, nlflags, start, _end, key, path in self.scan(buffer):
             if path is not None:
                 yield RouteMessage(kind, nlflags, U32.unpack_from(buffer, start + _FLAGS_AT)[0], key, path)

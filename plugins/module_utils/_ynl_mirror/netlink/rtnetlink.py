@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Messages of rtnetlink: their numbers, headers and attributes, requests and answers.
+"""rtnetlink messages: numbers, headers, attributes, requests and answers.
 
 Layout and numbers: ``linux/netlink.h``, ``linux/rtnetlink.h``; rtnetlink(7). Integers are in the machine's byte
 order, addresses in network order. Route messages are decoded in route_codec.py, links, addresses and rules in
@@ -64,11 +64,11 @@ _I32 = struct.Struct("=i")
 
 
 class WireError(ValueError):
-    """Bytes that are no whole, well-formed netlink message."""
+    """A netlink message is truncated or malformed."""
 
 
 class Acknowledgement(NamedTuple):
-    """An NLMSG_ERROR: errno (0 is success), the kernel's extended-ack text, and the request as echoed."""
+    """An NLMSG_ERROR: errno (0 means success), the kernel's extended-ack text, and the echoed request."""
 
     errno: int
     text: str
@@ -76,7 +76,7 @@ class Acknowledgement(NamedTuple):
 
 
 def chunks(messages: Sequence[bytes], limit: int) -> Iterator[tuple[int, int]]:
-    """Cut *messages* into runs of at most *limit* bytes (or one longer message): (start, stop) of each."""
+    """Split *messages* into batches of at most *limit* bytes (or one longer message): (start, stop) of each."""
     ends = list(accumulate(map(len, messages)))
     start = done = 0
     while start < len(messages):
@@ -86,24 +86,24 @@ def chunks(messages: Sequence[bytes], limit: int) -> Iterator[tuple[int, int]]:
 
 
 def messages(buffer: bytes, start: int = 0) -> Iterator[tuple[int, int, int, int]]:
-    """Walk the messages in *buffer*: (type, nlmsg_flags, start, end) of each. WireError when one is cut short."""
+    """Walk the messages in *buffer*: (type, nlmsg_flags, start, end) of each. WireError if one is truncated."""
     size = len(buffer)
     while start < size:
         if size - start < NLMSGHDR.size:
-            raise WireError(f"{size - start} stray bytes behind the last netlink message")
+            raise WireError(f"{size - start} stray bytes after the last netlink message")
         length, kind, flags = LENGTH_TYPE_FLAGS.unpack_from(buffer, start)
         if length < NLMSGHDR.size or start + length > size:
-            raise WireError(f"netlink message of {length} bytes where {size - start} are left")
+            raise WireError(f"netlink message of {length} bytes, but only {size - start} are left")
         yield kind, flags, start, start + length
         start += (length + 3) & ~3
 
 
 def attributes(buffer: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Walk rtattrs: (type without the nested and byte-order bits, payload). WireError when one is cut short."""
+    """Walk rtattrs: (type without the nested and byte-order bits, payload). WireError if one is truncated."""
     while start + RTATTR.size <= end:
         length, kind = RTATTR.unpack_from(buffer, start)
         if length < RTATTR.size or start + length > end:
-            raise WireError(f"attribute {kind & _ATTRIBUTE_TYPE} of {length} bytes where {end - start} are left")
+            raise WireError(f"attribute {kind & _ATTRIBUTE_TYPE} of {length} bytes, but only {end - start} are left")
         yield kind & _ATTRIBUTE_TYPE, buffer[start + RTATTR.size : start + length]
         start += (length + 3) & ~3
 
@@ -118,7 +118,7 @@ def family_of(message: bytes) -> int:
     return message[NLMSGHDR.size] if len(message) > NLMSGHDR.size else AF_INET
 
 
-# -- payloads of attributes -> values: WireError when the size is wrong; *what* names the attribute
+# -- attribute payloads -> values; WireError if the size is wrong. *what* is the attribute's name for the error
 
 
 def u8_value(payload: bytes, what: str) -> int:
@@ -150,7 +150,7 @@ def address_value(family: int, payload: bytes) -> Address:
 
 
 def text_value(payload: bytes) -> str:
-    """A string that ends at the first NUL. A link's name need not be UTF-8: other bytes stay distinct."""
+    """A string, up to its first NUL. A link name need not be UTF-8: other bytes are escaped, so names stay distinct."""
     return payload.split(b"\0")[0].decode(errors="backslashreplace")
 
 
@@ -165,7 +165,7 @@ def request(kind: int, flags: int, payload: bytes = b"", seq: int = 0) -> bytes:
 def route_dump_request(
     family: int, table: int | None = None, protocol: int = 0, oif: int | None = None, seq: int = 0
 ) -> bytes:
-    """A dump request that the kernel filters itself (needs NETLINK_GET_STRICT_CHK on the socket)."""
+    """A route dump request that the kernel filters (the socket needs NETLINK_GET_STRICT_CHK)."""
     payload = RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
     if table is not None:
         payload += attribute(RTA_TABLE, U32.pack(table))
@@ -175,15 +175,15 @@ def route_dump_request(
 
 
 def parse_acknowledgement(buffer: bytes, start: int, end: int) -> Acknowledgement:
-    """Read an NLMSG_ERROR, with NLMSGERR_ATTR_MSG when the socket asked for NETLINK_EXT_ACK (netlink(7))."""
+    """Parse an NLMSG_ERROR, with the text of NETLINK_EXT_ACK if it has one (netlink(7))."""
     if end - start < NLMSGHDR.size + 4 + NLMSGHDR.size:
-        raise WireError("NLMSG_ERROR is too short to name its request")
+        raise WireError("NLMSG_ERROR without the header of its request")
     flags = LENGTH_TYPE_FLAGS.unpack_from(buffer, start)[2]
     (error,) = _I32.unpack_from(buffer, start + 16)
     origin = start + 20
     length = NLMSGHDR.size if flags & NLM_F_CAPPED or not error else U32.unpack_from(buffer, origin)[0]
     if length < NLMSGHDR.size or origin + length > end:
-        raise WireError(f"NLMSG_ERROR about a request of {length} bytes where {end - origin} are left")
+        raise WireError(f"NLMSG_ERROR for a request of {length} bytes, but only {end - origin} are left")
     text = ""
     if flags & NLM_F_ACK_TLVS:
         for kind, payload in attributes(buffer, origin + ((length + 3) & ~3), end):
@@ -193,7 +193,7 @@ def parse_acknowledgement(buffer: bytes, start: int, end: int) -> Acknowledgemen
 
 
 def encode_error(message: bytes, errno: int, text: str) -> bytes:
-    """An NLMSG_ERROR with extended-ack text about *message*: how a mirror says why a route failed."""
+    """An NLMSG_ERROR with extended-ack text for *message*: the agent's reason for a route that is not offloaded."""
     body = (
         _I32.pack(-errno)
         + message

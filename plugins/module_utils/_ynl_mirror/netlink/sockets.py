@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sockets: follow the kernel's notifications, read its tables, write routes in batches with a result for each.
+"""Netlink sockets: receive notifications, dump tables, write routes in batches with a result for each.
 
 All calls are synchronous and short; a daemon calls them from its event loop. Protocol: netlink(7), rtnetlink(7),
-``net/netlink/af_netlink.c``. The sockets belong to the network namespace the process is in when they are opened.
+``net/netlink/af_netlink.c``. A socket belongs to the network namespace in which it was opened.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RTNLGRP_IPV6_IFADDR = 9
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
 RTNLGRP_NEXTHOP = 32
-#: Everything that can change what a route means: see docs/architecture.md.
+#: All groups whose events can change routes: see docs/following.md.
 ALL_GROUPS = (
     *(RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEXTHOP),
     *(RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE),
@@ -50,11 +50,11 @@ ALL_GROUPS = (
 _DUMP_CHUNK = 1 << 20
 _DATAGRAM = 1 << 16
 _BATCH = 1 << 16
-#: Room for the errors of one whole batch: the kernel queues them before send() returns.
+#: Receive buffer for the errors of one whole batch: the kernel queues them before send() returns.
 _ANSWER_BUFFER = 16 << 20
-#: Where less is granted, a batch is this part of it: of a short message the kernel books up to 20 times the length.
+#: If less is granted, a batch is this part of it: the kernel accounts a short message with up to 20 times its length.
 _BATCH_SHARE = 16
-#: Seconds to wait for an answer, which is there when send() returns: beyond them it is lost, and does not come.
+#: Seconds to wait for an answer. It is queued when send() returns, so one that takes longer is lost.
 _ANSWER_TIME = 5
 _DUMP_TRIES = 8
 #: nlmsg_type and nlmsg_flags of an NLMSG_DONE: NLM_F_MULTI, with or without DUMP_INTR, DUMP_FILTERED and ACK_TLVS.
@@ -65,7 +65,7 @@ _LONGEST_DONE = 256
 
 
 class KernelError(Exception):
-    """The kernel refused a request: errno, and its own words (extended ack) where it gave any."""
+    """The kernel refused a request: errno, and the extended-ack text if there is one."""
 
     def __init__(self, number: int, text: str = "") -> None:
         self.errno = number
@@ -75,7 +75,7 @@ class KernelError(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """One message of a batch that the kernel refused: its index, the errno and the kernel's words."""
+    """A message of a batch that the kernel refused: its index, the errno and the kernel's text."""
 
     index: int
     errno: int
@@ -83,70 +83,72 @@ class Failure:
 
 
 class LostAnswers(KernelError):
-    """The kernel's answer did not come, or not all of it. What it did is done: read back what that was.
+    """An answer of the kernel is lost, in whole or in part. The requests took effect: read back what they did.
 
-    *failures*: what is known of a batch all the same. The socket is in step again.
+    *failures*: the errors of a batch that did arrive. The socket can be used again.
     """
 
     def __init__(self, number: int, failures: Sequence[Failure] = ()) -> None:
-        super().__init__(number, f"an answer of the kernel was lost: {os.strerror(number)}")
+        super().__init__(number, f"netlink answer lost: {os.strerror(number)}")
         self.failures = list(failures)
 
 
 class Overrun(Exception):
-    """Notifications were lost (ENOBUFS): what is still queued is older than the next dump. Drain, then re-read."""
+    """Notifications were lost (ENOBUFS). Those still queued are older: drain them, then do a full resync."""
 
 
 class Notifications(Protocol):
-    """What a follower needs of a :class:`Monitor`."""
+    """The part of a :class:`Monitor` that a follower uses."""
 
     def fileno(self) -> int:
-        """The descriptor, to wait on."""
+        """The descriptor to wait on."""
 
     def receive(self, limit: int) -> list[bytes]:
-        """Up to *limit* queued notifications; Overrun when some were lost."""
+        """Up to *limit* queued notifications; Overrun if some were lost."""
 
     def drain(self) -> int:
-        """Throw away all that is queued, and count it."""
+        """Discard all queued notifications, and count them."""
 
 
 class WholeDumps(Protocol):
-    """What the whole reads below need of :class:`Requests`."""
+    """The part of :class:`Requests` that `read_links` and its like use."""
 
     def dump_whole(self, message: bytes) -> list[bytes]:
-        """The answer to a dump request, not interrupted."""
+        """The chunks of a consistent dump."""
 
 
 class Dumps(WholeDumps, Protocol):
-    """What a follower needs of them."""
+    """The part of :class:`Requests` that a follower uses, and two marks that only a recording socket writes down."""
 
     def dump(self, message: bytes) -> Iterator[bytes]:
-        """The answer to a dump request, in chunks as they come."""
+        """The chunks of a dump as they arrive."""
 
     def torn(self) -> None:
-        """The dump before may have missed something: a word for who records them."""
+        """Mark the last dump as incomplete: it may have skipped routes."""
 
     def caught_up(self) -> None:
-        """All that was told during the dumps before is taken in: another one."""
+        """Mark that all notifications which arrived during the last dumps are applied."""
 
 
 def _open() -> socket.socket:
     try:
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     except (AttributeError, OSError) as error:
-        raise KernelError(getattr(error, "errno", errno.EAFNOSUPPORT), f"no netlink socket: {error}") from None
+        raise KernelError(
+            getattr(error, "errno", errno.EAFNOSUPPORT), f"cannot open a netlink socket: {error}"
+        ) from None
     sock.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
     try:
         sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
     except OSError as error:
         sock.close()
-        raise KernelError(error.errno or 0, "no strict dumps: Linux 5.0 or later is needed") from None
+        raise KernelError(error.errno or 0, "no strict netlink dumps; Linux 5.0 or later is needed") from None
     sock.bind((0, 0))
     return sock
 
 
 def _receive_buffer(sock: socket.socket, size: int) -> int:
-    """Ask for *size* bytes of receive buffer; what was granted (the kernel books twice the number for overhead)."""
+    """Request a receive buffer of *size* bytes; returns what was granted (the kernel doubles it for overhead)."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:
@@ -155,7 +157,7 @@ def _receive_buffer(sock: socket.socket, size: int) -> int:
 
 
 class Requests:
-    """A socket for requests: dumps and writes. *port* is its netlink address, by which its echoes are known."""
+    """A socket for dumps and writes. *port* is its netlink address, which the notifications of its writes carry."""
 
     def __init__(self) -> None:
         self._sock = _open()
@@ -164,9 +166,9 @@ class Requests:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _ANSWER_TIME, 0))
         self.port: int = self._sock.getsockname()[0]
         self._seq = 0
-        self._dumping = False  # a dump was begun and not read to its end
-        # The kernel makes a dump's parts as large as the largest recv() before, 32 KiB at most, and a page at first.
-        # Where a route of many next hops does not fit, the dump ends there, and without an error. So read something.
+        self._dumping = False  # a dump was started and not read to its end
+        # The kernel makes the parts of a dump as large as the largest recv() so far: at first a page, at most 32 KiB. A
+        # route with many next hops that does not fit ends the dump without an error. Hence a large read up front.
         self._write_batch((), 0)
 
     def close(self) -> None:
@@ -182,24 +184,24 @@ class Requests:
     # -- reading
 
     def dump(self, message: bytes) -> Iterator[bytes]:
-        """Send a dump request and yield the answer in chunks of whole messages, without the closing NLMSG_DONE.
+        """Send a dump request and yield the answer in chunks of whole messages, without the final NLMSG_DONE.
 
-        An absent table or link is an empty answer. A dump that the kernel flags as interrupted (NLM_F_DUMP_INTR) is
-        *not* repeated here, since its parts are out already: use :meth:`dump_whole` where consistency matters.
-        KernelError when the kernel refuses; LostAnswers when the end did not come.
+        The dump of an absent table or link is empty. A dump that the kernel flags as interrupted (NLM_F_DUMP_INTR) is
+        *not* repeated, since its first chunks are out already: use :meth:`dump_whole` where consistency matters.
+        KernelError if the kernel refuses the request, LostAnswers if the end of the dump is lost.
         """
         for chunk, _interrupted in self._dump(message):
             if chunk:
                 yield chunk
 
     def torn(self) -> None:
-        """Nothing: nobody records this one."""
+        """Nothing to do: this socket records nothing."""
 
     def caught_up(self) -> None:
-        """Nothing, for the same reason."""
+        """Nothing to do: this socket records nothing."""
 
     def dump_whole(self, message: bytes) -> list[bytes]:
-        """All chunks of a dump, repeated until it came whole and the kernel did not flag it as interrupted."""
+        """All chunks of a dump, which is repeated until it is complete and not flagged as interrupted."""
         for last in (*[False] * (_DUMP_TRIES - 1), True):
             chunks, torn = [], False
             try:
@@ -215,7 +217,7 @@ class Requests:
         return list(filter(None, chunks))
 
     def _dump(self, message: bytes) -> Iterator[tuple[bytes, bool]]:
-        """The chunks and whether each is flagged; the last one may be empty."""
+        """The chunks, and whether each is flagged as interrupted; the last one may be empty."""
         self._in_step()
         self._seq += 1
         seq = self._seq
@@ -226,7 +228,7 @@ class Requests:
             chunk = self._answer(_DUMP_CHUNK)
             chunk_flags, chunk_seq = struct.unpack_from("=HI", chunk, 6)
             if chunk_seq != seq:
-                continue  # the rest of what was asked before
+                continue  # the rest of an earlier answer
             try:
                 end = _end_of_dump(chunk)
             except KernelError:
@@ -239,7 +241,7 @@ class Requests:
                 return
 
     def _answer(self, size: int, flags: int = 0) -> bytes:
-        """What the kernel has answered; LostAnswers when there is nothing, or something was dropped (ENOBUFS)."""
+        """The next answer; LostAnswers if there is none, or if the kernel dropped one (ENOBUFS)."""
         try:
             return self._sock.recv(size, flags)
         except BlockingIOError:
@@ -250,21 +252,21 @@ class Requests:
             raise LostAnswers(errno.ENOBUFS) from None
 
     def _in_step(self) -> None:
-        """Throw away what is left of a dump that nobody read to its end: the kernel goes on with it as it is read."""
+        """Discard the rest of a dump that was not read to its end: the kernel continues it with each read."""
         while self._dumping:
             try:
                 self._answer(_DATAGRAM, socket.MSG_DONTWAIT)
             except LostAnswers as error:
-                self._dumping = error.errno == errno.ENOBUFS  # of which the rest is still queued
+                self._dumping = error.errno == errno.ENOBUFS  # then the rest is still queued
 
     # -- writing
 
     def write(self, messages: Sequence[bytes]) -> list[Failure]:
-        """Send *messages* in order, in batches; the refused ones, by index. An empty list: all were done.
+        """Send *messages* in order, in batches; returns the refused ones by index. An empty list: all succeeded.
 
-        Success costs no answer: only errors come back, and a no-op with NLM_F_ACK marks the end of each batch. The
-        kernel works a batch off inside send(), so the answers are there when it returns. LostAnswers, once all batches
-        are out, when they were not.
+        Success takes no answer: only errors come back, and a no-op with NLM_F_ACK marks the end of each batch. The
+        kernel processes a batch inside send(), so the answers are queued when it returns. If some are lost, all batches
+        are sent, and then LostAnswers is raised.
         """
         failures: list[Failure] = []
         lost: LostAnswers | None = None
@@ -292,7 +294,7 @@ class Requests:
             except LostAnswers as error:
                 if lost or error.errno != errno.ENOBUFS:
                     raise LostAnswers((lost or error).errno, failures) from None
-                lost = error  # told before what is still queued
+                lost = error  # the kernel reports this ahead of the answers that are still queued
                 continue
             for kind, _flags, start, end in rtnetlink.messages(answer):
                 if kind != rtnetlink.NLMSG_ERROR:
@@ -303,31 +305,31 @@ class Requests:
                         raise LostAnswers(lost.errno, failures)
                     return failures
                 if ack.errno:
-                    # The kernel echoes the whole request, which says which one it was without a sequence per message.
+                    # The kernel echoes the whole request, which identifies it without a sequence number per message.
                     indexes = indexes or {message: index for index, message in enumerate(batch)}
                     index = indexes.get(ack.request)
-                    if index is not None:  # else it is late, and about a batch before
+                    if index is not None:  # else it is a late answer to an earlier batch
                         failures.append(Failure(offset + index, ack.errno, ack.text))
 
     def call(self, message: bytes) -> None:
-        """Send one request; KernelError when it is refused."""
+        """Send one request; KernelError if it is refused."""
         for failure in self.write([message]):
             raise KernelError(failure.errno, failure.text)
 
 
 async def repeated(read: Callable[[], Awaitable[None]]) -> None:
-    """Read what dumps show once more when an answer was lost, a few times at most; then LostAnswers."""
+    """Repeat a read whose answer was lost, a few times at most; then LostAnswers."""
     for _try in range(_DUMP_TRIES - 1):
         try:
             return await read()
         except LostAnswers as error:
-            _LOG.warning("%s; it is asked again", error)
+            _LOG.warning("%s; repeating the request", error)
     return await read()
 
 
 def _end_of_dump(chunk: bytes) -> int | None:
-    """Where NLMSG_DONE starts in *chunk*, None when more is to come. KernelError when the dump failed."""
-    # DONE is the last message of its datagram and short: look there before walking all of it.
+    """The offset of NLMSG_DONE in *chunk*, None if more chunks follow. KernelError if the dump failed."""
+    # NLMSG_DONE is short and the last message of its datagram: look at the end before walking all of it.
     kind = struct.unpack_from("=H", chunk, 4)[0]
     if kind not in (rtnetlink.NLMSG_DONE, rtnetlink.NLMSG_ERROR) and not _ends_in_done(chunk):
         return None
@@ -341,7 +343,7 @@ def _end_of_dump(chunk: bytes) -> int | None:
             number, text, _offset = rtnetlink.parse_acknowledgement(chunk, start, end)
         else:
             continue
-        if number in (errno.ENOENT, errno.ENODEV):  # no such table, no such link: nothing to list
+        if number in (errno.ENOENT, errno.ENODEV):  # no such table, no such link: an empty dump
             return start
         if number:
             raise KernelError(number, text)
@@ -350,17 +352,17 @@ def _end_of_dump(chunk: bytes) -> int | None:
 
 
 def _ends_in_done(chunk: bytes) -> bool:
-    """Whether the header of an NLMSG_DONE may stand in the last bytes; a false alarm costs one walk."""
+    """Whether the last bytes may hold the header of an NLMSG_DONE; a false positive costs one walk."""
     behind = len(chunk) - _LONGEST_DONE
     return any(chunk.find(mark, max(behind, 0)) >= 0 for mark in _DONE_MARKS)
 
 
 class Monitor:
-    """A socket that hears the kernel's notifications.
+    """A socket for the kernel's notifications.
 
-    *granted* is the receive buffer in bytes; compare it with what was asked for and warn. *deaf_to* is the port of a
-    :class:`Requests` whose own route changes are not to be heard: a filter in the kernel drops their echo, while the
-    same change by anybody else still arrives.
+    *granted* is the receive buffer in bytes, to be compared with the requested size. *deaf_to* is the port of a
+    :class:`Requests`: a socket filter drops the notifications of its writes, while the same change by any other process
+    still arrives.
     """
 
     def __init__(self, receive_buffer: int, deaf_to: int | None = None, groups: Iterable[int] = ALL_GROUPS) -> None:
@@ -373,7 +375,7 @@ class Monitor:
             self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def _attach_filter(self, port: int) -> None:
-        # Classic BPF: load nlmsg_pid (offset 12, read as big-endian), drop when it is the port, else take all.
+        # Classic BPF: load nlmsg_pid (offset 12, read as big-endian), drop if it is the port, else accept.
         wanted = int.from_bytes(struct.pack("=I", port), "big")
         program = b"".join(
             struct.pack("=HBBI", *instruction)
@@ -385,7 +387,7 @@ class Monitor:
         )
 
     def fileno(self) -> int:
-        """The descriptor, to wait on."""
+        """The descriptor to wait on."""
         return self._sock.fileno()
 
     def close(self) -> None:
@@ -393,7 +395,7 @@ class Monitor:
         self._sock.close()
 
     def receive(self, limit: int) -> list[bytes]:
-        """Up to *limit* queued notifications, an empty list when there is none. Overrun when some were lost."""
+        """Up to *limit* queued notifications, an empty list if there are none. Overrun if some were lost."""
         out: list[bytes] = []
         recv, add = self._sock.recv, out.append
         try:
@@ -408,7 +410,7 @@ class Monitor:
         return out
 
     def drain(self) -> int:
-        """Throw away all that is queued, and count it."""
+        """Discard all queued notifications, and count them."""
         count = 0
         while True:
             try:
@@ -420,7 +422,7 @@ class Monitor:
             count += len(found)
 
 
-# -- whole reads, for modules and start-up ----------------------------------------------------------------------------
+# -- complete reads, for modules, start-up and full resyncs -----------------------------------------------------------
 
 
 def read_links(requests: WholeDumps) -> list[Link]:
@@ -432,7 +434,7 @@ def read_links(requests: WholeDumps) -> list[Link]:
 def read_addresses(requests: WholeDumps) -> list[LinkAddress]:
     """All IP addresses of this machine, in the kernel's order."""
     chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0)))
-    # A dump of all families names those of MCTP and others as well.
+    # A dump of all families has those of MCTP and others as well.
     found = (message for message in _each(chunks, rtnetlink.RTM_NEWADDR) if rtnetlink.family_of(message) in WIDTH)
     return [decode_address(message) for message in found]
 
@@ -454,7 +456,7 @@ def read_routes(
     oif: int | None = None,
     dead_hops: bool = False,
 ) -> Iterator[Route]:
-    """The routes of one family, filtered by the kernel. In the kernel's order. *dead_hops*: see decode_route."""
+    """The routes of one family, filtered by the kernel, in its order. *dead_hops*: see decode_route."""
     reader = RouteReader(dead_hops)
     for chunk in requests.dump(rtnetlink.route_dump_request(family, table, protocol, oif)):
         for message in reader.routes(chunk):

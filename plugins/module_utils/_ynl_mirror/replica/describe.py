@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What changed in a replica, as JSON objects for people: `ynl-mirror watch` shows them, and `replay` again. Pure."""
+"""Changes of a replica as JSON objects: the output of `ynl-mirror watch` and `ynl-mirror replay`. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .rib import Rib
 
 
 def events(rib: Rib, changed: Mapping[TableKey, set[int]], links: Mapping[int, Link]) -> Iterator[dict[str, Any]]:
-    """A change for each prefix whose best path is another now: what it is, or that it is gone."""
+    """One event for each prefix whose best path changed: `update` with the new path, or `delete`."""
     names = {index: link.name for index, link in links.items()}
     for (family, table), keys in changed.items():
         for key in keys:
@@ -28,7 +28,7 @@ def events(rib: Rib, changed: Mapping[TableKey, set[int]], links: Mapping[int, L
 
 
 def describe_path(path: Path, names: dict[int, str] | None) -> dict[str, Any]:
-    """A path as a JSON object for people: next hops, owner, metric. Without *names* the links are another machine's."""
+    """A path as a JSON object: next hops, protocol, metric. *names* is None for a path of another machine's links."""
     hops = []
     for hop in path.nexthops:
         item: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of the host's routes go out, and as what. Pure."""
+"""Which routes of the host are announced, and with which path. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..netlink.route_codec import MAX_TEMPLATES, RouteReader
 
 
 class Selection:
-    """The user's filters. What depends on the path alone is decided once per path."""
+    """The user's filters. What depends on the path only is decided once per path."""
 
     def __init__(self, filters: Filters, links: Mapping[int, Link], reader: RouteReader) -> None:
         self._filters = filters
@@ -28,7 +28,7 @@ class Selection:
         self.by_prefix = bool(self._prefixes or self._excluded)
 
     def path(self, path: Path) -> Path | None:
-        """The path to send for this one - without nexthop object, which is the host's own - or None."""
+        """The path to announce for this one, or None. Nexthop objects are the host's own, so it has none."""
         found = self._by_path.get(path)
         if found is None:
             if len(self._by_path) >= MAX_TEMPLATES:
@@ -37,11 +37,11 @@ class Selection:
         return found[0]
 
     def has_prefix(self, family: int, key: int) -> bool:
-        """Whether the filters by prefix let a route pass; ask only where there are any (:attr:`by_prefix`)."""
+        """Whether a route passes the prefix filters; needed only if there are some (:attr:`by_prefix`)."""
         return self._prefix_reason(family, key) is None
 
     def reason(self, family: int, key: int, path: Path) -> str | None:
-        """Why a route stays here; None when it is sent."""
+        """Why a route is not announced; None if it is."""
         if self.path(path) is None:
             return self._by_path[path][1]
         return self._prefix_reason(family, key)
@@ -55,7 +55,7 @@ class Selection:
         if f.types and path.type not in f.types:
             return None, f"filtered: type {ROUTE_TYPE_NAMES.get(path.type, path.type)} is not in filters.types"
         if f.interfaces and not any(self._name(index) in f.interfaces for index in path.oifs):
-            return None, "filtered: no next hop leaves by one of filters.interfaces"
+            return None, "filtered: no next hop uses an interface of filters.interfaces"
         if path.extras:
             return None, f"the wire format cannot express {', '.join(path.extras)}"
         if path.nh_id is not None or path.dead_links:
@@ -68,6 +68,6 @@ class Selection:
 
     def _prefix_reason(self, family: int, key: int) -> str | None:
         if self._prefixes and self._prefixes.find(family, key) is None:
-            return "filtered: the prefix is in none of filters.prefixes"
+            return "filtered: the prefix matches none of filters.prefixes"
         rule = self._excluded.find(family, key)
-        return None if rule is None else f"filtered: the prefix is in filters.exclude_prefixes ({rule})"
+        return None if rule is None else f"filtered: the prefix matches filters.exclude_prefixes ({rule})"

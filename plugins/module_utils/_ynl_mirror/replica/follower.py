@@ -1,13 +1,13 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep a replica equal to the kernel: subscribe first, then dump, then apply what queued up; re-read where asked.
+"""Keeps a replica equal to the kernel: subscribe, dump, apply the queued notifications, re-read where requested.
 
-Order matters and is all in here. Notifications that wait in the socket while a dump runs are older or newer than
-any part of it, and applying them afterwards in order ends in the right state, because the last word about every
-route comes last. Where the order of paths hangs on more than the last word on each, the table is read again when
-such a notification turns up before the socket was found empty after the dump. After an overrun all that no longer
-holds - what is queued is older than what was lost - so the queue is thrown away before the dump.
+The order matters, and is all in here. A notification that is queued during a dump may be older or newer than any part
+of the dump. Applied in order after the dump, they still lead to the right state, because the last notification of each
+route is the latest one. The order of several paths of one prefix depends on more than their last notifications, so such
+a table is re-read if one of them is notified before the socket has been found empty after the dump. After an overrun
+none of this holds, since the queued notifications are older than the lost ones: the queue is discarded before the dump.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from .rib import Reread
 
 _LOG = logging.getLogger(__name__)
 
-#: Notifications taken in before others get a turn on the event loop.
+#: Notifications applied before the event loop gets a turn.
 _BURST = 512
-#: Dump chunks (of about 600 routes) taken in before others get a turn.
+#: Dump chunks (of about 600 routes) read before the event loop gets a turn.
 _CHUNKS = 4
-#: Nexthop objects that are fetched one by one; of more, all.
+#: Up to this many nexthop objects are fetched one by one; beyond it, all are dumped.
 _OBJECTS = 64
-#: Seconds between attempts at an IPv6 dump that may have missed routes; after the last one it has time.
+#: Seconds between attempts at an IPv6 dump that may have skipped routes, and after the last of them.
 _TORN = (0.02, 0.05, 0.1, 0.2, 0.4)
 _TORN_LATER = 5.0
-#: How often a group is fetched again that loses members meanwhile.
+#: Attempts to fetch a group that keeps losing members meanwhile.
 _TRIES = 4
-#: Asks for link 1, and so waits for whoever holds the kernel's RTNL: that a link is down or an address gone is told
-#: before the routes are taken away (__dev_notify_flags, __inet_del_ifa), and a dump of routes waits for nobody.
+#: A request for link 1, which waits for the kernel's RTNL lock: the kernel notifies that a link is down or an address
+#: gone before it removes the routes (__dev_notify_flags, __inet_del_ifa), and a dump of routes takes no lock.
 _WAIT = rtnetlink.request(
     rtnetlink.RTM_GETLINK, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_ACK, struct.pack("=BBHiII", 0, 0, 0, 1, 0, 0)
 )
-#: Events that ask for re-reads come in flocks (a link that goes down): wait this many seconds for the rest.
+#: Events that request re-reads come in bursts (a link that goes down): wait this many seconds for the rest.
 _SETTLE = 0.02
-#: A table in doubt is read again after so many times the duration of the last re-reads: routes that never come to rest
-#: must not make the follower do nothing else.
+#: A doubted table is re-read after this many times the duration of the last re-reads: routes that change all the time
+#: must not keep the follower busy with nothing else.
 _REST = 3
-#: Seconds after which the kernel has told what a dump has shown before.
+#: Seconds after which the notification of a change that a dump has shown is queued.
 _LATE = 0.1
 
 
 class Follower:
-    """Follows the kernel on *monitor* and reads it on *requests*; calls *on_change* whenever the replica moved."""
+    """Follows the kernel by *monitor* and *requests*, and calls *on_change* after each change of the replica."""
 
     def __init__(
         self,
@@ -65,21 +65,21 @@ class Follower:
         self._monitor = monitor
         self._requests = requests
         self._on_change = on_change
-        self._overran = False  # heard of while reading, and not yet seen to
+        self._overran = self._malformed = False  # a full resync is due
         self._readable: asyncio.Event | None = None
         self.overruns = 0
-        self.recoveries = 0  # times that everything was read again for it
+        self.recoveries = 0  # full resyncs
         self.rereads = 0
         self.notifications = 0
-        self.emptied = 0  # times that the socket was found empty
+        self.emptied = 0  # how often the socket was found empty
         self._read_until = self._read_for = 0.0  # the end and the duration of the last re-reads
         self._later: asyncio.TimerHandle | None = None
-        self.overhear: Callable[[list[bytes]], None] | None = None  # gets what is heard as well
+        self.overhear: Callable[[list[bytes]], None] | None = None  # for an audit: gets each batch of notifications
 
     async def load(self) -> None:
-        """Read everything. The monitor's socket must be subscribed already."""
+        """Full sync. The monitor's socket must be subscribed already."""
         self._read_view()
-        self._on_change()  # which tables to read may depend on it
+        self._on_change()  # may decide which tables to read
         self._replica.rib.ask()
         while self._replica.rib.rereads:
             await self._reread()
@@ -89,7 +89,7 @@ class Follower:
         """Follow until cancelled."""
         loop = asyncio.get_running_loop()
         readable = self._readable = asyncio.Event()
-        readable.set()  # for what was told while everything was read
+        readable.set()  # for the notifications since the full sync
         loop.add_reader(self._monitor.fileno(), readable.set)
         try:
             while True:
@@ -101,12 +101,12 @@ class Follower:
             loop.remove_reader(self._monitor.fileno())
 
     def look(self) -> None:
-        """Take a turn though the kernel said nothing: the replica was asked to read something again."""
+        """Take a turn without a notification: a re-read was requested from outside."""
         if self._readable is not None:
             self._readable.set()
 
     async def caught_up(self) -> None:
-        """Return once all that the kernel has changed by now is taken in."""
+        """Return when all changes that the kernel has made by now are applied."""
         await asyncio.sleep(_LATE)
         seen = self.emptied
         while self.emptied == seen:
@@ -115,14 +115,13 @@ class Follower:
 
     async def _turn(self) -> bool:
         """One turn; whether the socket was found empty."""
-        if self._overran:
+        if self._overran or self._malformed:
             await self._recover()
             return False
         try:
             batch = self._monitor.receive(_BURST)
         except sockets.Overrun:
-            self.overruns += 1
-            await self._recover()
+            self._note_overrun()
             return False
         self._apply(batch)
         if batch:
@@ -131,17 +130,17 @@ class Follower:
             await asyncio.sleep(0)
             return False
         self._caught_up()
-        empty = not self._overran
+        empty = not self._overran and not self._malformed
         while self._replica.rib.rereads or self._replica.rib.objects.missing:
-            empty = False  # once read, look what was told meanwhile
+            empty = False  # there may be notifications since
             await asyncio.sleep(_SETTLE)
             await self._catch_up()
             await self._reread()
-            self._on_change()  # which asks for more when a VRF has come that is not read yet
+            self._on_change()  # may request the table of a new VRF
         return empty
 
     def _caught_up(self) -> None:
-        """What was queued while tables were read is taken in. Those in doubt are asked for, but not all the time."""
+        """All that was queued during the last dumps is applied. Re-read doubted tables, but not all the time."""
         rib, loop = self._replica.rib, asyncio.get_running_loop()
         rib.caught_up()
         self._requests.caught_up()
@@ -154,14 +153,14 @@ class Follower:
             self._later = loop.call_later(pause, self.look)
 
     async def _catch_up(self) -> None:
-        """Apply what arrived while the flock settled, so that one re-read covers it."""
+        """Apply the rest of the burst, so that one re-read covers it."""
         try:
             batch = self._monitor.receive(_BURST)
             self._apply(batch)
             if len(batch) < _BURST:
                 self._caught_up()
         except sockets.Overrun:
-            self.overruns += 1
+            self._note_overrun()
             await self._recover()
 
     def _apply(self, batch: list[bytes]) -> None:
@@ -173,14 +172,20 @@ class Follower:
             try:
                 apply(buffer)
             except rtnetlink.WireError as error:
-                _LOG.warning("a notification that cannot be read, so all routes are read again: %s", error)
-                self._replica.rib.ask()
+                _LOG.warning("malformed notification, full resync: %s", error)
+                self._malformed = True
+
+    def _note_overrun(self) -> None:
+        self.overruns += 1
+        self._overran = True
 
     async def _recover(self) -> None:
+        """Full resync."""
         self.recoveries += 1
-        self._overran = False
-        lost = self._monitor.drain()
-        _LOG.warning("the receive buffer overran: %d queued notifications dropped, everything is read again", lost)
+        queued = self._monitor.drain()
+        if self._overran:  # how many notifications the kernel has dropped in addition is unknown
+            _LOG.warning("receive buffer overrun (ENOBUFS), at least %d notifications lost, full resync", queued)
+        self._overran = self._malformed = False
         await self.load()
         self._on_change()
 
@@ -199,7 +204,7 @@ class Follower:
             for scope in rib.take_rereads():
                 self.rereads += 1
                 await sockets.repeated(partial(self._read, scope))
-            await sockets.repeated(self._wait)  # what a dump has shown may be told a moment later
+            await sockets.repeated(self._wait)  # a change may be in the dump before it is notified
         await sockets.repeated(self._fetch_objects)
         self._read_until = loop.time()
         self._read_for = self._read_until - started
@@ -209,7 +214,7 @@ class Follower:
             pass
 
     async def _fetch_objects(self) -> None:
-        """Fetch the nexthop objects that routes name and nobody has told of, and the members of groups among them."""
+        """Fetch the missing nexthop objects, and the members of the groups among them."""
         rib = self._replica.rib
         for _try in range(_TRIES):
             asked: set[int] = set()
@@ -225,7 +230,7 @@ class Follower:
             if not rib.objects.forget_torn():
                 break
             rib.resolve()
-        rib.objects.missing.clear()  # the kernel has none of these; when it does, it will say so
+        rib.objects.missing.clear()  # the kernel does not have them; it will notify them if they are created
 
     async def _read(self, scope: Reread) -> None:
         if scope.family != AF_INET6:
@@ -237,49 +242,48 @@ class Follower:
             reading.finish()
             return
         for pause in _TORN:
-            if await self._read_ipv6(scope) or self._overran:  # after which everything is read again
+            if await self._read_ipv6(scope) or self._overran:  # an overrun leads to a full resync
                 return
             await asyncio.sleep(pause)
         if not await self._read_ipv6(scope) and not self._overran:
             asyncio.get_running_loop().call_later(_TORN_LATER, self._ask_again, scope)
 
     async def _read_ipv6(self, scope: Reread) -> bool:
-        """Read routes of IPv6; False when the dump may have missed some that nobody has touched, and nobody tells of.
+        """Dump IPv6 routes; False if the dump may have skipped some, of which there is no event.
 
-        The kernel goes on with a dump by counting how far it was (fib6_dump_table), so that a deletion before that
-        point makes it skip a route. No NLM_F_DUMP_INTR says so, but the deletion itself is heard.
+        The kernel resumes a dump at a count of routes (fib6_dump_table), so that a deletion before that point makes it
+        skip a route. NLM_F_DUMP_INTR is not set for that, but the deletion itself is notified.
         """
-        self._apply(self._hear())  # of before: not about this dump
+        self._apply(self._receive_all())  # from before this dump
         asked = self._replica.rib.rereads
         for covered in [s for s in asked if s[:2] == scope[:2] and scope.oif in (None, s.oif)]:
-            del asked[covered]  # by what is read now
+            del asked[covered]  # by this dump
         reading = self._replica.rib.reading(scope)
-        chunks = list(self._requests.dump(_request(scope)))  # in one go: nobody of this process writes meanwhile
-        heard = self._hear() if len(chunks) > 1 else []
+        chunks = list(self._requests.dump(_request(scope)))  # in one go: this process writes nothing meanwhile
+        notified = self._receive_all() if len(chunks) > 1 else []
         for number, chunk in enumerate(chunks):
             reading.feed(chunk)
             if number % _CHUNKS == 0:
                 await asyncio.sleep(0)
-        whole = not self._overran and not any(map(deletes_ipv6, heard))
+        whole = not self._overran and not any(map(deletes_ipv6, notified))
         if not whole:
             self._requests.torn()
         reading.finish(whole)
-        self._apply(heard)
-        return whole or scope.oif is not None  # instead of whose routes the whole table is asked for
+        self._apply(notified)
+        return whole or scope.oif is not None  # for a link, finish() has requested the whole table instead
 
-    def _hear(self) -> list[bytes]:
-        """All notifications that are queued."""
-        heard: list[bytes] = []
+    def _receive_all(self) -> list[bytes]:
+        """All queued notifications."""
+        notified: list[bytes] = []
         try:
             while True:
                 batch = self._monitor.receive(_BURST)
-                heard += batch
+                notified += batch
                 if len(batch) < _BURST:
-                    return heard
+                    return notified
         except sockets.Overrun:
-            self.overruns += 1
-            self._overran = True
-            return heard
+            self._note_overrun()
+            return notified
 
     def _ask_again(self, scope: Reread) -> None:
         self._replica.rib.rereads[scope] = None
@@ -291,6 +295,6 @@ def _request(scope: Reread) -> bytes:
 
 
 def deletes_ipv6(notification: bytes) -> bool:
-    """Whether a notification is of an IPv6 route that is gone, so that a dump meanwhile may have skipped others."""
+    """Whether a notification deletes an IPv6 route, so that a dump meanwhile may have skipped others."""
     (kind,) = struct.unpack_from("=H", notification, 4)
     return kind == rtnetlink.RTM_DELROUTE and rtnetlink.family_of(notification) == AF_INET6

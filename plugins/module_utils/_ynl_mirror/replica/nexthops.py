@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nexthop objects and groups of them (ip-nexthop(8), ``linux/nexthop.h``), and routes flattened by them.
+"""Nexthop objects and groups (ip-nexthop(8), ``linux/nexthop.h``), and how routes get their next hops from them. Pure.
 
-The kernel itself flattens a route that names an object, unless ``net.ipv4.nexthop_compat_mode`` is 0: then the route
-says the object's number and no more, which is what this file is for. Pure: messages in, values out.
+By default the kernel adds the next hops to a route that uses an object. With ``net.ipv4.nexthop_compat_mode`` 0 such a
+route has the object's number only, and the replica resolves it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NHA_ID, _NHA_GROUP, _NHA_BLACKHOLE, _NHA_OIF, _NHA_GATEWAY, _NHA_ENCAP = 1, 2, 
 
 @dataclass(frozen=True)
 class NexthopObject:
-    """One object: a hop, or a group's members with their weights (objects of their own), or a blackhole."""
+    """One object: a hop, a blackhole, or a group, whose *members* are the numbers of other objects with weights."""
 
     number: int
     hop: NextHop | None = None
@@ -34,7 +34,7 @@ class NexthopObject:
 
 
 def decode(message: bytes) -> NexthopObject:
-    """One RTM_NEWNEXTHOP or RTM_DELNEXTHOP, with its header. WireError when it is none."""
+    """One RTM_NEWNEXTHOP or RTM_DELNEXTHOP, with its header. WireError if it is malformed."""
     if len(message) < rtnetlink.NLMSGHDR.size + _NHMSG.size:
         raise rtnetlink.WireError(f"nexthop message of {len(message)} bytes")
     family, _scope, _protocol, _reserved, flags = _NHMSG.unpack_from(message, rtnetlink.NLMSGHDR.size)
@@ -54,7 +54,7 @@ def decode(message: bytes) -> NexthopObject:
 
 
 def request(number: int | None = None) -> bytes:
-    """Ask the kernel for one object (an acknowledgement ends its answer), or for all."""
+    """A request for one object (an acknowledgement ends the answer), or for all."""
     payload = _NHMSG.pack(0, 0, 0, 0, 0)
     if number is None:
         return rtnetlink.request(rtnetlink.RTM_GETNEXTHOP, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_DUMP, payload)
@@ -63,19 +63,19 @@ def request(number: int | None = None) -> bytes:
 
 
 def lacks_hops(path: Path) -> bool:
-    """Whether a path names an object in place of its next hops."""
+    """Whether a path has the number of an object, and no next hops."""
     return path.nh_id is not None and not path.nexthops and path.type not in DISCARD_TYPES
 
 
 class Objects:
-    """The objects that were told of; *missing* are those that a route names and nobody has told of."""
+    """The known objects; *missing* are those that routes use and that are not known."""
 
     def __init__(self) -> None:
         self.known: dict[int, NexthopObject] = {}
         self.missing: dict[int, None] = {}
 
     def learn(self, buffer: bytes) -> None:
-        """Take in messages about objects: notifications, or the answer to a request."""
+        """Apply messages about objects: notifications, or the answer to a request."""
         for kind, _flags, start, end in rtnetlink.messages(buffer):
             if kind == rtnetlink.RTM_NEWNEXTHOP:
                 found = decode(buffer[start:end])
@@ -85,15 +85,15 @@ class Objects:
                 self._forget({decode(buffer[start:end]).number})
 
     def forget_link(self, index: int) -> None:
-        """Something happened to a link: its objects may be gone, and groups may have lost them, without a word."""
+        """Forget the objects of a link, and groups with them: an event on the link may have removed them silently."""
         self._forget({n for n, found in self.known.items() if found.hop is not None and found.hop.oif == index})
 
     def forget(self) -> None:
-        """Everything may be otherwise."""
+        """Forget all objects."""
         self.known.clear()
 
     def forget_torn(self) -> bool:
-        """Forget groups of which a member could not be fetched: they lost it meanwhile. Whether there were any."""
+        """Forget groups with a member that could not be fetched: they lost it meanwhile. Whether there were any."""
         torn = [
             n for n, found in self.known.items() if any(member in self.missing for member, _weight in found.members)
         ]
@@ -107,9 +107,9 @@ class Objects:
                 del self.known[number]
 
     def flattened(self, path: Path) -> tuple[Path, list[int]]:
-        """The path with its next hops, and all objects that they come from.
+        """The path with its next hops, and the numbers of all objects that they come from.
 
-        Where one of them is missing, or the path names none, it comes back as it is.
+        The path is returned unchanged if it uses no object, or if one of them is missing.
         """
         if path.nh_id is None:
             return path, []

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A sans-IO replica of all that decides where packets go: routes, links, addresses and rules, kept consistent.
+"""A sans-IO replica of one network namespace: routes, links, addresses and rules.
 
-Routes are the :class:`~.rib.Rib`'s business. This file knows which *other* events change routes without a word, and
-asks for the affected routes to be read again. One replica hears one socket, so that events keep their order.
+Route notifications are applied by the :class:`~.rib.Rib`. This file knows which *other* events change routes silently,
+and requests a re-read of the affected ones. All notifications come from one socket, so that they keep their order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .rib import Rib
 
 @dataclass
 class Replica:
-    """The state of one network namespace as the kernel told it. *view_changed* is set by anything but routes."""
+    """What is known of the namespace. *view_changed* is set when links, addresses or rules change."""
 
     rib: Rib
     links: dict[int, Link] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Replica:
     view_changed: bool = False
 
     def apply(self, buffer: bytes) -> None:
-        """Take in one notification. WireError when it is malformed."""
+        """Apply one notification. WireError if it is malformed."""
         if len(buffer) < rtnetlink.NLMSGHDR.size:
             raise rtnetlink.WireError(f"notification of {len(buffer)} bytes")
         kind: int = struct.unpack_from("=H", buffer, 4)[0]
@@ -50,22 +50,22 @@ class Replica:
                 self._nexthop_object(message)
 
     def load(self, links: Iterable[Link], addresses: Iterable[LinkAddress], rules: Iterable[Rule]) -> None:
-        """Replace links, addresses and rules by what was read."""
+        """Replace links, addresses and rules by what a full resync has read."""
         found = {link.index: link for link in links}
         if (found, set(addresses), list(rules)) != (self.links, self.addresses, self.rules):
             self.view_changed = True
-        self.rib.objects.forget()  # what happened to them in between is as unknown
+        self.rib.objects.forget()  # events about them may be lost as well
         self.links, self.addresses, self.rules = found, set(addresses), list(rules)
 
     def _nexthop_object(self, message: bytes) -> None:
-        # A group that loses a member, or an object that is deleted, changes or takes IPv4 routes without a route event
-        # (net/ipv4/nexthop.c); which ones only a dump says. An object that no route has named yet changes none, and a
-        # member's replacement is told for each route of its groups: a routing daemon makes objects all the time.
+        # A group that loses a member, or an object that is deleted, changes or removes IPv4 routes without an event
+        # (net/ipv4/nexthop.c); only a dump shows which ones. An object that no route has used changes none, and when a
+        # member is replaced the kernel notifies each route of its groups. Routing daemons create objects all the time.
         self.rib.objects.learn(message)
         self.rib.ask_for_object(nexthops.decode(message).number)
 
     def _link(self, exists: bool, message: bytes) -> None:
-        # AF_BRIDGE speaks of bridge ports with the same message type, and says nothing about the link itself.
+        # AF_BRIDGE uses the same message type for bridge ports, without the state of the link itself.
         if message[16:17] != b"\0":
             return
         link = link_codec.decode_link(message)
@@ -80,11 +80,11 @@ class Replica:
         if not exists:
             self.addresses = {address for address in self.addresses if address.index != link.index}
         if old is None or not exists or _routing_state(old) != _routing_state(link):
-            # Down, up, carrier, another VRF, gone: IPv4 routes of the link vanish or revive silently, objects as well.
+            # Down, up, carrier, another VRF, deleted: IPv4 routes and nexthop objects vanish or revive silently.
             self.rib.objects.forget_link(link.index)
             self.rib.ask(link.index)
         elif old.mtu != link.mtu:
-            # IPv6 routes that name an MTU of their own get the link's, without a word (rt6_mtu_change).
+            # IPv6 routes with an MTU of their own get the link's, silently (rt6_mtu_change).
             self.rib.ask(link.index, (AF_INET6,))
 
     def _address(self, exists: bool, address: LinkAddress) -> None:
@@ -96,12 +96,12 @@ class Replica:
         if known != exists:
             self.view_changed = True
         if not exists or (not known and address.address.family == AF_INET):
-            # The last IPv4 address of a link takes all its IPv4 routes along, in any table (fib_disable_ip); multipath
-            # ones lose a hop, which a first address revives (fib_sync_up). No route event tells of either.
+            # With the last IPv4 address of a link go all its IPv4 routes, in any table (fib_disable_ip); multipath ones
+            # lose a hop, which the first address revives (fib_sync_up). There is no route event for either.
             self.rib.ask(address.index)
         if not exists:
-            # IPv6 takes it out of the routes that name it as their source, without a word (fib6_remove_prefsrc). Those
-            # of IPv4 go as a whole, and older kernels do not tell of that either (fib_sync_down_addr).
+            # IPv6 routes lose it as their preferred source, silently (fib6_remove_prefsrc). IPv4 routes that have it as
+            # their source are deleted, on older kernels silently as well (fib_sync_down_addr).
             self.rib.ask_for_source(address.address)
 
     def _rule(self, exists: bool, rule: Rule) -> None:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A sans-IO replica of the kernel's routing tables: messages in, changed prefixes and re-read requests out.
 
-The kernel's notifications are ambiguous in places (which of several entries did REPLACE change?) and silent in others
-(a link that goes down takes IPv4 routes along without a word). The replica never guesses: where an event does not
-say enough it asks for a :class:`Reread`, and the caller, who has the socket, feeds it a fresh dump of that scope.
+Some of the kernel's notifications are ambiguous (which of several routes did REPLACE change?), and some changes have
+none (a link that goes down takes its IPv4 routes along silently). The replica never guesses: it requests a
+:class:`Reread`, and its caller, who has the socket, feeds it a fresh dump of that scope.
 """
 
 from __future__ import annotations
@@ -34,23 +34,22 @@ from .entry import (
 
 
 class Reread(NamedTuple):
-    """A scope to dump again: a table, or only its routes that leave by one link."""
+    """A scope to dump again: a table, or only its routes over one link."""
 
     family: int
     table: int
     oif: int | None = None
 
 
-#: With these a notification about a path that is known alone says nothing new.
+#: With one of these flags, a notification of the only known path is a repetition.
 _CERTAIN = rtnetlink.NLM_F_EXCL | rtnetlink.NLM_F_REPLACE
 
 
 class Rib:
-    """Replica of the tables in *follow* (all tables when it is None).
+    """Replica of the tables in *follow* (None: of all tables).
 
-    *accept* decides which paths belong to it; the messages about others are handed to *rejected*
-    (type, prefix key, path). Changed prefixes
-    collect in :attr:`changed` while :attr:`recording` is set: by table, the keys whose best path is another now.
+    *accept* decides which paths belong to it; messages about other paths go to *rejected* (type, prefix key, path).
+    While :attr:`recording` is set, :attr:`changed` collects the keys whose best path has changed, by table.
     """
 
     def __init__(
@@ -62,29 +61,29 @@ class Rib:
         self._follow: set[int] | None = None if follow is None else set(follow)
         self.tables: dict[TableKey, dict[int, Entry]] = {}
         self.changed: dict[TableKey, set[int]] = {}
-        self.rereads: dict[Reread, None] = {}  # a set that keeps its order
+        self.rereads: dict[Reread, None] = {}  # an ordered set
         self.recording = False
         self.reader = RouteReader()
-        self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever named, and in which tables
-        self.sources: dict[Address, set[Reread]] = {}  # that routes have ever named, and where such routes are
+        self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever used, and in which tables
+        self.sources: dict[Address, set[Reread]] = {}  # preferred sources ever used, and where such routes are
         self.objects = nexthops.Objects()
         self._unresolved: set[TableKey] = set()  # tables with routes whose objects are missing
-        # Tables that were read and may be newer than what is told next, and where a route was replaced since.
+        # Tables that were dumped while notifications were queued, which may be older; and the keys replaced since.
         self._fresh: dict[TableKey, set[int]] = {}
-        self.doubted: dict[TableKey, None] = {}  # and about which such old news has come
+        self.doubted: dict[TableKey, None] = {}  # those whose order of paths such a notification has put in doubt
         self._accept = accept
         self._rejected = rejected
-        # Routes come in runs with one path: where the last one belongs.
+        # Consecutive routes often have the same path: the last one, and the table that it belongs to.
         self._last: Path | None = None
         self._last_home: dict[int, Entry] | None = None
-        self._last_flat: Path | None = None  # with its next hops
+        self._last_flat: Path | None = None  # the same with its next hops
 
     def follows(self, table: int) -> bool:
-        """Whether routes of this table are kept."""
+        """Whether this table is followed."""
         return self._follow is None or table in self._follow
 
     def follow(self, tables: Iterable[int]) -> None:
-        """Follow these tables from now on: ask for the new ones, forget the others."""
+        """Follow these tables from now on: request the new ones, forget the others."""
         known, self._follow = self._follow or set(), set(tables)
         self._last = None
         for scope in [scope for scope in self.tables if scope[1] not in self._follow]:
@@ -94,50 +93,50 @@ class Rib:
                 self.rereads[Reread(family, table)] = None
 
     def replace(self, scope: TableKey, table: dict[int, Entry]) -> None:
-        """Put a table in the place of the one that was."""
+        """Replace a whole table."""
         self.tables[scope] = table
         self._last = None
 
     def take_changed(self) -> dict[TableKey, set[int]]:
-        """The changed prefixes since the last call."""
+        """The prefixes that have changed since the last call."""
         changed, self.changed = self.changed, {}
         return changed
 
     def take_rereads(self) -> list[Reread]:
-        """The re-reads asked for since the last call, of tables that are followed still.
+        """The re-reads requested since the last call, of tables that are still followed.
 
-        A whole table swallows the narrower ones of that table.
+        A re-read of a whole table includes those of its links.
         """
         wanted, self.rereads = [scope for scope in self.rereads if self.follows(scope.table)], {}
         whole = {(scope.family, scope.table) for scope in wanted if scope.oif is None}
         return [s for s in wanted if s.oif is None or (s.family, s.table) not in whole]
 
     def caught_up(self) -> None:
-        """What is told from now on is newer than all that was read."""
+        """All notifications from now on are newer than the last dumps."""
         self._fresh.clear()
 
     def ask_doubted(self) -> None:
-        """Ask for the tables that old news has come about."""
+        """Request the doubted tables."""
         for scope in self.doubted:
             self.rereads[Reread(*scope)] = None
         self.doubted.clear()
 
     def ask(self, oif: int | None = None, families: tuple[int, ...] = (AF_INET, AF_INET6)) -> None:
-        """Ask for every followed table again, or for its routes that leave by one link."""
+        """Request a re-read of every followed table, or only of its routes over one link."""
         self._last = None
         for family, table in self._scopes():
             if family in families:
                 self.rereads[Reread(family, table, oif)] = None
 
     def ask_for_object(self, number: int) -> None:
-        """A nexthop object is another now: ask for the followed tables whose routes have named it."""
+        """A nexthop object has changed: request the followed tables whose routes have used it."""
         self._last = None
         for family, table in sorted(self.nexthop_objects.get(number, ())):
             if self.follows(table):
                 self.rereads[Reread(family, table)] = None
 
     def ask_for_source(self, address: Address) -> None:
-        """An address is gone: ask for the routes that have named it as their source, by whichever link they leave."""
+        """An address is gone: request the routes that have had it as their preferred source, over any link."""
         for scope in sorted(self.sources.get(address, ()), key=str):
             if self.follows(scope.table):
                 self.rereads[scope] = None
@@ -153,16 +152,16 @@ class Rib:
     # -- notifications
 
     def apply(self, buffer: bytes) -> None:
-        """Take in the route messages of one notification."""
-        for kind, nlflags, _start, _end, key, told in self.reader.scan(buffer):
-            if told is None:
+        """Apply the route messages of one notification."""
+        for kind, nlflags, _start, _end, key, notified in self.reader.scan(buffer):
+            if notified is None:
                 continue
-            table = self._home(told)
+            table = self._home(notified)
             if table is None:
-                if self.follows(told.table) and not self._accepts(told):
-                    self._refuse(kind, nlflags, key, told)
+                if self.follows(notified.table) and not self._accepts(notified):
+                    self._refuse(kind, nlflags, key, notified)
                 continue
-            path = told if told.nh_id is None else self._through_object(kind, key, told, table)
+            path = notified if notified.nh_id is None else self._through_object(kind, key, notified, table)
             old = table.get(key)
             if kind == rtnetlink.RTM_NEWROUTE:
                 if old is path and nlflags & _CERTAIN:
@@ -171,22 +170,22 @@ class Rib:
             else:
                 new = None if old is path else removed(old, path)
             if new is not path and isinstance(new, Path):
-                new = self.reader.intern(new)  # hops were added or taken away: one object for all equal paths
+                new = self.reader.intern(new)  # a path whose hops have changed: one object for all equal ones
             self._put(table, key, path, old, new)
 
     def _through_object(self, kind: int, key: int, path: Path, table: dict[int, Entry]) -> Path:
-        """A path that names an object, with its next hops: for a delete those that it is known with."""
+        """A path that uses a nexthop object, with its next hops; in a delete, with those that are known for it."""
         if self._last_flat is None:
             self._last_flat = self.flattened(path)
         if kind == rtnetlink.RTM_DELROUTE and self._last_flat not in paths_of(table.get(key)):
-            # The object may have changed, or be gone, before its route goes.
+            # The object may have changed, or be gone, before its route is deleted.
             known = [p for p in alike_among(paths_of(table.get(key)), path) if p.nh_id == path.nh_id]
             if len(known) == 1:
                 return known[0]
         return self._last_flat
 
     def flattened(self, path: Path) -> Path:
-        """A path with its next hops. Where its object is missing, that is noted for :meth:`resolve`."""
+        """A path with its next hops. A missing object is noted for :meth:`resolve`."""
         if not nexthops.lacks_hops(path):
             return path
         scope = (path.family, path.table)
@@ -198,7 +197,7 @@ class Rib:
         return self.reader.intern(flat)
 
     def resolve(self) -> None:
-        """Give next hops to routes whose objects have been fetched; the objects that are missing still are noted."""
+        """Add next hops to routes whose objects have been fetched; objects that are still missing are noted again."""
         scopes, self._unresolved = self._unresolved, set()
         self.objects.missing.clear()
         self._last = None
@@ -210,7 +209,7 @@ class Rib:
                     self._put(table, key, paths[0], entry, as_entry([self.flattened(path) for path in paths]))
 
     def _refuse(self, kind: int, nlflags: int, key: int, path: Path) -> None:
-        """Hand on what is not ours. Where it replaced a route that is, that one went without a word of its own."""
+        """Pass on a message about another's path. If that replaced one of ours, ours has gone without an event."""
         known = paths_of(self.tables.get((path.family, path.table), {}).get(key))
         if kind == rtnetlink.RTM_NEWROUTE and nlflags & rtnetlink.NLM_F_REPLACE and alike_among(known, path):
             self.rereads[Reread(path.family, path.table)] = None
@@ -218,23 +217,25 @@ class Rib:
             self._rejected(kind, key, path)
 
     def _home(self, path: Path) -> dict[int, Entry] | None:
-        """The table that a path belongs into, None when it is not ours. Decided anew only when the path is another."""
+        """The table that a path belongs to, None if it is not kept. Decided once for consecutive equal paths."""
         if path is not self._last:
             self._last, self._last_home, self._last_flat = path, None, None
-            if self.follows(path.table) and self.takes(path):
+            if self.follows(path.table) and self.keeps(path):
+                self._note_uses(path)
                 self._last_home = self.tables.setdefault((path.family, path.table), {})
         return self._last_home
 
-    def takes(self, path: Path) -> bool:
-        """Whether a path in a followed table belongs here."""
-        if "cloned" in path.extras or not self._accepts(path):
-            return False
+    def keeps(self, path: Path) -> bool:
+        """Whether a path of a followed table belongs to the replica."""
+        return "cloned" not in path.extras and self._accepts(path)
+
+    def _note_uses(self, path: Path) -> None:
+        """Remember the nexthop object and the source that a path uses: events about them may change it silently."""
         if path.nh_id is not None:
             self.nexthop_objects.setdefault(path.nh_id, set()).add((path.family, path.table))
         if path.src is not None:
             where = self.sources.setdefault(path.src, set())
             where.update(Reread(path.family, path.table, oif) for oif in path.links or (None,))
-        return True
 
     def _accepts(self, path: Path) -> bool:
         return self._accept is None or self._accept(path)
@@ -257,54 +258,56 @@ class Rib:
             changed.add(key)
 
     def _doubt(self, key: int, path: Path, old: Entry, new: Entry | None) -> None:
-        """Old news over a newer dump: the last word on each path is right, but not on their order or hops."""
+        """Note a notification that may be older than the dump: each path ends up right, but not their order or hops."""
         scope = (path.family, path.table)
         replaced = self._fresh[scope]
         if is_manifold(old) or is_manifold(new) or (new is None and key in replaced):
             self.doubted[scope] = None
         elif new is not None and new != old:
-            replaced.add(key)  # it may have been one of several; then another goes before it is as it was read
+            replaced.add(key)  # it may have been one of several, of which another is deleted before this one is as read
 
     # -- dumps
 
     def reading(self, scope: Reread) -> Reading:
-        """Start to take in a fresh dump of *scope*."""
+        """Start to apply a fresh dump of *scope*."""
         return Reading(self, scope)
 
 
 class Reading:
-    """A dump on its way into the replica: feed it every chunk, then finish. Nothing changes before."""
+    """A dump that is being applied: feed it every chunk, then finish. The replica does not change before that."""
 
     def __init__(self, rib: Rib, scope: Reread) -> None:
         self._rib = rib
         self._scope = scope
         self.found: dict[int, Entry] = {}
-        self._hiding: list[int] = []  # where several hops of IPv6 may hide other paths
+        self._hiding: list[int] = []  # keys at which an IPv6 multipath route may hide other paths
 
     def feed(self, chunk: bytes) -> None:
-        """Take in a chunk of whole messages."""
+        """Read a chunk of whole messages."""
         rib, found = self._rib, self.found
         last: Path | None = None
         wanted: Path | None = None
         hides = False
         for _kind, _nlflags, _start, _end, key, path in rib.reader.scan(chunk):
-            if path is not last and path is not None:  # routes come in runs with one path
-                last = path
-                wanted = rib.flattened(path) if path.table == self._scope.table and rib.takes(path) else None
+            if path is not last and path is not None:  # consecutive routes often have the same path
+                last, wanted = path, None
+                if path.table == self._scope.table and rib.keeps(path):
+                    rib._note_uses(path)
+                    wanted = rib.flattened(path)
                 hides = wanted is not None and wanted.family == AF_INET6 and len(wanted.nexthops) > 1
             if wanted is not None and path is not None:
                 old = found.get(key)
                 if old is not None and wanted.family == AF_INET6 and wanted in paths_of(old):
-                    continue  # an IPv6 dump names routes twice when others are added before them
+                    continue  # an IPv6 dump repeats routes when others are added before them
                 found[key] = wanted if old is None else (*paths_of(old), wanted)
                 if hides:
                     self._hiding.append(key)
 
     def finish(self, whole: bool = True) -> None:
-        """Make the replica equal to the dump, within the scope. Where it is not *whole*, what it lacks stays."""
+        """Make the replica equal to the dump, within its scope. A dump that is not *whole* removes nothing."""
         rib, scope = self._rib, (self._scope.family, self._scope.table)
         if not rib.follows(self._scope.table):
-            return  # since the dump was begun
+            return  # no longer
         old = rib.tables.get(scope, {})
         rib._fresh[scope] = set()
         if not whole and self._scope.oif is not None:
@@ -333,11 +336,11 @@ class Reading:
             before = old.get(key)
             if before is not entry and best_path(before) != best_path(entry):
                 changed.add(key)
-        self._tell(changed)
+        self._record(changed)
 
     def _merge(self, table: dict[int, Entry], oif: int) -> None:
-        """Replace the paths over one link; where that link's dump alone does not tell, ask for the whole table."""
-        known: dict[int, bool] = {}  # by identity: a table holds few different paths
+        """Replace the paths over one link; request the whole table where the dump of the link leaves it ambiguous."""
+        known: dict[int, bool] = {}  # by identity: a table has few different paths
         affected = []
         for key, entry in table.items():
             uses = known.get(id(entry))
@@ -359,9 +362,9 @@ class Reading:
             if best_path(before) != best_path(after):
                 changed.add(key)
         self._rib.replace((self._scope.family, self._scope.table), table)
-        self._tell(changed)
+        self._record(changed)
 
-    def _tell(self, changed: set[int]) -> None:
+    def _record(self, changed: set[int]) -> None:
         if changed and self._rib.recording:
             scope = (self._scope.family, self._scope.table)
             self._rib.changed.setdefault(scope, set()).update(changed)

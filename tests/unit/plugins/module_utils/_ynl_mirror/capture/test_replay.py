@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replay: captures that users might have sent, and what becomes of files that are damaged, foreign or of another time.
+"""Replay: of captures as users send them, and of files that are damaged, of another format or another version.
 
-To make a test of a capture, put it into tests/unit/data/captures/ as NAME.pcapng, and beside it, as NAME.txt, what
-`ynl-mirror replay` is to print.
+To make a test of a capture, put it into tests/unit/data/captures/ as NAME.pcapng, with the expected output of
+`ynl-mirror replay` in NAME.txt.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica import replica
 
 CAPTURES = Path(__file__).parents[4] / "data" / "captures"
-#: Links that go, come, lose an address, and a nexthop object that goes: routes vanish without a word of the kernel.
+#: Links that go and come, lose an address, a nexthop object that is deleted: routes vanish silently.
 SILENT = CAPTURES / "silent.pcapng"
 SETTINGS = {"tables": [254], "families": ["ipv4"]}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CAPTURES.glob("*.pcapng")))
-def test_a_capture_leads_to_what_is_written_beside_it(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_capture_replays_to_its_expected_output(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["replay", str(CAPTURES / f"{name}.pcapng")]) == 0
     assert capsys.readouterr().out == (CAPTURES / f"{name}.txt").read_text()
 
 
 def _replay(capsys: pytest.CaptureFixture[str], file: Path, *options: str) -> tuple[int, list[str], str]:
-    """Exit code, changed prefixes, complaint; the last object, the summary, is there whenever there was a capture."""
+    """Exit code, changed prefixes and error; the last object is the summary, for everything that is a capture."""
     code = main.main(["replay", str(file), "--json", *options])
     printed = capsys.readouterr()
-    told = [json.loads(line) for line in printed.out.splitlines()]
-    assert [change["event"] == "summary" for change in told] == [False] * (len(told) - 1) + [True] * bool(told)
-    return code, [change["prefix"] for change in told[:-1]], printed.err
+    objects = [json.loads(line) for line in printed.out.splitlines()]
+    assert [item["event"] == "summary" for item in objects] == [False] * (len(objects) - 1) + [True] * bool(objects)
+    return code, [change["prefix"] for change in objects[:-1]], printed.err
 
 
-def test_json_is_that_of_watch_and_the_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_that_of_watch_with_the_time(capsys: pytest.CaptureFixture[str]) -> None:
     main.main(["replay", str(SILENT), "--json"])
     first, second = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:2]
     assert first == {
@@ -66,7 +66,7 @@ def test_json_is_that_of_watch_and_the_time(capsys: pytest.CaptureFixture[str]) 
     assert (second["nexthops"], second["metric"]) == ([{"gateway": "198.51.100.2", "dev": "e2"}], 9)
 
 
-def test_until_stops_behind_the_last_record_of_that_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_until_stops_after_the_last_record_of_that_time(capsys: pytest.CaptureFixture[str]) -> None:
     _code, everything, _err = _replay(capsys, SILENT)
     for until, count in (
         ("2026-11-23T09:04:38Z", 0),
@@ -80,45 +80,43 @@ def test_until_stops_behind_the_last_record_of_that_time(capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith("ynl-mirror: --until: 'noon' is not a time, for example 2026-")
 
 
-def test_times_are_read_as_they_are_shown() -> None:
+def test_a_time_survives_its_text() -> None:
     assert show_time(2**64 - 1) == show_time(2**63) == "9999-12-31T23:59:59.999999Z"
     for time in (0, 1_700_000_000_123_456, 253_402_300_799_999_999):
         assert parse_time(show_time(time)) == time
 
 
-def test_of_a_cut_off_capture_everything_before_the_cut_is_replayed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_truncated_capture_is_replayed_up_to_the_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _code, everything, _err = _replay(capsys, SILENT)
     data, file = SILENT.read_bytes(), tmp_path / "capture"
     file.write_bytes(data[:-1])
-    code, prefixes, complaint = _replay(capsys, file)
-    assert (code, complaint.endswith(": cut off\n")) == (1, True)
-    assert prefixes == everything[:-1]  # of the last change is all there but that it was told
+    code, prefixes, error = _replay(capsys, file)
+    assert (code, error.endswith(": truncated\n")) == (1, True)
+    assert prefixes == everything[:-1]  # the mark that reports the last change is cut off
     for size in range(200, len(data), 1001):
         file.write_bytes(data[:size])
         _code, prefixes, _err = _replay(capsys, file)
         assert prefixes == everything[: len(prefixes)]
 
 
-def test_files_that_are_no_capture_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_captures_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
     newer = Section("ynl-mirror 9.0", "Linux", json.dumps({"ynl_mirror_capture": 2}))
-    for content, told in (
+    for content, error in (
         (b"", "the capture is empty"),
-        (b"[agents]\nekho-dpu\n", "byte 0: no pcapng file"),
-        (pcapng.section(Section("dumpcap", "Linux", "holiday"), ("nlmon0",)), "it is no capture of ynl-mirror"),
-        (pcapng.section(newer, ()), "it is a capture of version 2, by ynl-mirror 9.0; this one reads 1"),
+        (b"[agents]\nekho-dpu\n", "byte 0: not a pcapng file"),
+        (pcapng.section(Section("dumpcap", "Linux", "holiday"), ("nlmon0",)), "not a capture of ynl-mirror"),
+        (pcapng.section(newer, ()), "capture of format 2, by ynl-mirror 9.0; this version reads format 1"),
     ):
         file.write_bytes(content)
-        assert _replay(capsys, file) == (1, [], f"ynl-mirror: {file}: {told}\n")
+        assert _replay(capsys, file) == (1, [], f"ynl-mirror: {file}: {error}\n")
     assert _replay(capsys, tmp_path / "none") == (2, [], f"ynl-mirror: {tmp_path}/none: No such file or directory\n")
     assert _replay(capsys, tmp_path) == (2, [], f"ynl-mirror: {tmp_path}: Is a directory\n")
 
 
 @settings(max_examples=100)
 @given(st.data())
-def test_whatever_is_damaged_is_told_or_read(data: st.DataObject) -> None:
+def test_random_damage_raises_nothing_but_documented_errors(data: st.DataObject) -> None:
     broken = bytearray(SILENT.read_bytes())
     for _byte in range(data.draw(st.integers(1, 20))):
         broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
@@ -133,41 +131,39 @@ def test_whatever_is_damaged_is_told_or_read(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "wrong", [{}, {"tables": [254]}, {"tables": 254, "families": ["ipv4"]}, {"families": ["ipx"]}, {"vrfs": {"a": 1}}]
 )
-def test_settings_that_are_none_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_settings_are_refused(wrong: dict[str, object]) -> None:
     item = next(pcapng.read(io.BytesIO(header(wrong, "Linux"))))
-    with pytest.raises(NotACapture, match="no capture of ynl-mirror"):
+    with pytest.raises(NotACapture, match="not a capture of ynl-mirror"):
         Replay().feed(item)
 
 
-def test_code_that_fails_on_a_record_says_on_which(
+def test_a_failure_names_its_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_self: object, _message: bytes) -> None:
         raise IndexError("x")
 
     monkeypatch.setattr(replica.Replica, "_nexthop_object", fail)
-    code, prefixes, complaint = _replay(capsys, SILENT)
+    code, prefixes, error = _replay(capsys, SILENT)
     assert (code, prefixes[-1]) == (1, "10.1.0.0/16")
-    assert complaint.startswith(f"ynl-mirror: {SILENT}: record ")
-    assert complaint.endswith(": IndexError: x\n")
+    assert error.startswith(f"ynl-mirror: {SILENT}: record ")
+    assert error.endswith(": IndexError: x\n")
 
 
-def test_code_that_asks_for_less_than_was_recorded_is_told_of(
+def test_rereads_that_only_the_capture_has_are_listed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica.Replica, "_nexthop_object", lambda _self, _message: None)
     main.main(["replay", str(SILENT), "--json"])
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary["recorded_but_not_asked"] == ["ipv4 table main", "ipv6 table main"]
+    assert summary["rereads_only_in_capture"] == ["ipv4 table main", "ipv6 table main"]
 
 
-def test_a_lost_notification_and_one_that_cannot_be_read_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_overruns_and_malformed_notifications_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torn = rtnetlink.request(rtnetlink.RTM_NEWROUTE, 0, bytes(4))
     file = tmp_path / "capture"
     file.write_bytes(header(SETTINGS, "Linux") + pcapng.packet(0, 1, OVERRUN) + pcapng.packet(0, 2, torn))
     main.main(["replay", str(file), "--json"])
     summary = json.loads(capsys.readouterr().out)
-    assert (summary["overruns"], summary["notifications"], summary["unreadable"]) == (1, 1, 1)
-    assert summary["asked_but_not_recorded"] == ["ipv4 table main", "ipv6 table main"]
+    assert (summary["overruns"], summary["notifications"], summary["malformed"]) == (1, 1, 1)
+    assert summary["rereads_only_in_replay"] == ["ipv4 table main", "ipv6 table main"]

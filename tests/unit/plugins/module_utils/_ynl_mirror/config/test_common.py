@@ -162,7 +162,7 @@ def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], 
         ({"static": [{"prefix": "::/0", "vrf": "c", "dev": "eth3"}]}, "static[0].vrf: no VRF 'c' in vrfs"),
         (
             {"static": [{"gateway": "fe80::1%eth3", "vrf": "a", "dev": "eth3"}]},
-            "static[0].gateway: 'fe80::1%eth3' names a link; write fe80::1, and the link by itself (dev)",
+            "static[0].gateway: 'fe80::1%eth3' names a link; write fe80::1 and give the link separately (dev)",
         ),
         (
             {"static": [{"gateway": "eth3", "vrf": "a", "dev": "eth3"}]},

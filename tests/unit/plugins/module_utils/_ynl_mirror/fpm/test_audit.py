@@ -10,19 +10,11 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.wire_audit import WireAudit
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.tally import (
-    WIRE,
-    Tally,
-    differing,
-    words,
-)
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import (
     BEGIN,
     CHECK,
@@ -43,7 +35,6 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     Address,
     NextHop,
     Path,
-    Prefix,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
@@ -135,6 +126,12 @@ def test_a_digest_is_the_same_in_another_process_with_another_hash_seed() -> Non
     assert found == {KNOWN}
 
 
+def test_new_paths_all_the_time_do_not_fill_memory() -> None:
+    digester = Digester()
+    digester.of(AF_INET, [(number, replace(BASE, metric=number, nexthops=(HOP,) * 8000)) for number in range(60)])
+    assert sum(len(kept.nexthops) for kept in digester._marks) < 300_000
+
+
 # -- buckets
 
 
@@ -190,6 +187,16 @@ def test_buckets_are_stale_when_more_changed_than_is_worth_keeping() -> None:
     assert made.stale
 
 
+def test_prefixes_that_come_and_go_during_an_audit_do_not_fill_memory() -> None:
+    buckets = Buckets(SCOPE, 257)
+    table = {(1 << 40) + number: BASE for number in range(300)}
+    for number in range(100):
+        buckets.touch([*range(number * 5000, number * 5000 + 5000), *(list(table) if number == 0 else ())])
+        buckets.forget_gone(table)
+    assert len(buckets._touched) <= 2 * 65536 + 5000
+    assert table.keys() <= buckets._touched
+
+
 # -- messages
 
 
@@ -211,27 +218,3 @@ def test_a_message_that_cannot_be_is_passed_over(at: int, value: int) -> None:
     raw[16 + at] = value
     assert decode(bytes(raw), 0, len(raw)) is None
     assert decode(bytes(raw[:-1]), 0, len(raw) - 1) is None
-
-
-# -- reports
-
-
-def test_each_drift_is_reported_by_its_kind_and_only_some_by_name() -> None:
-    one, two, three, four = keys(4)
-    before, after = {one: BASE, two: BASE, three: BASE}, {two: replace(BASE), three: OTHERS[0], four: BASE}
-    found = differing(before, after)
-    assert found == {one: "stale", three: "different", four: "missing"}
-    assert words(AF_INET, {one: "stale"}) == f"{Prefix.from_key(AF_INET, one)} stale"
-    assert words(AF_INET, dict.fromkeys(keys(30), "stale")).endswith(" and 22 more")
-
-
-def test_answers_that_nobody_asked_for_change_nothing() -> None:
-    host: dict[tuple[int, int], dict[int, Path]] = {SCOPE: dict.fromkeys(keys(3), BASE)}
-    tally = Tally().watch(WIRE)
-    audit = WireAudit("host", host, (254,), 60.0, tally)
-    named: dict[tuple[int, int], Any] = {}
-    touched: dict[int, set[int]] = {}
-    for what in (OPEN, CHECK, DIGEST, FETCH, BEGIN, END):
-        audit.take(Message(what, SCOPE, 1), named, touched)
-    assert (len(host[SCOPE]), named, touched) == (3, {}, {})
-    assert tally == Tally().watch(WIRE)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reason travels as text and arrives as what it was."""
+"""The state and reason of a refusal survive their text form."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def test_a_refusal_survives_its_text(state: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["No route to host", "offloaded: yes", "failed", "slow path:", "", "x: failed: y"])
-def test_words_of_another_consumer_are_a_failure_in_those_words(text: str) -> None:
+def test_the_text_of_another_consumer_is_a_failure_with_that_text(text: str) -> None:
     assert Refusal.parse(text) == Refusal("failed", text)

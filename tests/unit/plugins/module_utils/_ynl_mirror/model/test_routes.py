@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values: what is read back equals what was written, equal things are equal, and every fault is named."""
+"""Values: they survive their text form, equal ones compare equal, and every error quotes its input."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_prefix_survives_its_text(prefix: Prefix) -> None:
 
 
 @given(prefixes())
-def test_the_short_cut_for_ipv4_reads_what_ipaddress_reads(prefix: Prefix) -> None:
+def test_the_fast_path_for_ipv4_parses_what_ipaddress_parses(prefix: Prefix) -> None:
     network = ipaddress.ip_network(str(prefix))
     assert (prefix.value, prefix.length) == (int(network.network_address), network.prefixlen)
     assert Prefix.parse(network.with_netmask if prefix.family == AF_INET else network.exploded) == prefix
@@ -70,7 +70,7 @@ def test_two_prefixes_of_a_family_never_share_a_key(one: Prefix, other: Prefix) 
 
 
 @given(prefixes(), prefixes())
-def test_covering_is_what_ipaddress_calls_a_supernet(one: Prefix, other: Prefix) -> None:
+def test_covers_agrees_with_ipaddress_about_supernets(one: Prefix, other: Prefix) -> None:
     outer, inner = ipaddress.ip_network(str(one)), ipaddress.ip_network(str(other))
     expected = outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
     assert one.covers(other) is expected
@@ -95,7 +95,7 @@ def test_the_default_route_covers_all_of_its_family_and_a_prefix_covers_itself(p
         ("::/0", None, Prefix(AF_INET6, 0, 0)),
     ],
 )
-def test_what_people_write_for_a_prefix(text: str, family: int | None, expected: Prefix) -> None:
+def test_every_notation_of_a_prefix_is_parsed(text: str, family: int | None, expected: Prefix) -> None:
     assert Prefix.parse(text, family) == expected
 
 
@@ -114,7 +114,7 @@ def test_what_people_write_for_a_prefix(text: str, family: int | None, expected:
         ("fd00::/8", AF_INET, "'fd00::/8' is not an ipv4 prefix"),
     ],
 )
-def test_a_bad_prefix_is_named_with_what_was_probably_meant(text: str, family: int | None, words: str) -> None:
+def test_an_invalid_prefix_is_quoted_with_a_suggestion(text: str, family: int | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Prefix.parse(text, family)
 
@@ -129,19 +129,19 @@ def test_an_address_survives_its_text_and_its_bytes(address: Address) -> None:
 
 
 @given(addresses())
-def test_link_local_is_what_ipaddress_says(address: Address) -> None:
+def test_link_local_agrees_with_ipaddress(address: Address) -> None:
     assert address.is_link_local is ipaddress.ip_address(str(address)).is_link_local
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("fe80::1", True), ("febf::1", True), ("fec0::1", False), ("169.254.9.9", True)]
 )
-def test_link_local_at_its_edges(text: str, expected: bool) -> None:
+def test_link_local_at_the_edges_of_its_ranges(text: str, expected: bool) -> None:
     assert Address.parse(text).is_link_local is expected
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/8", "", "host", "1.2.3", "12345"])
-def test_a_bad_address_is_named(text: str) -> None:
+def test_an_invalid_address_is_quoted(text: str) -> None:
     with pytest.raises(ValueError, match=f"{text!r} is not an IP address"):
         Address.parse(text)
 
@@ -149,7 +149,7 @@ def test_a_bad_address_is_named(text: str) -> None:
 # -- paths and routes
 
 
-def test_equal_paths_are_one_dictionary_key_and_a_changed_copy_is_another() -> None:
+def test_equal_paths_are_one_dictionary_key_and_different_ones_are_not() -> None:
     hop = NextHop(Address.parse("192.0.2.1"), 3)
     path = Path(AF_INET, 254, metric=5, nexthops=(hop,))
     again = Path(AF_INET, 254, metric=5, nexthops=(NextHop(Address.parse("192.0.2.1"), 3),))
@@ -162,13 +162,13 @@ def test_equal_paths_are_one_dictionary_key_and_a_changed_copy_is_another() -> N
     assert {path: 1}[other.with_nexthops(hop)] == 1
 
 
-def test_the_links_of_a_path_are_those_of_its_hops_that_have_one() -> None:
+def test_the_outgoing_links_of_a_path_are_those_of_its_hops() -> None:
     gateway = Address.parse("192.0.2.1")
     path = Path(AF_INET, nexthops=(NextHop(gateway, 3), NextHop(gateway, 3), NextHop(None, 7), NextHop(gateway)))
     assert path.oifs == {3, 7}
 
 
-def test_protocol_and_next_hops_are_no_part_of_what_identifies_a_route() -> None:
+def test_protocol_and_next_hops_do_not_identify_a_route() -> None:
     prefix = Prefix.parse("10.0.0.0/8")
     one = Route(prefix, Path(AF_INET, 10, protocol=4, metric=7, nexthops=(NextHop(None, 3),)))
     assert one.key == Route(prefix, Path(AF_INET, 10, protocol=121, metric=7)).key
@@ -193,7 +193,7 @@ def test_a_table_survives_its_name(number: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["zebro", "", None, True, -1, 256, "256", [], 1.5j])
-def test_a_bad_protocol_is_named(value: object) -> None:
+def test_an_invalid_protocol_is_an_error(value: object) -> None:
     with pytest.raises(ValueError, match="protocol"):
         protocol_number(value)
 

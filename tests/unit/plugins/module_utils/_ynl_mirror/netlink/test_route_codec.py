@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Route messages against pyroute2, an implementation that others wrote, and against bytes that are none."""
+"""Route messages: against pyroute2 as the oracle, and against damaged and random bytes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def gateway_of(part: Any) -> str | None:
 
 
 @given(routes())
-def test_what_we_write_pyroute2_reads(route: Route) -> None:
+def test_pyroute2_reads_our_messages(route: Route) -> None:
     message = rtmsg(encode_route(route, rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE))
     message.decode()
     path = route.path
@@ -172,7 +172,7 @@ def pyroute2_message(route: Route) -> bytes:
 
 
 @given(routes())
-def test_what_pyroute2_writes_we_read(route: Route) -> None:
+def test_we_read_the_messages_of_pyroute2(route: Route) -> None:
     message = pyroute2_message(route)
     prefix, path = decode_route(message, 0, len(message))
     assert Route(prefix, path) == route
@@ -183,7 +183,7 @@ def test_reader_and_writer_agree_on_many_routes(many: list[Route]) -> None:
     writer = RouteWriter(rtnetlink.RTM_NEWROUTE, 0)
     buffer = b"".join(writer.batch([(route.prefix.key, route.path) for route in many]))
     reader = RouteReader()
-    for _count in range(2):  # the second time all are answered from memory
+    for _count in range(2):  # the second time from templates
         found = list(reader.routes(buffer))
         assert [Route(Prefix.from_key(m.path.family, m.key), m.path) for m in found] == many
     interned: dict[Path, Path] = {}
@@ -192,8 +192,8 @@ def test_reader_and_writer_agree_on_many_routes(many: list[Route]) -> None:
 
 
 @given(routes(), routes())
-def test_the_short_cut_reads_what_the_long_way_reads(one: Route, other: Route) -> None:
-    """A message of another layout in between must not be taken for one that was seen."""
+def test_templates_decode_what_the_full_decoder_decodes(one: Route, other: Route) -> None:
+    """Also with a message of another layout in between, which must not match a template."""
     reader = RouteReader()
     for route in (one, other, one):
         for message in (encode_route(route, 24, 0), pyroute2_message(route)):
@@ -201,7 +201,7 @@ def test_the_short_cut_reads_what_the_long_way_reads(one: Route, other: Route) -
             assert Route(Prefix.from_key(path.family, key), path) == route
 
 
-def test_dead_hops_are_no_part_of_the_path_unless_asked_for() -> None:
+def test_dead_hops_are_part_of_the_path_only_on_request() -> None:
     gone, left = NextHop(Address.parse("192.0.2.1"), 2), NextHop(Address.parse("192.0.2.2"), 3)
     path = Path(AF_INET, nexthops=(gone, left))
     message = bytearray(encode_route(Route(Prefix.parse("10.0.0.0/8"), path), 24, 0))
@@ -212,7 +212,7 @@ def test_dead_hops_are_no_part_of_the_path_unless_asked_for() -> None:
     assert decode_route(bytes(message), 0, len(message), dead_hops=True)[1].nexthops == (gone, left)
 
 
-def test_a_route_whose_only_hop_is_dead_says_so() -> None:
+def test_a_route_whose_only_hop_is_dead_is_marked() -> None:
     path = Path(AF_INET, nexthops=(NextHop(None, 2),))
     message = with_route_flags(encode_route(Route(Prefix.parse("10.0.0.0/8"), path), 24, 0), RTNH_F_DEAD)
     assert decode_route(message, 0, len(message))[1].extras == ("dead",)
@@ -220,14 +220,14 @@ def test_a_route_whose_only_hop_is_dead_says_so() -> None:
 
 
 @pytest.mark.parametrize("attribute", [rtnetlink.RTA_ENCAP, rtnetlink.RTA_NEWDST, rtnetlink.RTA_IIF])
-def test_what_a_path_cannot_say_is_named(attribute: int) -> None:
+def test_attributes_that_a_path_has_no_field_for_are_named(attribute: int) -> None:
     message = encode_route(Route(Prefix.parse("10.0.0.0/8"), Path(AF_INET, nexthops=(NextHop(None, 2),))), 24, 0)
     message += rtnetlink.attribute(attribute, b"\0\0\0\1")
     message = struct.pack("=I", len(message)) + message[4:]
     assert len(decode_route(message, 0, len(message))[1].extras) == 1
 
 
-def test_what_one_hop_of_several_cannot_say_is_named() -> None:
+def test_attributes_that_a_hop_has_no_field_for_are_named() -> None:
     path = Path(AF_INET, nexthops=(NextHop(Address.parse("192.0.2.1"), 2), NextHop(Address.parse("192.0.2.2"), 3)))
     message = encode_route(Route(Prefix.parse("10.0.0.0/8"), path), 24, 0)
     extra = rtnetlink.attribute(rtnetlink.RTA_ENCAP, b"") + rtnetlink.attribute(
@@ -241,12 +241,12 @@ def test_what_one_hop_of_several_cannot_say_is_named() -> None:
     assert decode_route(message, 0, len(message))[1] == replace(path, extras=("encap",))
 
 
-# -- bytes that are no message ----------------------------------------------------------------------------------------
+# -- damaged and random bytes -----------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300)
-def test_what_is_no_route_raises_nothing_but_wire_error(data: bytes) -> None:
+def test_random_bytes_raise_nothing_but_wire_error(data: bytes) -> None:
     for walk in (
         lambda: list(RouteReader().routes(data)),
         lambda: decode_route(data, 0, len(data)),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an IPv6 dump leaves out between the hops of a multipath route: kept while hidden, looked for afterwards."""
+"""Paths that an IPv6 dump hides between the hops of a multipath route: kept while hidden, re-read afterwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DEVICE = route(("", 4))
 
 
 def read(rib: Rib, *paths: Path) -> Entry | None:
-    """What the replica has for the prefix after a dump of its table that shows these paths."""
+    """The entry of the prefix after a dump of its table that shows these paths."""
     reading = rib.reading(Reread(AF_INET6, MAIN))
     for path in paths:
         reading.feed(RouteWriter(RTM_NEWROUTE, 2).message(KEY, path))
@@ -55,19 +55,21 @@ def read(rib: Rib, *paths: Path) -> Entry | None:
     [
         (DEVICE, SEVERAL, True),
         (route(("", 4), nh_id=7), SEVERAL, True),
-        (route(("", 4), metric=5), SEVERAL, False),  # another metric stands before or behind, where a dump shows it
+        (
+            route(("", 4), metric=5),
+            SEVERAL,
+            False,
+        ),  # of another metric, hence before or after the hops, where a dump shows it
         (DEVICE, route(FIRST), False),
         (DEVICE, route(FIRST, SECOND, nh_id=7), False),  # an object's hops are one route, with nothing in between
         (route(THIRD), SEVERAL, False),  # would be a third hop
     ],
 )
-def test_only_what_a_dump_may_leave_out_outlives_one_that_does_not_show_it(
-    known: Path, shown: Path, kept: bool
-) -> None:
+def test_only_a_path_that_a_dump_may_hide_survives_one_without_it(known: Path, shown: Path, kept: bool) -> None:
     assert maybe_hidden([known], [shown]) == ([known] if kept else [])
 
 
-def test_what_is_kept_stands_behind_the_route_that_hides_it_and_before_other_metrics() -> None:
+def test_a_hidden_path_is_kept_after_the_one_that_hides_it_and_before_other_metrics() -> None:
     rib, last = Rib([MAIN]), route(THIRD, metric=2000)
     read(rib, SEVERAL, DEVICE, last)
     assert read(rib, SEVERAL, last) == (SEVERAL, DEVICE, last)
@@ -75,21 +77,21 @@ def test_what_is_kept_stands_behind_the_route_that_hides_it_and_before_other_met
 
 
 @pytest.mark.parametrize("gone", [SEVERAL, route(FIRST), route(SECOND)])
-def test_when_the_hops_go_the_table_says_what_they_hid(gone: Path) -> None:
+def test_deleting_the_hops_that_hide_a_path_is_ambiguous(gone: Path) -> None:
     assert removed((SEVERAL, DEVICE), gone) is AMBIGUOUS
 
 
-def test_as_long_as_several_hops_are_left_nothing_is_read() -> None:
+def test_deleting_a_hop_is_certain_while_several_are_left() -> None:
     three = route(FIRST, SECOND, THIRD)
     assert removed((three, DEVICE), route(THIRD)) == (SEVERAL, DEVICE)
 
 
-def test_nothing_is_read_where_nothing_can_have_been_hidden() -> None:
+def test_a_delete_is_certain_where_nothing_can_be_hidden() -> None:
     assert removed(SEVERAL, SEVERAL) is None
     assert removed((SEVERAL, route(("", 4), metric=2000)), SEVERAL) == route(("", 4), metric=2000)
 
 
-def test_a_dump_by_the_hidden_routes_link_does_not_show_it_either() -> None:
+def test_a_dump_of_its_own_link_does_not_show_a_hidden_path_either() -> None:
     found = merged((SEVERAL, DEVICE), None, oif=4)
     assert found == (SEVERAL, DEVICE)
     assert best_path(found) is SEVERAL

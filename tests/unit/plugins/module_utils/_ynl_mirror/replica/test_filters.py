@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The listener's filters: what goes out, as what, and the words for what stays."""
+"""The listener's filters: which routes are announced, with which path, and the reason for those that are not."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def selection(**filters: Any) -> Selection:
 
 
 def verdict(chosen: Selection, path: Path = STATIC, prefix: Prefix = ANY) -> str | None:
-    """The reason why a route stays, checked against the two questions that the sessions ask on the hot path."""
+    """Why a route is not announced, checked against the two methods that sessions call instead."""
     reason = chosen.reason(prefix.family, prefix.key, path)
     sent = chosen.path(path) is not None and (not chosen.by_prefix or chosen.has_prefix(prefix.family, prefix.key))
     assert sent == (reason is None)
     return reason
 
 
-def test_without_filters_everything_goes_out_as_it_is() -> None:
+def test_without_filters_every_route_is_announced_unchanged() -> None:
     chosen = selection()
     assert verdict(chosen) is None
     assert chosen.path(STATIC) is STATIC
     assert not chosen.by_prefix
 
 
-def test_a_route_through_a_nexthop_object_goes_out_with_its_hops_only() -> None:
+def test_a_route_through_a_nexthop_object_is_announced_with_its_hops_only() -> None:
     # The object's number means nothing on another machine.
     reader = RouteReader()
     known = reader.intern(STATIC)
@@ -59,7 +59,7 @@ def test_a_route_through_a_nexthop_object_goes_out_with_its_hops_only() -> None:
     assert chosen.path(through_object) is known
 
 
-def test_what_the_wire_format_cannot_express_stays_and_says_so() -> None:
+def test_a_route_that_the_wire_format_cannot_express_is_not_announced() -> None:
     path = Path(AF_INET, protocol=4, nexthops=STATIC.nexthops, extras=("encap", "newdst"))
     assert verdict(selection(), path) == "the wire format cannot express encap, newdst"
 
@@ -73,29 +73,29 @@ def test_what_the_wire_format_cannot_express_stays_and_says_so() -> None:
         ({"exclude_protocols": ["kernel"]}, None),
         ({"types": ["blackhole"]}, "filtered: type unicast is not in filters.types"),
         ({"types": ["unicast", "unreachable"]}, None),
-        ({"interfaces": ["eth2"]}, "filtered: no next hop leaves by one of filters.interfaces"),
+        ({"interfaces": ["eth2"]}, "filtered: no next hop uses an interface of filters.interfaces"),
         ({"interfaces": ["eth2", "eth1"]}, None),
         ({"prefixes": ["10.0.0.0/8"]}, None),
         ({"prefixes": ["10.0.0.0/7", "fd00::/8"]}, None),
-        ({"prefixes": ["10.0.0.0/9"]}, "filtered: the prefix is in none of filters.prefixes"),
-        ({"prefixes": ["fd00::/8"]}, "filtered: the prefix is in none of filters.prefixes"),
-        ({"exclude_prefixes": ["0.0.0.0/0"]}, "filtered: the prefix is in filters.exclude_prefixes (0.0.0.0/0)"),
+        ({"prefixes": ["10.0.0.0/9"]}, "filtered: the prefix matches none of filters.prefixes"),
+        ({"prefixes": ["fd00::/8"]}, "filtered: the prefix matches none of filters.prefixes"),
+        ({"exclude_prefixes": ["0.0.0.0/0"]}, "filtered: the prefix matches filters.exclude_prefixes (0.0.0.0/0)"),
         ({"exclude_prefixes": ["exact 0.0.0.0/0", "10.0.0.0/9", "::/0"]}, None),
         (
             {"exclude_prefixes": ["exact 10.0.0.0/8"]},
-            "filtered: the prefix is in filters.exclude_prefixes (exact 10.0.0.0/8)",
+            "filtered: the prefix matches filters.exclude_prefixes (exact 10.0.0.0/8)",
         ),
         (
             {"prefixes": ["10.0.0.0/8"], "exclude_prefixes": ["10.0.0.0/8"]},
-            "filtered: the prefix is in filters.exclude_prefixes (10.0.0.0/8)",
+            "filtered: the prefix matches filters.exclude_prefixes (10.0.0.0/8)",
         ),
     ],
 )
-def test_each_filter_and_its_words(filters: dict[str, list[Any]], words: str | None) -> None:
+def test_each_filter_and_its_reason(filters: dict[str, list[Any]], words: str | None) -> None:
     assert verdict(selection(**filters)) == words
 
 
-def test_a_multipath_route_passes_by_any_of_its_links_and_a_discard_by_none() -> None:
+def test_a_multipath_route_passes_by_any_of_its_links_and_a_discard_route_by_none() -> None:
     chosen = selection(interfaces=["eth2"])
     both = Path(AF_INET, protocol=4, nexthops=(NextHop(None, 3), NextHop(None, 4)))
     assert verdict(chosen, both) is None
@@ -103,7 +103,7 @@ def test_a_multipath_route_passes_by_any_of_its_links_and_a_discard_by_none() ->
     assert verdict(chosen, Path(AF_INET, nexthops=(NextHop(None, 99),))) is not None
 
 
-def test_what_is_said_of_a_path_holds_for_every_prefix_and_the_other_way_round() -> None:
+def test_path_filters_apply_to_every_prefix_and_prefix_filters_to_every_path() -> None:
     chosen = selection(protocols=["static"], exclude_prefixes=["10.1.0.0/16"])
     other = Path(AF_INET, protocol=11, nexthops=STATIC.nexthops)
     inside = Prefix.parse("10.1.2.0/24")
@@ -114,7 +114,7 @@ def test_what_is_said_of_a_path_holds_for_every_prefix_and_the_other_way_round()
 
 
 @given(st.data(), st.sampled_from((AF_INET, AF_INET6)))
-def test_a_prefix_filter_lets_pass_what_it_covers(data: st.DataObject, family: int) -> None:
+def test_a_prefix_filter_passes_the_prefixes_that_it_covers(data: st.DataObject, family: int) -> None:
     def prefix() -> Prefix:
         length = data.draw(st.sampled_from((0, 1, 2, 8, WIDTH[family])))
         return Prefix(family, data.draw(st.integers(0, min(3, 2**length - 1))) << (WIDTH[family] - length), length)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nexthop objects: what their messages say, and routes that name them and no next hops."""
+"""Nexthop objects: how their messages are decoded, and how routes get next hops from them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hop(text: str, oif: int, weight: int = 1) -> NextHop:
     return NextHop(Address.parse(text), oif, weight)
 
 
-def test_what_messages_say() -> None:
+def test_messages_are_decoded_into_objects() -> None:
     assert nexthops.decode(single(1, "192.0.2.1", 3)) == NexthopObject(1, hop("192.0.2.1", 3))
     assert nexthops.decode(group(3, _1=1, _2=256)) == NexthopObject(3, members=((1, 1), (2, 256)))
     assert nexthops.decode(nexthop(9, rtnetlink.attribute(4, b""))) == NexthopObject(9, blackhole=True)
@@ -56,7 +56,7 @@ def test_what_messages_say() -> None:
     ],
     ids=["short", "no number", "half an address", "half a member"],
 )
-def test_a_message_that_is_none_is_a_wire_error(broken: bytes) -> None:
+def test_a_malformed_message_is_a_wire_error(broken: bytes) -> None:
     with pytest.raises(rtnetlink.WireError):
         nexthops.decode(broken)
 
@@ -71,10 +71,10 @@ def held(replica: Replica) -> tuple[Path, ...]:
 
 @pytest.fixture
 def replica() -> Replica:
-    """Has been told of objects 1, 2 and their group 3, and of a route that names the group."""
+    """Knows objects 1 and 2, their group 3, and a route that uses the group."""
     made = Replica(Rib([MAIN]))
-    for told in (single(1, "192.0.2.1", 3), single(2, "fe80::2", 4), group(3, _1=1, _2=5), route()):
-        made.apply(told)
+    for message in (single(1, "192.0.2.1", 3), single(2, "fe80::2", 4), group(3, _1=1, _2=5), route()):
+        made.apply(message)
     made.rib.recording = True
     return made
 
@@ -85,7 +85,7 @@ def test_a_route_gets_the_hops_of_its_group(replica: Replica) -> None:
     assert not replica.rib.rereads
 
 
-def test_trap_18_an_object_that_nobody_has_told_of_is_missing_until_it_is_fetched() -> None:
+def test_trap_18_an_unknown_object_is_missing_until_it_is_fetched() -> None:
     replica = Replica(Rib([MAIN]))
     replica.rib.recording = True
     replica.apply(route())
@@ -102,7 +102,7 @@ def test_trap_18_an_object_that_nobody_has_told_of_is_missing_until_it_is_fetche
     assert replica.rib.take_changed() == {(AF_INET, MAIN): {KEY}}
 
 
-def test_trap_18_a_dump_notes_what_is_missing() -> None:
+def test_trap_18_a_dump_notes_missing_objects() -> None:
     rib = Rib([MAIN])
     reading = rib.reading(Reread(AF_INET, MAIN))
     reading.feed(route())
@@ -110,7 +110,7 @@ def test_trap_18_a_dump_notes_what_is_missing() -> None:
     assert list(rib.objects.missing) == [3]
 
 
-def test_a_members_change_asks_for_the_routes_of_its_groups(replica: Replica) -> None:
+def test_a_changed_member_causes_a_reread_of_the_routes_of_its_groups(replica: Replica) -> None:
     replica.apply(single(1, "192.0.2.9", 3))
     assert replica.rib.take_rereads() == [Reread(AF_INET, MAIN)]
     reading = replica.rib.reading(Reread(AF_INET, MAIN))
@@ -120,12 +120,12 @@ def test_a_members_change_asks_for_the_routes_of_its_groups(replica: Replica) ->
     assert replica.rib.take_changed() == {(AF_INET, MAIN): {KEY}}
 
 
-def test_a_link_that_goes_takes_what_is_known_of_its_objects_and_their_groups_along(replica: Replica) -> None:
+def test_a_link_event_forgets_its_objects_and_their_groups(replica: Replica) -> None:
     replica.rib.objects.forget_link(4)
     assert set(replica.rib.objects.known) == {1}
 
 
-def test_a_route_that_is_deleted_after_its_object_is_found_by_the_objects_number(replica: Replica) -> None:
+def test_a_route_deleted_after_its_object_is_found_by_the_objects_number(replica: Replica) -> None:
     replica.apply(single(1, "192.0.2.1", 3, rtnetlink.RTM_DELNEXTHOP))
     replica.rib.take_rereads()
     replica.apply(route(rtnetlink.RTM_DELROUTE))
@@ -133,7 +133,7 @@ def test_a_route_that_is_deleted_after_its_object_is_found_by_the_objects_number
     assert not replica.rib.rereads
 
 
-def test_a_blackhole_among_the_members_and_an_encapsulation() -> None:
+def test_a_blackhole_member_and_an_encapsulation_pass_on_to_the_route() -> None:
     objects = nexthops.Objects()
     objects.learn(nexthop(1, rtnetlink.attribute(4, b"")) + group(3, _1=1))
     assert objects.flattened(ROUTE)[0].type == RTN_BLACKHOLE
@@ -142,7 +142,7 @@ def test_a_blackhole_among_the_members_and_an_encapsulation() -> None:
     assert (flat.nexthops, flat.extras, named) == ((NextHop(None, 4),), ("encap",), [3, 2])
 
 
-def test_an_ipv6_route_gets_hops_alike() -> None:
+def test_an_ipv6_route_gets_the_hops_of_its_object() -> None:
     replica = Replica(Rib([MAIN]))
     replica.apply(single(4, "fd00:1::2", 3))
     replica.apply(RouteWriter(rtnetlink.RTM_NEWROUTE, CREATED).message(0, Path(AF_INET6, metric=1024, nh_id=4)))
@@ -154,7 +154,7 @@ def test_a_group_that_loses_a_member_while_it_is_fetched_is_fetched_again() -> N
     replica.apply(route())
     replica.rib.objects.learn(group(3, _1=1, _2=5) + single(1, "192.0.2.1", 3))
     replica.rib.resolve()
-    assert list(replica.rib.objects.missing) == [2]  # and nobody has it any more
+    assert list(replica.rib.objects.missing) == [2]  # which is gone
     assert replica.rib.objects.forget_torn()
     replica.rib.resolve()
     assert list(replica.rib.objects.missing) == [3]

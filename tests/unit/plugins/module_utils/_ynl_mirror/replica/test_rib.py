@@ -1,11 +1,11 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The replica of routing tables: every ambiguous or silent event of the kernel, and histories of any order.
+"""The replica of routing tables: every ambiguous or silent event of the kernel, and random histories.
 
-What the kernel says when is written down in two small models, as observed on Linux 6.18 (``fib_table_insert`` and
-``fib6_add_rt2node`` say the same): which flags a notification carries, where a route goes among others, what a dump
-shows. Random histories of the models must leave the replica equal to the dump, whenever that dump was taken.
+Two small models have the behaviour of the kernel, as observed on Linux 6.18 (see ``fib_table_insert`` and
+``fib6_add_rt2node``): the flags of each notification, the place of a route among others, the content of a dump. After
+random histories of the models the replica must equal the dump, at whatever point that dump was taken.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.paths import (
     whole,
 )
 
-# -- IPv4: entries of one prefix, by tos and metric, in an order that only the kernel knows for certain
+# -- IPv4: paths of one prefix, by tos and metric, and within those in an order that only the kernel knows for certain
 
 
-def test_append_goes_behind_and_prepend_before_those_of_its_metric() -> None:
+def test_append_adds_after_and_prepend_before_paths_of_the_same_metric() -> None:
     one, two, three = v4("192.0.2.1@3"), v4("192.0.2.2@3"), v4("192.0.2.3@3")
     low, high = v4("192.0.2.8@3", metric=9), v4("192.0.2.9@3", tos=16)
     rib = replica(one)
@@ -65,7 +65,7 @@ def test_append_goes_behind_and_prepend_before_those_of_its_metric() -> None:
     assert rib.take_rereads() == []
 
 
-def test_replace_of_the_only_route_is_certain_and_of_one_among_several_is_read_again() -> None:
+def test_replace_is_applied_to_a_single_path_and_causes_a_reread_with_several() -> None:
     one, two, three = v4("192.0.2.1@3"), v4("192.0.2.2@3"), v4("192.0.2.3@3")
     rib = replica(one, v4("192.0.2.9@3", metric=7))
     rib.apply(new(two, NLM_F_REPLACE))
@@ -80,19 +80,19 @@ def test_replace_of_the_only_route_is_certain_and_of_one_among_several_is_read_a
 def test_replace_with_another_metric_adds_a_route() -> None:
     one, other = v4("192.0.2.1@3"), v4("192.0.2.1@3", metric=5)
     rib = replica(one)
-    rib.apply(new(other))  # the kernel reports what it did, not what was asked for
+    rib.apply(new(other))  # the flags are those of what the kernel did, not of the request
     assert known(rib, AF_INET) == (one, other)
 
 
-def test_a_route_told_as_the_first_of_its_metric_contradicts_another_known_there() -> None:
-    # A link went down and took the old route along without a word, or a dump is ahead of the queue.
+def test_a_route_notified_as_the_first_of_its_metric_causes_a_reread_if_another_is_known() -> None:
+    # A link went down and silently took the old route along, or the dump is newer than the queue.
     rib = replica(v4("192.0.2.1@3"))
     rib.apply(new(v4("192.0.2.2@4"), CREATED))
     assert rib.take_rereads() == whole(AF_INET)
 
 
-def test_a_delete_that_fits_no_known_path_is_read_again_and_one_of_an_unknown_metric_is_old_news() -> None:
-    # A multipath route whose hop died in silence is deleted by its remaining hops.
+def test_a_delete_that_matches_no_known_path_causes_a_reread_and_of_an_unknown_metric_none() -> None:
+    # A multipath route, one hop of which is silently dead, is deleted with its remaining hops.
     rib = replica(v4("192.0.2.1@3", "198.51.100.1@5"))
     rib.apply(gone(v4("192.0.2.1@3")))
     assert rib.take_rereads() == whole(AF_INET)
@@ -102,7 +102,7 @@ def test_a_delete_that_fits_no_known_path_is_read_again_and_one_of_an_unknown_me
     assert known(rib, AF_INET) == (v4("192.0.2.1@3", "198.51.100.1@5"),)
 
 
-def test_routes_that_look_alike_for_their_dead_hops_are_told_apart_by_reading() -> None:
+def test_routes_that_look_alike_by_their_dead_hops_cause_a_reread() -> None:
     # The first one was configured with a second hop, on a link that is down.
     one, other = v4("192.0.2.1@3"), v4("192.0.2.2@3")
     rib = replica(one)
@@ -115,29 +115,29 @@ def test_routes_that_look_alike_for_their_dead_hops_are_told_apart_by_reading() 
     assert rib.take_rereads() == whole(AF_INET)
 
 
-def test_what_is_left_of_several_hops_has_no_weight() -> None:
+def test_the_last_of_several_hops_has_no_weight() -> None:
     rib = replica(v6("fd00:2::3@5*5", "fd00:1::2@3"))
     rib.apply(gone(v6("fd00:1::2@3")))
     assert known(rib, AF_INET6) == (v6("fd00:2::3@5"),)
 
 
-def test_an_ipv6_route_is_that_of_its_first_hop_whoever_appended_others() -> None:
+def test_an_ipv6_route_keeps_the_attributes_of_its_first_hop() -> None:
     rib = replica(v6("fd00:1::2@3", protocol=4))
     rib.apply(new(v6("fd00:2::3@5", "fd00:1::2@3", protocol=121, mtu=1400), APPENDED))
     assert known(rib, AF_INET6) == (v6("fd00:1::2@3", "fd00:2::3@5", protocol=4),)
     assert rib.take_rereads() == []
-    rib.apply(gone(v6("fd00:1::2@3", protocol=4)))  # and now? Whose the second hop is was never kept
+    rib.apply(gone(v6("fd00:1::2@3", protocol=4)))  # the protocol of the second hop was never kept
     assert rib.take_rereads() == whole(AF_INET6)
 
 
-def test_an_ipv6_hop_put_to_a_route_of_dead_hops_may_not_be_the_first_one() -> None:
+def test_an_ipv6_hop_added_to_a_route_with_dead_hops_is_ambiguous() -> None:
     dead, more = v6(extras=("dead",), dead_links=(5,)), v6("fd00:1::2@3", protocol=121, dead_links=(5,))
     assert inserted(dead, more, APPENDED) is AMBIGUOUS
     assert inserted(dead, v6("fd00:1::2@3"), APPENDED) == (dead, v6("fd00:1::2@3"))  # none of its hops is dead
     assert inserted(replace(dead, metric=9), more, APPENDED) == (replace(dead, metric=9), more)
 
 
-def test_the_winner_has_no_tos_and_a_hop_that_lives() -> None:
+def test_the_best_path_has_no_tos_and_a_living_hop() -> None:
     for_tos, dead, good = v4("192.0.2.1@3", tos=8), Path(AF_INET, extras=("dead",)), v4("192.0.2.2@3", metric=9)
     assert best_path((for_tos, dead, good)) == good
     assert best_path((for_tos, dead)) is None
@@ -145,7 +145,7 @@ def test_the_winner_has_no_tos_and_a_hop_that_lives() -> None:
     assert best_path(good) is good
 
 
-def test_only_a_change_of_the_winner_is_a_change() -> None:
+def test_only_a_change_of_the_best_path_is_recorded() -> None:
     first, second = v4("192.0.2.1@3"), v4("192.0.2.2@3", metric=5)
     rib = replica(first)
     rib.apply(new(second))
@@ -163,16 +163,16 @@ def test_only_a_change_of_the_winner_is_a_change() -> None:
 # -- IPv6: one multipath route of gateways per metric, changed hop by hop
 
 
-def test_an_appended_ipv6_hop_comes_with_the_whole_list_and_stands_last_in_a_dump() -> None:
+def test_an_appended_ipv6_hop_becomes_the_last_one() -> None:
     rib = replica(v6("fd00:1::2@3*5"))
-    rib.apply(new(v6("fd00:2::3@5", "fd00:1::2@3*5"), APPENDED))  # the notification names the new one first
+    rib.apply(new(v6("fd00:2::3@5", "fd00:1::2@3*5"), APPENDED))  # the notification has the new one first
     assert known(rib, AF_INET6) == (v6("fd00:1::2@3*5", "fd00:2::3@5"),)
     rib.apply(new(v6("fd00:1::2@3*5", "fd00:2::3@5", "fd00:1::7@3", "fd00:2::7@5"), APPENDED))
     assert known(rib, AF_INET6) == (v6("fd00:1::2@3*5", "fd00:2::3@5", "fd00:1::7@3", "fd00:2::7@5"),)
     assert rib.take_rereads() == []
 
 
-def test_an_ipv6_delete_of_one_hop_subtracts_it() -> None:
+def test_an_ipv6_delete_removes_one_hop() -> None:
     rib = replica(v6("fd00:1::2@3*5", "fd00:2::3@5", "fd00:2::4@5"))
     rib.apply(gone(v6("fd00:2::3@5")))
     assert known(rib, AF_INET6) == (v6("fd00:1::2@3*5", "fd00:2::4@5"),)
@@ -181,7 +181,7 @@ def test_an_ipv6_delete_of_one_hop_subtracts_it() -> None:
     assert rib.take_rereads() == []
 
 
-def test_an_ipv6_replace_collapses_the_set() -> None:
+def test_an_ipv6_replace_leaves_one_hop() -> None:
     rib = replica(v6("fd00:1::2@3", "fd00:2::3@5"))
     rib.apply(new(v6("fd00:1::9@3"), NLM_F_REPLACE))
     assert known(rib, AF_INET6) == (v6("fd00:1::9@3"),)
@@ -200,7 +200,7 @@ def test_a_gateway_route_and_a_device_route_of_one_metric_are_two_routes() -> No
     assert rib.take_rereads() == whole(AF_INET6)
 
 
-def test_an_ipv6_hop_list_without_the_known_hops_is_older_than_they_are() -> None:
+def test_an_ipv6_notification_without_a_known_hop_causes_a_reread() -> None:
     rib = replica(v6("fd00:1::2@3", "fd00:2::3@5"))
     rib.apply(new(v6("fd00:1::9@3", "fd00:1::2@3"), APPENDED))
     assert rib.take_rereads() == whole(AF_INET6)
@@ -208,7 +208,7 @@ def test_an_ipv6_hop_list_without_the_known_hops_is_older_than_they_are() -> Non
     assert rib.take_rereads() == whole(AF_INET6)
 
 
-def test_paths_that_grew_hop_by_hop_are_shared_among_prefixes() -> None:
+def test_paths_that_grow_hop_by_hop_are_shared_among_prefixes() -> None:
     rib = Rib([MAIN])
     for number in range(3):
         prefix = Prefix.parse(f"fd10:{number}::/32")
@@ -220,9 +220,9 @@ def test_paths_that_grew_hop_by_hop_are_shared_among_prefixes() -> None:
 # -- what belongs to the replica
 
 
-def test_other_tables_cached_clones_and_foreign_owners_stay_out() -> None:
-    told = []
-    rib = Rib([MAIN], lambda path: path.protocol != 121, lambda kind, key, path: told.append((kind, key, path)))
+def test_other_tables_cached_clones_and_other_protocols_are_not_kept() -> None:
+    rejected = []
+    rib = Rib([MAIN], lambda path: path.protocol != 121, lambda kind, key, path: rejected.append((kind, key, path)))
     mine = v4("@3", protocol=121)
     for path in (v4("@3", table=9), mine, replace(v4("@3"), extras=("cloned",)), v4("@3")):
         rib.apply(new(path))
@@ -230,12 +230,12 @@ def test_other_tables_cached_clones_and_foreign_owners_stay_out() -> None:
     assert known(rib, AF_INET) == (v4("@3"),)
     assert list(rib.tables) == [(AF_INET, MAIN)]
     key = PREFIX[AF_INET].key
-    assert told == [(RTM_NEWROUTE, key, mine), (RTM_DELROUTE, key, mine)]
+    assert rejected == [(RTM_NEWROUTE, key, mine), (RTM_DELROUTE, key, mine)]
     dump_into(rib, Reread(AF_INET, MAIN), [mine, v4("@3", table=9), v4("@4")])
     assert known(rib, AF_INET) == (v4("@4"),)
 
 
-def test_a_foreign_route_that_replaced_ours_names_only_itself() -> None:
+def test_a_route_of_another_protocol_that_replaces_ours_causes_a_reread() -> None:
     rib = Rib([MAIN], lambda path: path.protocol != 121)
     dump_into(rib, Reread(AF_INET, MAIN), [v4("@3")])
     rib.apply(new(v4("@4", protocol=121, metric=5), NLM_F_REPLACE))
@@ -245,7 +245,7 @@ def test_a_foreign_route_that_replaced_ours_names_only_itself() -> None:
     assert rib.take_rereads() == whole(AF_INET)
 
 
-def test_following_other_tables_asks_for_the_new_ones_and_forgets_the_old_ones() -> None:
+def test_following_other_tables_requests_the_new_ones_and_forgets_the_old_ones() -> None:
     rib = Rib([10])
     rib.apply(new(v4("@3", table=10)))
     rib.follow([10, 20])
@@ -260,7 +260,7 @@ def test_following_other_tables_asks_for_the_new_ones_and_forgets_the_old_ones()
     assert rib.tables == {}
 
 
-def test_a_table_that_is_followed_no_more_is_not_read_and_does_not_come_back() -> None:
+def test_a_dump_of_a_table_that_is_no_longer_followed_is_dropped() -> None:
     rib = Rib([10, 20])
     rib.ask(oif=3)
     reading = rib.reading(Reread(AF_INET, 10, 3))
@@ -271,7 +271,7 @@ def test_a_table_that_is_followed_no_more_is_not_read_and_does_not_come_back() -
     assert {scope.table for scope in rib.take_rereads()} == {20}
 
 
-def test_a_whole_re_read_swallows_the_narrower_ones() -> None:
+def test_a_reread_of_a_table_includes_those_of_its_links() -> None:
     rib = Rib([10, 20])
     rib.ask(oif=3)
     rib.rereads[Reread(AF_INET, 10)] = None
@@ -283,7 +283,7 @@ def test_a_whole_re_read_swallows_the_narrower_ones() -> None:
     assert rib.take_rereads() == []
 
 
-def test_nexthop_objects_are_noticed_in_events_and_in_dumps() -> None:
+def test_nexthop_objects_are_noted_from_notifications_and_dumps() -> None:
     rib = Rib([MAIN])
     assert rib.nexthop_objects == {}
     rib.apply(new(v4(nh_id=7)))
@@ -293,7 +293,7 @@ def test_nexthop_objects_are_noticed_in_events_and_in_dumps() -> None:
     assert rib.nexthop_objects == {7: {(AF_INET, MAIN)}}
 
 
-def test_a_dump_changes_nothing_before_it_is_complete() -> None:
+def test_a_dump_changes_nothing_until_it_is_complete() -> None:
     rib = replica(v4("192.0.2.1@3"))
     reading = rib.reading(Reread(AF_INET, MAIN))
     reading.feed(new(v4("192.0.2.2@3"), 2))
@@ -305,7 +305,7 @@ def test_a_dump_changes_nothing_before_it_is_complete() -> None:
 
 
 @pytest.mark.parametrize("table", [255, 256, 0xFFFFFFFF])
-def test_tables_beyond_the_byte_of_the_header_are_told_apart(table: int) -> None:
+def test_table_numbers_beyond_one_byte_are_distinct(table: int) -> None:
     rib = Rib([table])
     rib.apply(new(v4("@3", table=table)))
     rib.apply(new(v4("@4", table=252)))
@@ -313,8 +313,8 @@ def test_tables_beyond_the_byte_of_the_header_are_told_apart(table: int) -> None
     assert known(rib, AF_INET, table) == (v4("@3", table=table),)
 
 
-def test_a_multipath_route_whose_every_hop_is_dead_is_passed_over() -> None:
-    # Each hop says so for itself, the route as a whole does not (fib_nexthop_info).
+def test_a_multipath_route_with_dead_hops_only_is_not_the_best_path() -> None:
+    # Each hop is flagged as dead, the route as a whole is not (fib_nexthop_info).
     packet = bytearray(new(v4("192.0.2.1@3", "198.51.100.1@5")))
     at = packet.index(bytes.fromhex("c0000201")) - 12
     for start in (at, at + 16):
@@ -333,15 +333,15 @@ def test_a_multipath_route_whose_every_hop_is_dead_is_passed_over() -> None:
 
 @dataclass
 class Kernel:
-    """*paths* is what a dump shows; *told* every notification; *shows[n]* the dump after n of them."""
+    """*paths* is what a dump shows, *notified* has every notification, *shows[n]* is the dump after n of them."""
 
     family: int
     paths: list[Path] = field(default_factory=list)
-    told: list[bytes] = field(default_factory=list)
+    notified: list[bytes] = field(default_factory=list)
     shows: list[list[Path]] = field(default_factory=lambda: [[]])
 
-    def tell(self, packet: bytes) -> None:
-        self.told.append(packet)
+    def notify(self, packet: bytes) -> None:
+        self.notified.append(packet)
         self.shows.append(list(self.paths))
 
     def alike(self, path: Path) -> list[Path]:
@@ -360,46 +360,46 @@ class Ipv4Kernel(Kernel):
         if not alike:
             at = next((i for i, p in enumerate(self.paths) if (-p.tos, p.metric) > (-path.tos, path.metric)), None)
             self.paths.insert(len(self.paths) if at is None else at, path)
-            self.tell(new(path, CREATED))
+            self.notify(new(path, CREATED))
         elif how == "replace":
             if path not in alike:
                 self.paths[self.paths.index(alike[0])] = path
-                self.tell(new(path, NLM_F_REPLACE))
+                self.notify(new(path, NLM_F_REPLACE))
         elif path not in alike and how == "append":
             self.paths.insert(self.paths.index(alike[-1]) + 1, path)
-            self.tell(new(path, APPENDED))
+            self.notify(new(path, APPENDED))
         elif path not in alike and how == "prepend":
             self.paths.insert(self.paths.index(alike[0]), path)
-            self.tell(new(path, NLM_F_CREATE))
+            self.notify(new(path, NLM_F_CREATE))
 
     def delete(self, path: Path, pick: int) -> None:
         if self.paths:
-            self.tell_gone(self.paths[pick % len(self.paths)])
+            self.notify_gone(self.paths[pick % len(self.paths)])
 
-    def tell_gone(self, path: Path) -> None:
+    def notify_gone(self, path: Path) -> None:
         self.paths.remove(path)
-        self.tell(gone(path))
+        self.notify(gone(path))
 
 
 class Ipv6Kernel(Kernel):
-    """With gateway routes only: a dump hides device routes that stand between the hops of a multipath route."""
+    """With gateway routes only: a dump hides device routes between the hops of a multipath route."""
 
     def put(self, path: Path, how: str) -> None:
         alike = self.alike(path)
         if not alike:
             at = next((i for i, p in enumerate(self.paths) if p.metric > path.metric), len(self.paths))
             self.paths.insert(at, path)
-            self.tell(new(path, CREATED if len(path.nexthops) == 1 else NLM_F_CREATE))
+            self.notify(new(path, CREATED if len(path.nexthops) == 1 else NLM_F_CREATE))
             return
         (old,) = alike
         at = self.paths.index(old)
         if how == "replace":
             self.paths[at] = path
-            self.tell(new(path, NLM_F_REPLACE))
+            self.notify(new(path, NLM_F_REPLACE))
         elif how != "add" and not set(path.nexthops) & set(old.nexthops):
             merged = self.paths[at] = old.with_nexthops(*old.nexthops, *path.nexthops)
-            told = merged if len(path.nexthops) > 1 else old.with_nexthops(*path.nexthops, *old.nexthops)
-            self.tell(new(told, APPENDED if how == "append" else NLM_F_CREATE))
+            shown = merged if len(path.nexthops) > 1 else old.with_nexthops(*path.nexthops, *old.nexthops)
+            self.notify(new(shown, APPENDED if how == "append" else NLM_F_CREATE))
 
     def delete(self, path: Path, pick: int) -> None:
         if not self.paths:
@@ -410,10 +410,10 @@ class Ipv6Kernel(Kernel):
             one = old.nexthops[pick % len(old.nexthops)]
             left = [other for other in old.nexthops if other != one]
             self.paths[at : at + 1] = [old.with_nexthops(*left)] if left else []
-            self.tell(gone(old.with_nexthops(one)))
+            self.notify(gone(old.with_nexthops(one)))
         else:
             del self.paths[at]
-            self.tell(gone(old))
+            self.notify(gone(old))
 
 
 HOPS = {
@@ -440,7 +440,7 @@ def histories(draw: st.DrawFn) -> Kernel:
 
 
 class Shadow:
-    """What somebody knows who is told of changes only."""
+    """What is known from the recorded changes alone."""
 
     def __init__(self, rib: Rib) -> None:
         self.rib = rib
@@ -454,11 +454,11 @@ class Shadow:
 
 @settings(max_examples=200)
 @given(histories())
-def test_every_event_in_its_turn_leaves_the_kernels_state(kernel: Kernel) -> None:
+def test_each_event_in_order_leads_to_the_kernels_state(kernel: Kernel) -> None:
     rib = Rib([MAIN])
     rib.recording = True
     shadow = Shadow(rib)
-    for number, packet in enumerate(kernel.told, 1):
+    for number, packet in enumerate(kernel.notified, 1):
         rib.apply(packet)
         for scope in rib.take_rereads():
             dump_into(rib, scope, kernel.shows[number])
@@ -469,12 +469,12 @@ def test_every_event_in_its_turn_leaves_the_kernels_state(kernel: Kernel) -> Non
 
 @settings(max_examples=300)
 @given(histories(), st.data())
-def test_events_that_a_dump_already_contains_do_no_harm(kernel: Kernel, data: st.DataObject) -> None:
-    # Subscribed at the start, dumped at any time after; what queued up meanwhile is old, and applied all the same.
+def test_events_that_a_dump_already_contains_are_harmless(kernel: Kernel, data: st.DataObject) -> None:
+    # Subscribed at the start, dumped at any time after. Notifications queued before the dump are applied after it.
     rib = Rib([MAIN])
     rib.recording = True
     shadow = Shadow(rib)
-    events = len(kernel.told)
+    events = len(kernel.notified)
     applied = 0
     rib.rereads[Reread(kernel.family, MAIN)] = None
     while applied < events or rib.rereads:
@@ -482,22 +482,22 @@ def test_events_that_a_dump_already_contains_do_no_harm(kernel: Kernel, data: st
             dumped = data.draw(st.integers(applied, events))
             for scope in rib.take_rereads():
                 dump_into(rib, scope, kernel.shows[dumped], caught_up=False)
-        for packet in kernel.told[applied:dumped]:
+        for packet in kernel.notified[applied:dumped]:
             rib.apply(packet)
         applied = max(applied, dumped)
         rib.caught_up()
         rib.ask_doubted()
         shadow.catch_up()
         if applied < events and not rib.rereads:
-            rib.apply(kernel.told[applied])
+            rib.apply(kernel.notified[applied])
             applied += 1
     shadow.catch_up()
     assert known(rib, kernel.family) == tuple(kernel.paths)
     assert shadow.best[kernel.family].get(PREFIX[kernel.family].key) == best_path(tuple(kernel.paths))
 
 
-def test_an_old_replace_may_have_hit_another_path_than_the_one_that_a_dump_has_left() -> None:
-    # Two paths, the first of them replaced, then deleted: the dump shows the second, and is read before all that.
+def test_a_replace_older_than_the_dump_puts_the_table_in_doubt() -> None:
+    # Of two paths the first is replaced, then deleted. The dump shows the second only, and is applied before all that.
     other, second = v4("192.0.2.9@3"), v4("192.0.2.2@3")
     rib = replica(second)
     dump_into(rib, Reread(AF_INET, MAIN), [second], caught_up=False)
@@ -510,7 +510,7 @@ def test_an_old_replace_may_have_hit_another_path_than_the_one_that_a_dump_has_l
     assert rib.take_rereads() == [Reread(AF_INET, MAIN)]
 
 
-def test_what_is_told_once_a_dump_is_caught_up_with_is_believed() -> None:
+def test_only_notifications_that_may_be_older_than_the_dump_cause_doubt() -> None:
     first, second = v4("192.0.2.2@3"), v4("192.0.2.3@3")
     rib = replica(first)
     rib.apply(new(second, APPENDED))

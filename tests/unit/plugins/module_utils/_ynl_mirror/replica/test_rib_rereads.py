@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the replica makes of a dump of one link's routes, which is read where the kernel said too little."""
+"""A re-read of the routes over one link: what the replica has after it, and when the table has to be re-read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tables(draw: st.DrawFn) -> dict[Prefix, list[Path]]:
 
 
 def seen(table: dict[Prefix, list[Path]], down: set[int]) -> dict[Prefix, list[Path]]:
-    """What a dump shows while some links are down: no route of dead hops alone, and of the others the living hops."""
+    """What a dump shows while some links are down: living hops only, and no route without any."""
     found = {}
     for prefix, paths in table.items():
         living = [path.with_nexthops(*(hop for hop in path.nexthops if hop.oif not in down)) for path in paths]
@@ -53,7 +53,7 @@ def seen(table: dict[Prefix, list[Path]], down: set[int]) -> dict[Prefix, list[P
 
 
 def read_table(rib: Rib, scope: Reread, configured: dict[Prefix, list[Path]], down: set[int]) -> None:
-    """A dump; with a link, of the routes that were configured over it, even where that hop is dead now."""
+    """Apply a dump. That of a link has the routes which were configured over it, even if that hop is dead now."""
     reading = rib.reading(scope)
     for prefix, paths in configured.items():
         for path in paths:
@@ -66,14 +66,14 @@ def read_table(rib: Rib, scope: Reread, configured: dict[Prefix, list[Path]], do
 
 @settings(max_examples=200)
 @given(tables(), st.sets(st.sampled_from((3, 4, 5)), max_size=2), st.sampled_from((3, 4, 5)))
-def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
+def test_a_reread_of_one_link_finds_what_one_of_the_table_finds(
     configured: dict[Prefix, list[Path]], down: set[int], link: int
 ) -> None:
     rib = Rib([MAIN])
     read_table(rib, Reread(AF_INET, MAIN), configured, down)
     rib.recording = True
     before = {prefix: best_path(known(rib, AF_INET, prefix=prefix)) for prefix in configured}
-    down = down ^ {link}  # goes down or comes up, and no route event tells
+    down = down ^ {link}  # goes down or comes up, without a route event
     rib.ask(link)
     while rib.rereads:
         for scope in rib.take_rereads():
@@ -87,8 +87,8 @@ def test_a_re_read_of_one_link_finds_what_a_whole_one_finds(
     assert rib.take_changed().get((AF_INET, MAIN), set()) == moved
 
 
-def test_a_route_that_leaves_a_links_dump_may_still_have_its_other_hops() -> None:
-    # The member of its group that used the link went with it (carrier loss): the dump of the link omits the route.
+def test_a_group_route_missing_from_the_dump_of_a_link_may_have_its_other_hops() -> None:
+    # The group has lost the member over the link (carrier loss), so that the dump of the link omits the route.
     rib = replica()
     rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key] = v4("192.0.2.1@3", "198.51.100.1@5", nh_id=7)
     rib.reading(Reread(AF_INET, MAIN, 3)).finish()
@@ -96,8 +96,8 @@ def test_a_route_that_leaves_a_links_dump_may_still_have_its_other_hops() -> Non
     assert known(rib, AF_INET) != ()
 
 
-def test_a_link_that_is_deleted_takes_the_living_hops_of_its_multipath_routes_along() -> None:
-    # fib_sync_down_dev: a route with a hop over a deleted link goes as a whole, also when that hop was dead before.
+def test_deleting_a_link_deletes_its_multipath_routes_as_a_whole() -> None:
+    # fib_sync_down_dev: a route with a hop over a deleted link is deleted as a whole, even if that hop was dead before.
     rib = replica()
     multipath, other = v4("198.51.100.1@5", dead_links=(3,)), v4("198.51.100.2@5", metric=9)
     rib.tables[AF_INET, MAIN][PREFIX[AF_INET].key] = (multipath, other)
@@ -106,19 +106,19 @@ def test_a_link_that_is_deleted_takes_the_living_hops_of_its_multipath_routes_al
     assert known(rib, AF_INET) == (other,)
 
 
-def test_a_link_of_many_that_share_a_prefix_is_read_alone() -> None:
-    # fe80::/64 is on each of them, with one metric.
+def test_a_prefix_on_many_links_is_reread_by_one_of_them() -> None:
+    # Such as fe80::/64, which is on each of them with the same metric.
     links = [v6(f"@{number}", metric=256) for number in range(3, 9)]
     rib = replica(*links)
     rib.reading(Reread(AF_INET6, MAIN, 5)).finish()
     assert known(rib, AF_INET6) == (*links[:2], *links[3:])
     dump_into(rib, Reread(AF_INET6, MAIN, 6), [links[3]])
     assert rib.take_rereads() == []
-    dump_into(rib, Reread(AF_INET6, MAIN, 5), [links[2]])  # back, and nobody says before or behind which
+    dump_into(rib, Reread(AF_INET6, MAIN, 5), [links[2]])  # back, at an unknown place
     assert rib.take_rereads() == whole(AF_INET6)
 
 
-def test_a_link_that_goes_down_costs_no_whole_read_where_nothing_stands_beside_its_routes() -> None:
+def test_a_link_down_needs_no_reread_of_the_table_if_its_prefixes_have_no_other_paths() -> None:
     rib = Rib([MAIN])
     table = {Prefix.parse(f"10.{number}.0.0/16"): [v4(f"192.0.2.1@{3 + number % 2}")] for number in range(10)}
     read_table(rib, Reread(AF_INET, MAIN), table, set())
