@@ -65,7 +65,7 @@ options:
       - The routes. An unknown option, a destination with host bits set, an address of the wrong family, a link that
         does not exist, or the same destination, metric and tos twice is an error that names the item.
       - For very many routes use O(routes_file). To read them from a file on the controller, use
-        C(lookup('file', ...) | from_json); with a YAML variables file Ansible takes several times as long.
+        V(lookup('file', ...\) | from_json); with a YAML variables file Ansible takes several times as long.
     type: list
     elements: dict
     suboptions:

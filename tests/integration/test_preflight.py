@@ -403,7 +403,7 @@ def test_routes_with_the_mirrors_protocol_are_a_problem_unless_an_agent_is_deplo
     dpu.ip("route add 10.0.0.0/8 dev eth1 proto 121 table 10")
     finding = only(on_dpu(dpu), "ownership", "problem")
     assert finding["found"].startswith("VRF a has 1 route with protocol 121, but no agent is deployed here")
-    assert on_dpu(dpu, {"protocol": 99})["owners"][0]["level"] == "warning"  # then they are somebody else's
+    assert on_dpu(dpu, {"protocol": 99})["owners"][0]["level"] == "warning"  # then they have another owner
     (tmp_path / "agent.json").write_text("{}")
     assert on_dpu(dpu, config_dir=str(tmp_path)) == {}
 

@@ -57,7 +57,7 @@ def test_routes_that_cannot_be_expressed_are_a_warning(router: Router) -> None:
 
 
 def test_iproute2_accepts_every_command(router: Router, namespaces: NamespaceFactory) -> None:
-    """The commands that the result tells do on a twin what the module did: add, replace, delete."""
+    """The returned commands do on a twin what the module did: add, replace, delete."""
     twin = Router.make(namespaces("twin"))
     others = [{**other, "metric": 100 + number} for number, (_item, _line, other) in enumerate(EVERY_OPTION)]
     for state, items in (("merged", ALL), ("merged", others), ("overridden", ALL[::2]), ("deleted", ALL)):

@@ -52,8 +52,8 @@ def is_ipv6_gateway(item: dict[str, Any]) -> bool:
 
 
 OURS = st.lists(items(), max_size=6)
-# To the kernel an IPv6 gateway beside another of the same metric is one multipath route, and it tells the owner of the
-# first alone: nobody can own a half of one. So of others' IPv6 routes only those that stay apart.
+# To the kernel an IPv6 gateway beside another of the same metric is one multipath route with the owner of the first.
+# Half of it cannot have another owner. Therefore the IPv6 routes of others are only those that stay apart.
 THEIRS = st.lists(items().filter(lambda item: not is_ipv6_gateway(item)), max_size=4)
 WANTED = st.lists(items(), max_size=5, unique_by=key)
 

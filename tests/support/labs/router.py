@@ -67,7 +67,7 @@ class Router:
         raise AssertionError(f"not refused: {result}")
 
     def show(self, arguments: str = "table 10") -> list[str]:
-        """The lines of ``ip route show`` of both families, IPv6 attributes that nobody asked for left out."""
+        """The lines of ``ip route show`` of both families, default IPv6 attributes left out."""
         lines = []
         for family in ("-4", "-6"):
             # A multipath route takes several lines, the hops indented.

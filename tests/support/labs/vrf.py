@@ -40,7 +40,7 @@ class VrfLab(MirrorLab):
         batch(self.dpu, f"link set dev {link} master {NAMES[table]}", *link_addresses(link, subnet, 1))
 
     def agent(self, start: bool = True, namespace: Namespace | None = None, **config: Any) -> Daemon:
-        """An agent that is told of no VRF."""
+        """An agent whose configuration names no VRF."""
         return self._daemon(namespace or self.dpu, "agent", {"log_level": "debug", **config}, start)
 
     def tables(self) -> dict[int, str]:

@@ -199,7 +199,7 @@ def _not_of_the_role(tls: Tls, task: Task) -> Iterator[tuple[str, str]]:
         yield "not signed by the controller's authority", ""
     missing = [name for name in task.names if name not in tls.names]
     if missing and not tls.chain:
-        yield f"issued for {', '.join(tls.names) or 'nobody'}, but this machine is {', '.join(missing)}", ""
+        yield f"issued for {', '.join(tls.names) or 'no name'}, but this machine is {', '.join(missing)}", ""
 
 
 def _soon(tls: Tls, task: Task, now: float) -> Iterator[Finding]:

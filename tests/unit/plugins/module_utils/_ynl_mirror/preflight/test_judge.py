@@ -465,7 +465,7 @@ def test_vrfs_of_policy_rules_need_no_device_but_a_rule_for_each_link_and_family
 def test_a_dpu_may_have_routes_ports_and_names_of_the_deployed_agent() -> None:
     ours = changed_vrf(owners={121: 3})
     assert not_ok(on_dpu(dpu={"vrfs": ours, "deployed": True})) == []
-    assert not_ok(on_dpu(dpu={"vrfs": ours}, agent=agent(protocol=99, hosts=[]))) != []  # then 121 is somebody's
+    assert not_ok(on_dpu(dpu={"vrfs": ours}, agent=agent(protocol=99, hosts=[]))) != []  # then 121 has another owner
     assert not_ok(on_dpu(dpu={"ports": (Port("::", 2620, "ynl-mirror (pid 7)", ours=True),)})) == []
     assert not_ok(on_dpu(dpu={"ports": (Port("::", 2620), Port("127.0.0.9", 4321))})) == []
     assert not_ok(on_dpu(expected=(PeerAddress("dpu1.example"),))) == []  # a name may lead here

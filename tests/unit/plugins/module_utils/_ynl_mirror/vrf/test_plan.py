@@ -99,7 +99,7 @@ def test_paths_that_differ_in_any_option_differ(change: dict[str, Any]) -> None:
     path = route("10.0.0.0/8", NextHop(G1, 2)).path
     assert plan.same(path, path)
     assert not plan.same(replace(path, **change), path)
-    assert plan.same(replace(path, scope=7, nh_id=3), path)  # what nobody can ask for does not
+    assert plan.same(replace(path, scope=7, nh_id=3), path)  # what no option can set does not
 
 
 # -- one key
