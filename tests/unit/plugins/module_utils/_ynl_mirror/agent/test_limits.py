@@ -57,7 +57,7 @@ def test_prefixes_up_to_the_limit_fit_and_no_more() -> None:
     assert memory.room(65535) == 10
     tables[AF_INET, 100] = dict.fromkeys(range(15), path(0))
     assert memory.room(28) == 0
-    assert "1000 prefixes and 65786 next hops" in str(memory)
+    assert "1000 prefixes, 65786 next hops" in str(memory)
 
 
 def test_paths_are_limited_by_their_next_hops_and_unused_ones_make_room() -> None:
