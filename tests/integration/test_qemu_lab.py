@@ -99,7 +99,7 @@ def at_work(lab: QemuLab) -> None:
 def test_progress_is_told_machine_by_machine_with_seconds(pair: QemuLab) -> None:
     for name in ("left", "right"):
         told = [line.split(maxsplit=3) for line in pair.told if line.startswith(f"ekho-{name} ")]
-        assert [what for *_rest, what in told if "still starting" not in what] == [
+        assert [what for *_rest, what in told if "still busy" not in what] == [
             "resuming from the saved state",
             "booted",
             "network configured",

@@ -35,7 +35,7 @@ from .seed import seed
 from .ssh import greets, lets_in, login, run_over_ssh
 
 Shell = Callable[..., Awaitable[str]]  # a script, and what it reads from its standard input
-#: After this time without progress a message says that the machine is still starting.
+#: After this time without progress a message says that it is still busy.
 QUIET_SECONDS = 15.0
 #: QEMU's status of a machine that only has to be continued.
 PAUSED = ("paused", "io-error")
@@ -110,7 +110,7 @@ class BringUp:
                 await asyncio.sleep(max(0.1, last + QUIET_SECONDS - time.monotonic()))
                 if time.monotonic() >= last + QUIET_SECONDS:
                     line = last_line(machine)[:80]
-                    report(f"still starting; last line of its console: {line}" if line else "still starting")
+                    report(f"still busy; last line of its console: {line}" if line else "still busy")
 
         reminder = asyncio.create_task(remind())
         try:
