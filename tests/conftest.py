@@ -47,8 +47,15 @@ sys.path.insert(0, str(COLLECTIONS))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
 
 # What is quick and says most comes first. Among the slow ones the longest does, so that the others run beside it.
-ORDER = ("unit/plugins/plugin_utils", "unit", "tooling/test_lint.py", "faults", "integration")
-SLOW_ORDER = ("lab", "tooling/test_molecule.py", "fuzz", "tooling/test_sanity.py", "tooling/test_oldest_python.py")
+ORDER = (
+    "unit",
+    "tooling/test_lint.py",
+    "integration/test_wrong_input.py",
+    "faults",
+    "tooling/test_package.py",
+    "integration",
+)
+SLOW_ORDER = ("lab", "tooling/test_molecule.py", "fuzz", "tooling/test_sanity.py", "integration/test_roles.py")
 
 
 def _position(item: pytest.Item) -> tuple[bool, int]:

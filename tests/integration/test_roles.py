@@ -36,6 +36,7 @@ OTHERS = ("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/
 
 pytestmark = [
     pytest.mark.controller,
+    pytest.mark.slow,
     pytest.mark.timeout(480),
     pytest.mark.skipif(not SYSTEMD.exists(), reason="this machine has no systemd to boot"),
 ]
