@@ -147,7 +147,7 @@ def test_check_names_a_faulty_configuration_without_a_traceback(tmp_path: Path) 
     file.write_text(json.dumps({"plaintext": True, "agents": [{"adress": "192.0.2.1"}]}))
     result = _process("listener", "--config", str(file), "--check")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"ynl-mirror: {file}: agents[0].address: missing; spell 'adress' so\n"
+    assert result.stderr == f"ynl-mirror: {file}: agents[0].address: missing; did you misspell it as 'adress'?\n"
     file.write_text(json.dumps({"plaintext": True, "agents": [{"address": "192.0.2.1"}]}))
     result = _process("listener", "--config", str(file), "--check")
     assert (result.returncode, result.stdout) == (0, f"{file}: valid\n")
