@@ -7,7 +7,7 @@
     .venv/bin/python tests/faults/run.py --row killed --kills 500          one, for longer
     .venv/bin/python tests/faults/run.py --json faults.json                the numbers for a program
 
-Needs root, for the network namespaces. A row that breaks its promise is told at once, and the exit code is 1 then.
+Needs root, for the network namespaces. A row that breaks its promise is reported at once, and the exit code is 1 then.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SIGHUP: what is good takes effect while the daemons run, what is not leaves all as it was, and both are told."""
+"""SIGHUP: a valid configuration takes effect while the daemons run, an invalid one changes nothing; both are logged."""
 
 from __future__ import annotations
 

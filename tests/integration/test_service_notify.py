@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the service manager is told, over a real datagram socket; with a real systemd it is in test_systemd.py."""
+"""The messages to the service manager, over a real datagram socket; with a real systemd it is in test_systemd.py."""
 
 from __future__ import annotations
 

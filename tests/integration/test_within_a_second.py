@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel does without a word, on the host or on the DPU, is mirrored within a second, by the real daemons.
+"""What the kernel changes silently, on the host or on the DPU, is mirrored within a second, by the real daemons.
 
 No audit runs. A second is many times what it takes, yet less than what waits for a retry. A busy machine may take it
 away once all the same, so each event happens up to three times, and once it has to be fast.

@@ -156,7 +156,7 @@ class Listener:
             "routes": sum(len(table) for table in self.rib.tables.values()),
             "notifications": self._follower.notifications,
             "overruns": self._follower.overruns,
-            "resyncs": self._follower.rereads,
+            "rereads": self._follower.rereads,
             "receive_buffer": self._monitor.granted,
             "audit": self._tally.status(),
             "agents": [session.status() for session in self._sessions],
@@ -172,8 +172,8 @@ class Listener:
         yield "ynl_mirror_netlink_notifications", text, "counter", {}, follower.notifications
         text = "Overruns of the netlink receive buffer"
         yield "ynl_mirror_netlink_overruns", text, "counter", {}, follower.overruns
-        text = "Route dumps from the kernel after the first"
-        yield "ynl_mirror_netlink_resyncs", text, "counter", {}, follower.rereads
+        text = "Tables and links read again from the kernel"
+        yield "ynl_mirror_netlink_rereads", text, "counter", {}, follower.rereads
         yield from self._tally.counters()
         for session in self._sessions:
             status = session.status()
