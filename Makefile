@@ -47,7 +47,7 @@ verify: setup ## Traceroute between the end hosts, both ways and both families (
 lab-down: setup ## Take the lab down with everything that runs in it
 	@$(PLAY) lab_down $(OPTIONS)
 
-picture: setup ## Draw docs/lab.svg anew, from what the demo measures (the numbers stand in docs/report.json)
+picture: setup ## Draw docs/lab.svg again from what the demo measures (figures in docs/report.json)
 	@$(PLAY) demo -e verify_report_dir=docs $(OPTIONS)
 
 dev: ## Make this checkout ready for development: .venv with the tests' packages; no root needed

@@ -75,7 +75,7 @@ def _measure(peer: str, plan: measures.Plan, wanted: list[str]) -> measures.Valu
 
 
 def _unfit(peers: list[str]) -> str | None:
-    """Return why this machine cannot run the benchmark, with the way out, or None."""
+    """Return why this machine cannot run the benchmark, with the fix, or None."""
     if os.geteuid() != 0:
         return "network namespaces and their routes need root: run it with sudo"
     if not shutil.which("ip"):

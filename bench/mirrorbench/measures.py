@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def limit(self) -> float:
-        """Return the seconds after which a measure is given up: 2,000 routes/s is slower than any mirror of use."""
+        """Return the seconds after which a measure is aborted: 2,000 routes/s is slower than any mirror of use."""
         return 60 + self.routes / 2000
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the benchmark asks of a mirror, whoever made it."""
+"""What the benchmark asks of every mirror."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Mirror(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> str | None:
-        """Return what this machine lacks to run the peer, with the way out, or None."""
+        """Return what this machine lacks to run the peer, with the fix, or None."""
 
     @classmethod
     @abstractmethod

@@ -109,7 +109,7 @@ def _links(draw: st.DrawFn) -> list[str]:
     name = draw(st.sampled_from(LINKS))
     other = name.replace("e", "p")
     what = draw(
-        st.sampled_from(("down", "up", "carrier", "carrier back", "delete", "make", "anew", "rename", "mtu", "br"))
+        st.sampled_from(("down", "up", "carrier", "carrier back", "delete", "make", "again", "rename", "mtu", "br"))
     )
     return {
         "down": [f"link set {name} down"],
@@ -118,7 +118,7 @@ def _links(draw: st.DrawFn) -> list[str]:
         "carrier back": [f"link set {other} up"],
         "delete": [f"link del {name}"],
         "make": link_made(name),
-        "anew": [f"link del {name}", *link_made(name)],
+        "again": [f"link del {name}", *link_made(name)],
         "rename": [f"link set {name} name x{name}", f"link set x{name} name {name}"],
         "mtu": [f"link set {name} mtu 1300"],
         "br": ["link add br0 type bridge", f"link set {name} master br0", f"link set {name} nomaster", "link del br0"],

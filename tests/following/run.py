@@ -55,7 +55,7 @@ def main() -> int:
         try:
             run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=limits)
         except Exception as error:
-            # Where it depends on timing hypothesis cannot do it again, and tells of that in place of the failure.
+            # Where it depends on timing hypothesis cannot do it again, and reports that in place of the failure.
             print(f"seed {seed}:", *getattr(error, "__notes__", ()), error, f"in {first}: what failed first", sep="\n")
             return 1
         print(f"seed {seed}: {_HISTORIES} histories of up to {_STEPS} steps, each right", flush=True)

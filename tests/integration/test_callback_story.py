@@ -61,7 +61,7 @@ def test_tells_changes_and_messages_only(tmp_path: Path) -> None:
     )
 
 
-def test_failures_are_told_in_full(tmp_path: Path) -> None:
+def test_failures_are_printed_in_full(tmp_path: Path) -> None:
     done = play(tmp_path, "-e", '{"broken": true}')
     assert done.returncode == 2
     assert "TASK [Failing]" in done.stdout

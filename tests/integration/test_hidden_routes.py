@@ -43,7 +43,7 @@ def read_all_again(seen: Followed) -> None:
     assert seen.follower.rereads > rereads
 
 
-def link_of_the_winner(seen: Followed) -> str | None:
+def link_of_the_best_path(seen: Followed) -> str | None:
     prefix = Prefix.parse(PREFIX)
     path = best_path(seen.replica.rib.tables[prefix.family, MAIN].get(prefix.key))
     assert path == seen.told.get(f"{prefix} table main")
@@ -65,9 +65,9 @@ def test_a_route_that_dumps_hid_gets_the_packets_once_the_hops_are_gone(
     with follow(machine) as seen:
         hide(seen)
         read_all_again(seen)
-        assert link_of_the_winner(seen) == "e1"
+        assert link_of_the_best_path(seen) == "e1"
         seen.after(*deletes)
-        assert link_of_the_winner(seen) == "e2"
+        assert link_of_the_best_path(seen) == "e2"
 
 
 def test_a_dump_by_the_hidden_routes_link_does_not_lose_it(machine: Namespace) -> None:
@@ -76,7 +76,7 @@ def test_a_dump_by_the_hidden_routes_link_does_not_lose_it(machine: Namespace) -
         asked = seen.after("address add fd00:22::1/64 dev e2 nodad", "address del fd00:22::1/64 dev e2")
         assert any(read.startswith("ipv6") and "by link" in read for read in asked)
         seen.after(f"route del {SECOND}", f"route del {FIRST}")
-        assert link_of_the_winner(seen) == "e2"
+        assert link_of_the_best_path(seen) == "e2"
 
 
 def test_a_hidden_route_that_outlives_its_link_is_followed(machine: Namespace) -> None:
@@ -85,7 +85,7 @@ def test_a_hidden_route_that_outlives_its_link_is_followed(machine: Namespace) -
         seen.after("link set e2 down")  # the kernel passes the route over here as well (fib6_clean_node)
         seen.after(f"route del {SECOND}", f"route del {FIRST}")
         left = machine.ip_json(f"-6 route show {PREFIX}")
-        assert link_of_the_winner(seen) == (left[0]["dev"] if left else None)
+        assert link_of_the_best_path(seen) == (left[0]["dev"] if left else None)
 
 
 def test_a_hidden_route_that_went_unheard_does_not_come_back(machine: Namespace) -> None:
@@ -95,6 +95,6 @@ def test_a_hidden_route_that_went_unheard_does_not_come_back(machine: Namespace)
         seen.run([*burst, f"-6 route del {HIDDEN}"])
         seen.settle()
         assert seen.follower.overruns
-        assert link_of_the_winner(seen) == "e1"
+        assert link_of_the_best_path(seen) == "e1"
         seen.after(f"route del {SECOND}", f"route del {FIRST}")
-        assert link_of_the_winner(seen) is None
+        assert link_of_the_best_path(seen) is None

@@ -75,7 +75,7 @@ def test_every_message_of_many_batches_is_carried_out(machine: Namespace) -> Non
         assert sum(1 for _route in sockets.read_routes(requests, AF_INET, 10)) == 5000
 
 
-def test_refused_messages_are_told_by_index_and_the_others_are_done(machine: Namespace) -> None:
+def test_refused_messages_are_reported_by_index_and_the_others_applied(machine: Namespace) -> None:
     good = adds(3000, link_path(machine))
     bad = adds(3000, Path(AF_INET, table=10, protocol=121, nexthops=(NextHop(FAR),)), first=20)
     places = [0, 1, 700, 1499, 2998, 2999]
@@ -105,7 +105,7 @@ def _write_as_nobody(count: int) -> list[sockets.Failure]:
         return requests.write(adds(count, Path(AF_INET, table=10, protocol=121, nexthops=(NextHop(None, 1),))))
 
 
-def test_who_may_not_write_is_told_so_for_each_route(machine: Namespace) -> None:
+def test_missing_privilege_is_reported_for_each_route(machine: Namespace) -> None:
     """Without root the receive buffer is small as well, and the refusals have to fit all the same."""
     failures = machine.call(_write_as_nobody, 3000)
     assert {failure.errno for failure in failures} == {errno.EPERM}
@@ -231,7 +231,7 @@ def test_a_monitor_hears_others_but_not_the_port_it_is_deaf_to(machine: Namespac
     assert found == [(rtnetlink.RTM_NEWROUTE, "20.0.0.0/24"), (rtnetlink.RTM_DELROUTE, "10.0.0.0/24")]
 
 
-def test_an_overrun_is_told_once_and_then_the_monitor_goes_on(machine: Namespace) -> None:
+def test_an_overrun_is_reported_once_and_then_the_monitor_goes_on(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
         monitor = Monitor(4096, groups=(sockets.RTNLGRP_IPV4_ROUTE,))
         requests.write(adds(3000, link_path(machine)))

@@ -36,7 +36,7 @@ def test_call_runs_inside_and_returns_the_result(netns: Namespace) -> None:
     assert "only-here" not in _links()
 
 
-def test_call_tells_what_the_child_raised(netns: Namespace) -> None:
+def test_call_raises_what_the_child_raised(netns: Namespace) -> None:
     with pytest.raises(AssertionError, match="the child's own words"):
         netns.call(_fail)
 

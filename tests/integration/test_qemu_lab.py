@@ -96,7 +96,7 @@ def at_work(lab: QemuLab) -> None:
 # Up
 
 
-def test_progress_is_told_machine_by_machine_with_seconds(pair: QemuLab) -> None:
+def test_progress_is_reported_by_machine_with_seconds(pair: QemuLab) -> None:
     for name in ("left", "right"):
         told = [line.split(maxsplit=3) for line in pair.told if line.startswith(f"ekho-{name} ")]
         assert [what for *_rest, what in told if "still busy" not in what] == [
@@ -251,7 +251,7 @@ QemuLab(Path({str(folder)!r}), "one", SOLO, []).make()
     assert lab.make() == []
 
 
-def test_a_saved_state_that_qemu_refuses_is_told_and_the_machine_boots(labs: Labs, tmp_path: Path) -> None:
+def test_a_saved_state_that_qemu_refuses_is_reported_and_the_machine_boots(labs: Labs, tmp_path: Path) -> None:
     lab = labs()
     state = tmp_path / "state"
     state.write_bytes(b"QEVM" + bytes(1000))
@@ -262,7 +262,7 @@ def test_a_saved_state_that_qemu_refuses_is_told_and_the_machine_boots(labs: Lab
     assert lab.ssh("solo", "hostname") == "ekho-solo\n"
 
 
-def test_a_kernel_that_gives_up_is_told_at_once_with_its_console(labs: Labs) -> None:
+def test_a_kernel_panic_is_reported_at_once_with_its_console(labs: Labs) -> None:
     lab = labs()
     begun = time.monotonic()
     with pytest.raises(MachineError) as caught:
@@ -272,7 +272,7 @@ def test_a_kernel_that_gives_up_is_told_at_once_with_its_console(labs: Labs) -> 
     assert time.monotonic() - begun < 100
 
 
-def test_a_machine_that_dies_while_it_boots_is_told_at_once(labs: Labs) -> None:
+def test_a_machine_that_dies_while_it_boots_is_reported_at_once(labs: Labs) -> None:
     lab = labs()
 
     def kill() -> None:
@@ -372,7 +372,7 @@ def ansible(arguments: str, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("_qemu")
-def test_check_mode_tells_what_would_be_and_makes_nothing() -> None:
+def test_check_mode_reports_what_would_change_and_creates_nothing() -> None:
     with tempfile.TemporaryDirectory(prefix="ynl-qemu-") as folder:  # not pytest's: a socket's path must be short
         given = json.dumps({"name": "one", "run_dir": f"{folder}/labs/one", "hosts": SOLO, "links": []})
         result = ansible(given, "--check", "--diff")

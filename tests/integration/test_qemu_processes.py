@@ -73,7 +73,7 @@ def _waited(machine: Machine, alive: bool, seconds: float) -> str:
     return str(caught.value)
 
 
-def test_what_takes_too_long_is_told_with_the_end_of_the_console(machine: Machine) -> None:
+def test_a_timeout_is_reported_with_the_end_of_the_console(machine: Machine) -> None:
     Path(machine.console).write_bytes(b"".join(b"\x1b[0;32mline %d\x1b[0m\r\n" % number for number in range(5000)))
     said = _waited(machine, alive=True, seconds=0.1).splitlines()
     assert said[0] == f"ekho-one does not sing after 0 s. The end of its console ({machine.console}):"
@@ -81,7 +81,7 @@ def test_what_takes_too_long_is_told_with_the_end_of_the_console(machine: Machin
     assert last_line(machine) == "line 4999"
 
 
-def test_an_empty_console_is_told(machine: Machine) -> None:
+def test_an_empty_console_is_reported(machine: Machine) -> None:
     assert "is empty; check ekho_lab_memory" in _waited(machine, alive=True, seconds=0.1)
 
 
@@ -90,7 +90,7 @@ def test_a_process_that_has_ended_is_not_waited_for(machine: Machine) -> None:
     assert "ekho-one: QEMU has exited. qemu: terminating on signal 9" in _waited(machine, alive=False, seconds=60)
 
 
-def test_a_kernel_that_has_given_up_is_not_waited_for(machine: Machine) -> None:
+def test_a_kernel_panic_ends_the_wait(machine: Machine) -> None:
     Path(machine.console).write_text("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\n")
     assert "its kernel has panicked" in _waited(machine, alive=True, seconds=60)
 

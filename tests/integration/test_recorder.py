@@ -44,7 +44,7 @@ def machine(netns: Namespace) -> Namespace:
 
 
 def _history(chance: random.Random) -> str:
-    """A line of `ip -batch`: a route of any kind, or what takes routes along without a word."""
+    """A line of `ip -batch`: a route of any kind, or what removes routes silently."""
     link = chance.randint(1, 2)
     ipv4, ipv6 = NETWORK[f"e{link}"]
     prefix, gateway = chance.choice(
@@ -74,7 +74,7 @@ def _history(chance: random.Random) -> str:
 
 @contextmanager
 def _following(machine: Namespace, file: Path, buffer: int) -> Iterator[tuple[Follower, Replica, Changes]]:
-    """A follower with a capture, its replica, and the changes as watchers are told of them."""
+    """A follower with a capture, its replica, and the changes that watchers receive."""
     replica, told = Replica(Rib(SETTINGS["tables"])), Changes()
 
     def on_change() -> None:
@@ -155,17 +155,17 @@ def test_what_watch_has_shown_is_what_replay_shows_even_of_a_daemon_that_was_kil
     listener = lab.listener(agents=[], capture={"file": str(file)}).ready()
     listener.watch(seen)
 
-    def told_of(prefix: str) -> bool:
+    def reported(prefix: str) -> bool:
         lab.host.ip(f"route replace blackhole {prefix}")
         lab.host.ip(f"route del blackhole {prefix}")
         return prefix in seen.read_text()
 
-    until(lambda: told_of("203.0.113.1/32"), True)
+    until(lambda: reported("203.0.113.1/32"), True)
     lab.deploy()
     lab.host.ip("link set eth1 down")
     lab.host.ip("link set eth1 up")
-    until(lambda: told_of("203.0.113.2/32"), True)
-    until(lambda: told_of("203.0.113.3/32"), True)  # no re-read is left to come
+    until(lambda: reported("203.0.113.2/32"), True)
+    until(lambda: reported("203.0.113.3/32"), True)  # no re-read is left to come
     listener.end(signal.SIGKILL)
     watched = [json.loads(line) for line in seen.read_text().splitlines() if line.startswith("{")]
     code, (*changes, summary), complaint = _replay_command(file)

@@ -296,7 +296,9 @@ def test_a_revocation_list_is_read_without_a_restart_or_told_to_be_none(machine:
         ),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_changes(machine: Machine, options: dict[str, Any], told: str) -> None:
+def test_a_wrong_option_is_reported_before_anything_changes(
+    machine: Machine, options: dict[str, Any], told: str
+) -> None:
     if options.get("service_manager") == "systemd" and os.path.isdir("/run/systemd/system"):
         told = ""  # here it would work, and the failure is that of the missing privilege to write a unit
         pytest.xfail("systemd is PID 1 here")
@@ -305,7 +307,7 @@ def test_what_is_wrong_is_told_before_anything_changes(machine: Machine, options
 
 
 def _interpreter_for_all(root: Path) -> str:
-    """A Python that every user may run, with this one's packages: the own one may be in root's home."""
+    """A Python that every user may run, with this one's packages: this one may be in root's home."""
     for python in (sys.executable, "/usr/bin/python3"):
         command = [python, "-c", "import asyncio; print(asyncio.__file__)"]
         with contextlib.suppress(PermissionError, FileNotFoundError):
@@ -317,7 +319,7 @@ def _interpreter_for_all(root: Path) -> str:
     return str(root / "venv" / "bin" / "python")
 
 
-def test_a_python_without_the_packages_is_told(open_machine: Machine) -> None:
+def test_a_python_without_the_packages_is_reported(open_machine: Machine) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", open_machine.root / "empty"], check=True)
     python = open_machine.root / "empty" / "bin" / "python"
     told = open_machine.agent(fails=True, interpreter=str(python))["msg"]
@@ -355,7 +357,7 @@ def test_the_daemon_runs_as_its_user_with_one_capability(open_machine: Machine) 
     assert open_machine.agent(user="nobody")["changed"] is False
 
 
-def test_a_user_who_cannot_reach_the_interpreter_is_told(open_machine: Machine) -> None:
+def test_a_user_who_cannot_reach_the_interpreter_is_reported(open_machine: Machine) -> None:
     private = open_machine.root / "private"
     private.mkdir(mode=0o700)
     open_machine.interpreter = _interpreter_for_all(private)

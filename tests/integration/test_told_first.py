@@ -46,7 +46,7 @@ def test_ipv4_routes_of_a_group_that_is_deleted(machine: Namespace) -> None:
     _goes_last(machine, "10.1.0.0/16", others, "nhid 3", "nexthop del id 3")
 
 
-def test_ipv6_routes_of_an_object_that_is_deleted_where_the_kernel_does_not_tell_of_each(machine: Namespace) -> None:
+def test_ipv6_routes_of_an_object_that_is_deleted_where_the_kernel_does_not_report_each(machine: Namespace) -> None:
     machine.sysctl("net.ipv4.nexthop_compat_mode", 0)
     machine.ip("nexthop add id 4 via fd00:1::2 dev e1")
     others = [f"fd20:{n:x}::/48" for n in range(ROUTES)]

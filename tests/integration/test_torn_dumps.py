@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A dump of IPv6 routes skips some when others are deleted meanwhile, and the kernel does not say so.
 
-Nobody tells of such a route later either, for nothing has happened to it: a follower that believes the dump loses it
+No notification names such a route later either, since nothing happened to it: a follower that trusts the dump loses it
 for good. Dumps of IPv4 go on by prefix, and skip nothing.
 """
 
@@ -136,7 +136,7 @@ def test_a_link_that_is_read_again_in_the_midst_of_it_takes_no_route_along(machi
     requests.close()
 
 
-def test_notifications_that_are_lost_during_a_dump_are_seen_to(machine: Namespace) -> None:
+def test_notifications_lost_during_a_dump_lead_to_a_resync(machine: Namespace) -> None:
     with machine.entered():
         monitor, requests = Monitor(4096), Requests()
     replica = Replica(Rib((254,)))

@@ -176,7 +176,7 @@ def test_trap_8_a_link_that_is_deleted_and_another_one_with_its_index(seen: Foll
         "address add 192.0.2.7/24 dev new",
         "route add 10.9.0.0/16 dev new",
     )
-    # The connected route of the new link is told as the first of its prefix, so that of the old one went unheard:
+    # The connected route of the new link is notified as the first of its prefix, and the old one's removal is not:
     # IPv4 routes of main are read as a whole.
     assert reads == by(e1, p1) - by(e1, p1, table="main", family="ipv4") | whole("main")
     assert held(seen, "10.1.0.0/16") == held(seen, "fd10::/32") == ()
@@ -239,7 +239,7 @@ def test_trap_11_ipv6_multipath_grows_shrinks_and_collapses_without_a_read(seen:
     assert [len(path.nexthops) for path in held(seen, "fd10::/32")] == [1, 1]
 
 
-def test_trap_11_an_ipv6_hop_appended_by_another_owner_is_told_under_its_name(seen: Followed) -> None:
+def test_trap_11_an_ipv6_hop_appended_by_another_owner_is_notified_under_its_name(seen: Followed) -> None:
     assert not seen.after(
         "route add fd10::/32 via fd00:1::2 proto static mtu 1300", "route append fd10::/32 via fd00:2::2 proto 121"
     )
@@ -294,7 +294,7 @@ def test_trap_14_an_overrun_is_noticed_and_everything_read(machine: Namespace) -
         assert len(seen.replica.rib.tables[AF_INET, MAIN]) >= 200
 
 
-def test_trap_14_an_overrun_while_tables_are_read_is_seen_to_as_soon(machine: Namespace) -> None:
+def test_trap_14_an_overrun_while_tables_are_read_is_handled_at_once(machine: Namespace) -> None:
     with follow(machine, receive_buffer=4096) as seen:
         bursts = [[f"route add 10.{number}.0.0/16 via 192.0.2.2" for number in range(200)]]
 
@@ -311,7 +311,7 @@ def test_trap_14_an_overrun_while_tables_are_read_is_seen_to_as_soon(machine: Na
         assert len(seen.replica.rib.tables[AF_INET, MAIN]) >= 200
 
 
-def test_trap_15_routes_that_change_during_a_dump_are_put_right_by_what_queued_up(machine: Namespace) -> None:
+def test_trap_15_routes_that_change_during_a_dump_are_corrected_by_queued_notifications(machine: Namespace) -> None:
     machine.run(
         "ip", "-batch", "-", stdin="".join(f"route add 10.{n >> 8}.{n & 255}.0/24 dev e1\n" for n in range(4000))
     )
@@ -360,7 +360,7 @@ def test_trap_17_odd_encodings_are_read(seen: Followed) -> None:
     assert hops(seen, "10.3.0.0/16", 4000000001) == ["e1"]
 
 
-def test_trap_18_nexthop_objects_that_nobody_has_told_of_are_fetched(machine: Namespace) -> None:
+def test_trap_18_nexthop_objects_that_were_never_notified_are_fetched(machine: Namespace) -> None:
     machine.sysctl("net.ipv4.nexthop_compat_mode", 0)  # a route says the object's number and no more
     for command in (
         "nexthop add id 1 via 192.0.2.2 dev e1",
@@ -374,7 +374,7 @@ def test_trap_18_nexthop_objects_that_nobody_has_told_of_are_fetched(machine: Na
     with follow(machine) as seen:
         assert hops(seen, "10.1.0.0/16") == ["192.0.2.2", "198.51.100.2"]
         assert [hop.weight for hop in held(seen, "10.1.0.0/16")[0].nexthops] == [3, 1]
-        # Told of by an event, no fetch is needed; the object of the group changes without a word about its routes.
+        # Known from an event, it needs no fetch; the object of the group changes with no event for its routes.
         assert not seen.after("nexthop add id 4 via fd00:1::2 dev e1", "route add fd10::/32 nhid 4")
         assert hops(seen, "fd10::/32") == ["fd00:1::2"]
         assert seen.after("nexthop replace id 1 via 192.0.2.9 dev e1") == whole("main", "100")

@@ -38,7 +38,7 @@ NEXT_VERSION = "99.0.0"
 #: What an administrator would have: the routes come at boot, with the network.
 OWN_ROUTES = """\
 [Unit]
-Description=Routes of whoever runs this host
+Description=Routes of the operator of this host
 After=ekho-lab-network.service
 Before=network.target
 

@@ -39,7 +39,7 @@ LEFT_OUT = (
 
 
 def _environment(python: Path) -> Path:
-    """The interpreter of a virtual environment with REQUIREMENTS, made anew when these change."""
+    """The interpreter of a virtual environment with REQUIREMENTS, made again when these change."""
     stamp = ENVIRONMENT / "requirements.txt"
     if not stamp.exists() or stamp.read_text() != REQUIREMENTS.read_text():
         run_tool(str(python), "-m", "venv", "--clear", str(ENVIRONMENT))

@@ -57,7 +57,7 @@ def _prepare_copy() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(960)
 def test_sanity() -> None:
-    assert version("ansible-core").startswith("2.19."), "PIP_VERSION belongs to ansible-core 2.19: look it up anew"
+    assert version("ansible-core").startswith("2.19."), "PIP_VERSION belongs to ansible-core 2.19: look it up again"
     _prepare_home()
     pythons = _prepare_pythons()
     _prepare_copy()

@@ -99,7 +99,7 @@ def test_interrupted_run_is_made_good(ready: Path) -> None:
     (ready / ".venv" / "half").touch()
     (ready / ".venv" / ".unfinished").touch()
     assert setup(ready).returncode == 0
-    assert not (ready / ".venv" / "half").exists(), "made anew: what an interruption leaves may only look whole"
+    assert not (ready / ".venv" / "half").exists(), "made again: what an interruption leaves may only look complete"
     assert setup(ready).stderr == ""
 
 
@@ -117,7 +117,7 @@ def test_python_that_does_not_start_is_passed_over(checkout: Path, tmp_path: Pat
     assert (checkout / ".venv" / "bin" / "python").exists()
 
 
-def test_who_is_not_root_is_told_the_one_command(checkout: Path, tmp_path: Path) -> None:
+def test_a_user_who_is_not_root_gets_the_one_command(checkout: Path, tmp_path: Path) -> None:
     missing_program(checkout)
     done = setup(checkout, path=program(tmp_path / "user", "id", "echo 1000"))
     assert done.returncode == 1
@@ -172,7 +172,7 @@ def test_root_installs_after_a_look_for_new_lists(checkout: Path, tmp_path: Path
     assert log.read_text(encoding="utf-8").splitlines() == [install, "update", install]
 
 
-def test_failed_install_is_told(checkout: Path, tmp_path: Path) -> None:
+def test_a_failed_install_is_reported(checkout: Path, tmp_path: Path) -> None:
     missing_program(checkout)
     tools = program(tmp_path / "tools", "id", "echo 0")
     program(tools, "apt-get", 'echo "E: Unable to locate package its-package"; exit 100')

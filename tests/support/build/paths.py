@@ -61,7 +61,7 @@ def gone(path: Path, prefix: Prefix | None = None) -> bytes:
 
 
 def dump_into(rib: Rib, scope: Reread, paths: Iterable[Path], caught_up: bool = True) -> None:
-    """Answer a re-read of the one prefix of these tests; *caught_up*: when nothing was told since it was asked for."""
+    """Answer a re-read of the one prefix of these tests; *caught_up*: no notification came since the request."""
     reading = rib.reading(scope)
     for path in paths:
         if path.family == scope.family:

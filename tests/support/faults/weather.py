@@ -31,7 +31,7 @@ _TCP = 6
 class Weather:
     """The link: *left* has the address 192.168.SUBNET.1, *right* 192.168.SUBNET.2. All may be changed at any time.
 
-    *delay*: seconds, one way. *loss*: the share of packets that is lost. *cut*: nothing passes, and nobody is told.
+    *delay*: seconds, one way. *loss*: the share of packets that is lost. *cut*: nothing passes, silently.
     """
 
     def __init__(self, left: Namespace, right: Namespace, subnet: int = 109, link: str = "ctl") -> None:

@@ -255,7 +255,7 @@ class Followed:
     def after(self, *commands: str, until: Callable[[], bool] = lambda: True) -> set[str]:
         """Run ``ip`` commands one by one, all of which succeed; what the follower then read of the kernel.
 
-        *until*: what the replica has to know besides, because the kernel tells of it later than the command ends.
+        *until*: what the replica has to know besides, because the kernel reports it after the command has ended.
         """
         self.requests.asked.clear()
         for command in commands:
@@ -268,7 +268,7 @@ class Followed:
         """Wait for reads that are under way: the first of several may have told all there was."""
         end = self._loop.time() + QUIET
         while self._busy() or not until() or self.differences():
-            assert self._loop.time() < end, "the follower does not come to rest, or is not told what is waited for"
+            assert self._loop.time() < end, "the follower does not settle, or never hears what the test waits for"
             await asyncio.sleep(0.005)
 
     def _busy(self) -> bool:
@@ -317,7 +317,7 @@ class Followed:
             await asyncio.sleep(0.005)
 
     def differences(self) -> list[str]:
-        """What the replica, or somebody who is told of changes only, has otherwise than a fresh dump shows."""
+        """What differs from a fresh dump in the replica, or in what its changes alone add up to."""
         replica, rib = self.replica, self.replica.rib
         kernel = self._eyes.routes(tables_in(replica))
         lines = _compare(kernel, routes_of(rib), "kernel", "replica")

@@ -98,7 +98,7 @@ class Manager(Protocol):
         """Stop the service; returns when it has ended."""
 
     def has_failed(self) -> bool:
-        """Whether the service has given up."""
+        """Whether the service failed for good."""
 
     def log(self) -> str:
         """The last lines that the daemon logged since `start`."""
@@ -273,7 +273,7 @@ class Systemd:
             _run("systemctl", "disable", "--now", "--quiet", self._unit)
 
     def has_failed(self) -> bool:
-        """Whether systemd has given up."""
+        """Whether systemd has stopped restarting it."""
         return self._show("ActiveState") == "failed"
 
     def log(self) -> str:

@@ -45,15 +45,15 @@ def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy
         outcomes = [(route, mapper.map(route.prefix.key, route.path)) for route in routes]
     host, writer = ItemWriter(host_links), ItemWriter(links)
     by_table: dict[int, list[Route]] = {vrf.table: [] for vrf in view.vrfs}
-    unmapped = []
+    slow_path = []
     for route, outcome in outcomes:
         if not outcome.targets:
-            unmapped.append({"route": host.items([route])[0], "reason": outcome.reason})
+            slow_path.append({"route": host.items([route])[0], "reason": outcome.reason})
         for table, path in outcome.targets.items():
             by_table[table].append(Route(route.prefix, path))
     return {
         "vrfs": {vrf.name: {"table": vrf.table, "routes": writer.items(by_table[vrf.table])} for vrf in view.vrfs},
-        "slow_path": unmapped,
+        "slow_path": slow_path,
     }
 
 

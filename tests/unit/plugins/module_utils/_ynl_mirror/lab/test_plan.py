@@ -166,7 +166,7 @@ def test_a_rule_that_looks_at_more_is_not_ours() -> None:
     assert keys == {("rule", 4, 1000, (("iif", "eth2"), ("from", "192.0.2.0/24")), 10)}
 
 
-def test_peers_are_told_by_index() -> None:
+def test_peers_are_found_by_index() -> None:
     assert peers(ADDRESSES) == {"eth2": (3, 7)}
 
 

@@ -116,7 +116,7 @@ def test_a_later_gateway_still_shows_which_link_leads_to_the_host() -> None:
     assert [item["route"]["dst"] for item in mapped["slow_path"]] == ["10.0.0.0/8"]
 
 
-def test_of_several_host_routes_the_one_that_the_host_uses_is_mapped() -> None:
+def test_the_best_path_of_several_announced_ones_is_mapped() -> None:
     worse = {**HOST[0], "gateway": "192.168.102.1", "metric": 9}
     better = [worse, *HOST]
     assert map_facts(better, DPU, policy_from({})) == map_facts(HOST, DPU, policy_from({}))
