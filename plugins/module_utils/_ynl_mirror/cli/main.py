@@ -122,7 +122,7 @@ def _add_queries(commands: Any, runtime_dir: str) -> None:
 
 
 def _add_replay(commands: Any) -> None:
-    text = "run a capture through the same code again, and print the changes as `watch` does"
+    text = "replay a capture through the code of the daemons, and print the changes as `watch` does"
     replay = commands.add_parser(
         "replay",
         help=text,
