@@ -28,10 +28,10 @@ PLAY = """
       when: false
     - name: Changing
       ansible.builtin.command: "true"
-    - name: Telling
+    - name: Reporting
       ansible.builtin.debug:
         msg: ["== A headline", "  a line"]
-    - name: Telling in a loop
+    - name: Reporting in a loop
       ansible.builtin.debug:
         msg: "item {{ item }}"
       loop: [one, two]
@@ -52,7 +52,7 @@ def play(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_tells_changes_and_messages_only(tmp_path: Path) -> None:
+def test_only_changes_and_messages_are_printed(tmp_path: Path) -> None:
     done = play(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (

@@ -98,14 +98,14 @@ def at_work(lab: QemuLab) -> None:
 
 def test_progress_is_reported_by_machine_with_seconds(pair: QemuLab) -> None:
     for name in ("left", "right"):
-        told = [line.split(maxsplit=3) for line in pair.told if line.startswith(f"ekho-{name} ")]
-        assert [what for *_rest, what in told if "still busy" not in what] == [
+        lines = [line.split(maxsplit=3) for line in pair.progress if line.startswith(f"ekho-{name} ")]
+        assert [what for *_rest, what in lines if "still busy" not in what] == [
             "resuming from the saved state",
             "booted",
             "network configured",
             "ready: SSH answers",
         ]
-        seconds = [float(number) for _name, number, _unit, _what in told]
+        seconds = [float(number) for _name, number, _unit, _what in lines]
         assert seconds == sorted(seconds)
 
 
@@ -147,7 +147,7 @@ def test_a_second_run_changes_nothing_and_needs_no_image(pair: QemuLab) -> None:
     assert pair.make(dry=True) == []
 
 
-def test_what_is_missing_is_put_back_and_told(pair: QemuLab) -> None:
+def test_what_is_missing_is_repaired_and_reported(pair: QemuLab) -> None:
     pair.ssh("left", "ip link set eth1 nomaster; sysctl -qw net.ipv4.ip_forward=0")  # takes the VRF's routes with it
     pair.ssh("right", "ip address delete 192.0.2.2/24 dev eth1")
     os.unlink(pair.place.ssh_config)
@@ -165,15 +165,15 @@ def test_what_is_missing_is_put_back_and_told(pair: QemuLab) -> None:
     assert pair.make() == []
 
 
-def test_a_machine_that_was_held_goes_on(pair: QemuLab) -> None:
+def test_a_paused_machine_continues(pair: QemuLab) -> None:
     """As QEMU does it to one that cannot write because the disk is full."""
     machine = Machine("ekho-left", os.path.join(pair.place.run_dir, "left"))
 
-    async def hold() -> None:
+    async def pause() -> None:
         async with monitor(machine) as qmp:
             await qmp.execute("stop")
 
-    asyncio.run(hold())
+    asyncio.run(pause())
     assert pair.make(dry=True) == ["continue ekho-left"]
     assert pair.make() == ["continue ekho-left"]
     at_work(pair)
@@ -189,10 +189,10 @@ def test_two_at_once_take_turns(pair: QemuLab) -> None:
         thread.join(120)
     assert sorted(map(len, runs))[0] == 0
     assert "ekho-right: address replace 192.0.2.2/24 dev eth1" in max(runs, key=len)
-    assert "another run is using lab pair; waiting for it" in pair.told
+    assert "another run is using lab pair; waiting for it" in pair.progress
 
 
-def test_a_lab_beside_it_has_a_world_of_its_own(pair: QemuLab, labs: Labs) -> None:
+def test_another_lab_shares_nothing_with_it(pair: QemuLab, labs: Labs) -> None:
     second = labs("second", HOSTS, LINKS)
     second.make()
     at_work(second)
@@ -214,7 +214,7 @@ def test_other_cables_are_refused(pair: QemuLab) -> None:
 # Broken
 
 
-def test_a_machine_that_was_killed_boots_again_from_its_disk(pair: QemuLab) -> None:
+def test_a_killed_machine_boots_from_its_disk(pair: QemuLab) -> None:
     """With its network, by itself, and the same key; its neighbour notices nothing."""
     pair.ssh("left", "echo kept > /root/file; sync")
     known, neighbour = Path(pair.place.known_hosts).read_text(), pair.pid("right")
@@ -228,7 +228,7 @@ def test_a_machine_that_was_killed_boots_again_from_its_disk(pair: QemuLab) -> N
     assert pair.make() == []
 
 
-def test_a_bring_up_that_was_killed_is_finished(labs: Labs) -> None:
+def test_the_next_run_completes_one_that_was_killed(labs: Labs) -> None:
     """Killed while QEMU is there but its guest does not run yet."""
     lab = labs()
     folder = Path(lab.place.run_dir).parent
@@ -256,7 +256,7 @@ def test_a_saved_state_that_qemu_refuses_is_reported_and_the_machine_boots(labs:
     state = tmp_path / "state"
     state.write_bytes(b"QEVM" + bytes(1000))
     lab.make(state=str(state))
-    said = next(line for line in lab.told if "cannot resume from the saved state" in line)
+    said = next(line for line in lab.progress if "cannot resume from the saved state" in line)
     assert said.endswith("booting instead")
     assert not tmp_path.exists()  # the folder in the cache, so that the next lab does not stumble
     assert lab.ssh("solo", "hostname") == "ekho-solo\n"
@@ -276,7 +276,7 @@ def test_a_machine_that_dies_while_it_boots_is_reported_at_once(labs: Labs) -> N
     lab = labs()
 
     def kill() -> None:
-        while not any("booting" in line for line in lab.told):
+        while not any("booting" in line for line in lab.progress):
             time.sleep(0.02)
         time.sleep(1.5)
         os.kill(lab.pid("solo"), signal.SIGKILL)
@@ -288,7 +288,7 @@ def test_a_machine_that_dies_while_it_boots_is_reported_at_once(labs: Labs) -> N
     killer.join()
 
 
-def test_what_qemu_itself_refuses_is_quoted(labs: Labs) -> None:
+def test_qemus_own_errors_are_quoted(labs: Labs) -> None:
     with pytest.raises(MachineError, match=r"ekho-solo: QEMU could not be started: .*Cannot allocate memory"):
         labs().make(memory=1 << 26)
 
@@ -296,7 +296,7 @@ def test_what_qemu_itself_refuses_is_quoted(labs: Labs) -> None:
 # Down
 
 
-def test_down_leaves_nothing_whatever_there_was(labs: Labs) -> None:
+def test_down_leaves_nothing_whatever_the_state(labs: Labs) -> None:
     """A shared connection of OpenSSH, a damaged note, a machine without the file of its process."""
     lab = labs()
     lab.make()
@@ -325,7 +325,7 @@ def test_down_leaves_nothing_whatever_there_was(labs: Labs) -> None:
     assert lab.remove() == []
 
 
-def test_down_ends_machines_whose_folder_is_gone(labs: Labs) -> None:
+def test_down_stops_machines_without_a_folder(labs: Labs) -> None:
     lab = labs()
     lab.make()
     shutil.rmtree(lab.place.run_dir)
@@ -334,7 +334,7 @@ def test_down_ends_machines_whose_folder_is_gone(labs: Labs) -> None:
     assert command_lines(lab.place.run_dir) == []
 
 
-def test_down_removes_no_folder_of_somebody_else(labs: Labs) -> None:
+def test_down_removes_no_folder_with_other_files(labs: Labs) -> None:
     lab = labs()
     folder = Path(lab.place.run_dir)
     folder.mkdir()

@@ -85,7 +85,7 @@ def test_an_empty_console_is_reported(machine: Machine) -> None:
     assert "is empty; check ekho_lab_memory" in _waited(machine, alive=True, seconds=0.1)
 
 
-def test_a_process_that_has_ended_is_not_waited_for(machine: Machine) -> None:
+def test_waiting_ends_when_qemu_exits(machine: Machine) -> None:
     Path(machine.log).write_text("qemu: terminating on signal 9\n")
     assert "ekho-one: QEMU has exited. qemu: terminating on signal 9" in _waited(machine, alive=False, seconds=60)
 
@@ -96,7 +96,7 @@ def test_a_kernel_panic_ends_the_wait(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "1", "999999999"])
-def test_a_file_that_names_no_machine_of_ours_names_none(machine: Machine, text: str) -> None:
+def test_a_pid_file_counts_only_for_a_machine_of_the_lab(machine: Machine, text: str) -> None:
     """Process ids are given again; another's process must not be taken for a machine, and not be ended."""
     Path(machine.pid_file).write_text(text)
     assert pid(machine) is None

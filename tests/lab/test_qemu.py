@@ -169,7 +169,7 @@ def test_a_check_of_deployed_machines_announces_nothing(lab: QemuMirrorLab) -> N
 
 def test_a_check_shows_a_changed_option_and_no_secret(lab: QemuMirrorLab) -> None:
     checked = lab.play("mirror", "--check", "--diff", "-e", "dpu_agent_settle_time=2.5")
-    assert changes(checked) == ["ekho-dpu: Bring the agent into the state asked for"]
+    assert changes(checked) == ["ekho-dpu: Bring the agent into the requested state"]
     lines = [line for line in checked.splitlines() if re.match(r"[-+](?!--|\+\+)", line)]
     assert lines[:2] == ['-  "settle_time": 5.0,', '+  "settle_time": 2.5,']
     assert [line.partition("=")[0] for line in lines[2:]] == ["-Environment", "+Environment"]  # what asks for a restart
@@ -204,8 +204,8 @@ def test_an_upgrade_is_not_noticed(lab: QemuMirrorLab, tmp_path: Path) -> None:
         lab.wait_for_hops(2)
     expect_none_lost(pings)
     assert changes(played) == [
-        "ekho-dpu: Bring the agent into the state asked for",
-        "ekho-host: Bring the listener into the state asked for",
+        "ekho-dpu: Bring the agent into the requested state",
+        "ekho-host: Bring the listener into the requested state",
     ]
     assert json.loads(lab.shell(DPU, "ynl-mirror status --json"))["version"] == NEXT_VERSION
     assert NEXT_VERSION in lab.shell(HOST, "ynl-mirror status --json")

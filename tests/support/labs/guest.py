@@ -45,9 +45,9 @@ class Guest:
     """A machine that runs for as long as the block lasts; nothing of it but the image's cache stays behind."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.progress: list[str] = []
         self.folder = Path(tempfile.mkdtemp(prefix="ynl-guest-"))  # not pytest's: a socket's path must be short
-        self._lab = Lab(Place(NAME, str(self.folder / "lab")), self.told.append, seconds=SECONDS)
+        self._lab = Lab(Place(NAME, str(self.folder / "lab")), self.progress.append, seconds=SECONDS)
         # However this process ends, its end of the pipe is closed then, and the machine goes with it.
         script = f"read -r _; kill $(cat {self.folder}/lab/{NAME}/pid); rm -r {self.folder}"
         nothing = subprocess.DEVNULL
@@ -81,10 +81,10 @@ class Guest:
     async def _image(self, _created_with: Accelerator | None) -> qemu_image.Image:
         requirements.check(build=True)
         cache = qemu_image.cache_folder()
-        disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), self.told.append)
+        disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), self.progress.append)
         accelerator, _reason = requirements.choose_accelerator("auto", kernel)
         image = qemu_image.Image(disk, Software(accelerator, MEMORY, kernel, initrd))
-        return await qemu_image.booted(cache, image, self.told.append)
+        return await qemu_image.booted(cache, image, self.progress.append)
 
     def _send(self) -> None:
         version = self._run("mkdir -p /root/checkout; python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'")

@@ -39,7 +39,7 @@ SOLO: list[dict[str, Any]] = [{"name": "solo"}]
 
 
 class QemuLab:
-    """A lab in a folder of its own; ``told`` is what a user would have seen."""
+    """A lab in a folder of its own; ``progress`` has the messages that a user would see."""
 
     def __init__(
         self, folder: Path, name: str, hosts: Sequence[Mapping[str, Any]], links: Sequence[Sequence[str]]
@@ -47,14 +47,14 @@ class QemuLab:
         self.place = Place(name, str(folder / name))
         self.hosts = hosts
         self.links = links
-        self.told: list[str] = []
+        self.progress: list[str] = []
         self.images = 0
 
     def make(self, *, dry: bool = False, seconds: float = SECONDS, **changes: Any) -> list[str]:
         """Bring it up or repair it; returns the commands. CHANGES are those of `Software`, and ``state`` of `Image`."""
         if not dry:
             make_keys(self.place, [host["name"] for host in self.hosts])
-        lab = Lab(self.place, self.told.append, dry=dry, seconds=seconds)
+        lab = Lab(self.place, self.progress.append, dry=dry, seconds=seconds)
 
         async def image(_made_with: Accelerator | None) -> qemu_image.Image:
             self.images += 1
@@ -65,7 +65,7 @@ class QemuLab:
 
     def remove(self) -> list[str]:
         """Take it down; returns the commands."""
-        lab = Lab(self.place, self.told.append)
+        lab = Lab(self.place, self.progress.append)
         lab.remove()
         return lab.commands
 
@@ -82,13 +82,13 @@ class QemuLab:
 
     async def _image(self, changes: dict[str, Any]) -> qemu_image.Image:
         cache = qemu_image.cache_folder()
-        disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), self.told.append)
+        disk, kernel, initrd = qemu_image.base_image(cache, qemu_image.Recipe(), self.progress.append)
         accelerator, _reason = choose_accelerator("auto", kernel)
         image = qemu_image.Image(disk, Software(accelerator, MEMORY, kernel, initrd))
         state = changes.pop("state", "saved")
         if changes:
             return dataclasses.replace(image, software=dataclasses.replace(image.software, **changes))
-        image = await qemu_image.booted(cache, image, self.told.append)
+        image = await qemu_image.booted(cache, image, self.progress.append)
         return image if state == "saved" else dataclasses.replace(image, state=state)
 
 

@@ -174,7 +174,7 @@ def _overlay(disk: str, over: str, form: str = "qcow2") -> None:
 def _build(recipe: Recipe, folder: str, call: Callable[..., None]) -> None:
     """Packages to an archive, and the archive to a file system in a file, without being root.
 
-    The file system has a journal, at some cost: a machine of the lab that is killed must boot again.
+    The file system survives a crash, at some cost: a machine of the lab that is killed must boot again.
     """
     archive, root, raw = (os.path.join(folder, name) for name in ("root.tar", "root", "disk.raw"))
     leave_out = [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("man", "doc", "locale", "info")]

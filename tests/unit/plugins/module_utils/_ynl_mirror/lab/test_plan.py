@@ -171,7 +171,7 @@ def test_peers_are_found_by_index() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "links", "told"),
+    ("right", "links", "message"),
     [
         ({"vrfs": []}, LINKS, r"interface eth2 of right: VRF 'a' is not in the host's vrfs"),
         ({"routes": [{"dst": "default", "gateway": "198.51.100.1"}]}, LINKS, r"route default of right: gateway"),
@@ -192,6 +192,6 @@ def test_peers_are_found_by_index() -> None:
         ({"name": "left"}, LINKS, r"host is listed more than once: left"),
     ],
 )
-def test_contradictions_are_named(right: dict[str, Any], links: list[list[str]], told: str) -> None:
-    with pytest.raises(LabError, match=told):
+def test_contradictions_are_named(right: dict[str, Any], links: list[list[str]], message: str) -> None:
+    with pytest.raises(LabError, match=message):
         parse_topology("lab", hosts(**right), links)
