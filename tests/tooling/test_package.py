@@ -41,7 +41,7 @@ ROLES = sorted(path.name for path in (CHECKOUT / "roles").glob("*"))
 
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkout, built as the README tells."""
+    """The checkout, built as the README says."""
     target = tmp_path_factory.mktemp("built")
     run_tool("ansible-galaxy", "collection", "build", "--output-path", str(target))
     (built,) = target.glob("ekho-ynl_mirror-*.tar.gz")
