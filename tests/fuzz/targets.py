@@ -127,7 +127,7 @@ def _fast(reader: RouteReader, buffer: bytes) -> list[tuple[int, Path] | None]:
 
 
 def _sized(message: bytes) -> bytes:
-    """The same message with a header that tells its size."""
+    """The same message with a header that has its size."""
     return (
         rtnetlink.NLMSGHDR.pack(len(message), *rtnetlink.NLMSGHDR.unpack_from(message)[1:])
         + message[rtnetlink.NLMSGHDR.size :]

@@ -79,7 +79,7 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
     assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has not announced 10.99.0.0/16"
 
 
-def test_explain_tells_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
+def test_explain_lists_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
     lab.deploy()
     told = lab.mirror().agent.explain("192.168.11.0/24")
     assert (told["state"], told["reason"]) == ("offloaded", None)
@@ -143,7 +143,7 @@ def test_a_foreign_route_with_the_same_key_is_left_alone(lab: MirrorLab, prefix:
 
 
 @pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
-def test_a_route_that_somebody_writes_over_ours_is_theirs(lab: MirrorLab, prefix: str) -> None:
+def test_a_route_that_somebody_writes_over_ours_is_left_alone(lab: MirrorLab, prefix: str) -> None:
     """The kernel's REPLACE ignores the protocol: `ip route replace` takes the mirrored route away."""
     lab.deploy()
     mirror = lab.mirror()
@@ -245,7 +245,7 @@ def test_a_link_that_goes_down_takes_its_routes_off_and_brings_them_back(lab: Mi
     until(lab.mirrored, OFFLOADED)
 
 
-def test_the_listener_hears_of_what_happens_on_the_dpu_later(lab: MirrorLab) -> None:
+def test_the_listener_hears_of_later_changes_on_the_dpu(lab: MirrorLab) -> None:
     lab.deploy()
     mirror = lab.mirror()
     until(lambda: mirror.listener.state("192.168.11.0/24"), ("offloaded", None))
@@ -464,7 +464,7 @@ def test_a_second_host_is_refused_until_the_first_has_left(lab: MirrorLab) -> No
         until(lab.mirrored, {"a": ["192.168.12.0/24 dev eth4"], "b": []})
 
 
-def test_hosts_names_who_may_connect_without_certificates_too(lab: MirrorLab) -> None:
+def test_hosts_limits_who_may_connect_without_certificates_too(lab: MirrorLab) -> None:
     agent = lab.agent(hosts=["192.168.102.2"]).ready()
     with Producer(lab.host) as producer:
         assert producer.closed()

@@ -152,7 +152,7 @@ def test_a_watcher_does_not_hold_up_the_end_of_the_daemon(path: str) -> None:
     assert left == []
 
 
-def test_the_agent_serves_the_seeds_paths(path: str) -> None:
+def test_the_agent_adds_lists_and_deletes_routes(path: str) -> None:
     agent = Agent()
     with Served(agent, path):
         client = ControlClient(path)

@@ -215,7 +215,7 @@ def test_a_foreign_consumer_never_sees_the_audit(lab: MirrorLab) -> None:
 
 
 @pytest.mark.parametrize("end", [(), (DONE,)], ids=["without an end", "with an end"])
-def test_a_producer_that_knows_no_audit_works_as_ever(lab: MirrorLab, end: tuple[bytes, ...]) -> None:
+def test_a_producer_that_knows_no_audit_works_without_it(lab: MirrorLab, end: tuple[bytes, ...]) -> None:
     _prepare(lab)
     agent = lab.agent(settle_time=0.2, **OFTEN).ready()
     with Producer(lab.host) as host:

@@ -52,7 +52,7 @@ def play(tmp_path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_only_changes_and_messages_are_printed(tmp_path: Path) -> None:
+def test_the_story_is_changes_and_messages_only(tmp_path: Path) -> None:
     done = play(tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (

@@ -33,7 +33,9 @@ def _run(tmp_path: Path, *arguments: str) -> int:
     return main.main(arguments, runtime_dir=str(tmp_path))
 
 
-def test_status_is_a_line_a_field(tmp_path: Path, listener: Listener, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_prints_each_field_on_a_line(
+    tmp_path: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert _run(tmp_path, "status") == 0
     assert capsys.readouterr().out == (
         "name: listener\nversion: 0.1.0\nroutes: 2\nagents:\n    address 192.0.2.1 up yes\nready: yes\n"
@@ -45,7 +47,7 @@ def test_status_of_a_daemon_that_is_not_ready_exits_1(tmp_path: Path, listener: 
     assert _run(tmp_path, "status") == 1
 
 
-def test_routes_tell_state_reason_and_place(
+def test_routes_show_state_reason_and_place(
     tmp_path: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(tmp_path, "routes") == 0
@@ -96,7 +98,7 @@ def test_without_a_daemon_it_exits_3_and_says_what_to_do(tmp_path: Path, capsys:
     assert "x.sock: no daemon is listening; start it" in capsys.readouterr().err
 
 
-def test_two_daemons_on_a_machine_are_told_apart_by_name(
+def test_two_daemons_on_a_machine_are_selected_by_name(
     tmp_path: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Served(Agent(), str(tmp_path / "agent.sock")):
@@ -153,7 +155,7 @@ def test_check_names_a_faulty_configuration_without_a_traceback(tmp_path: Path) 
     assert (result.returncode, result.stdout) == (0, f"{file}: valid\n")
 
 
-def test_usage_errors_exit_2_and_help_tells_exit_codes_and_examples() -> None:
+def test_usage_errors_exit_2_and_help_lists_exit_codes_and_examples() -> None:
     assert _process().returncode == 2
     assert _process("stat").returncode == 2
     text = _process("--help").stdout
@@ -161,7 +163,7 @@ def test_usage_errors_exit_2_and_help_tells_exit_codes_and_examples() -> None:
     assert "explain 192.168.12.0/24" in text
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path, listener: Listener) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path, listener: Listener) -> None:
     listener.many = 50_000
     command = (
         f"{sys.executable} -c '{RUN}' routes --socket {tmp_path}/listener.sock | head -n 1; echo ${{PIPESTATUS[0]}}"
@@ -177,7 +179,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path, listener: Listener) ->
     assert (result.stdout, result.stderr) == ("10.0.0.0/24 offloaded\n0\n", "")
 
 
-def test_json_of_a_route_is_the_daemons_own(
+def test_json_of_a_route_is_what_the_daemon_sent(
     tmp_path: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run(tmp_path, "routes", "--prefix", "192.168.11.0/24", "--json") == 0

@@ -113,7 +113,7 @@ def test_what_a_host_withdraws_just_before_it_leaves_is_withdrawn(lab: MirrorLab
     assert HELD not in agent.log()
 
 
-def test_the_default_route_alone_is_worth_a_question(lab: MirrorLab) -> None:
+def test_the_default_route_alone_is_held(lab: MirrorLab) -> None:
     lab.dpu.ip("route del default table 20")
     lab.host.ip(f"route add default {TO_A}")
     rule = {"prefix": "0.0.0.0/0", "vrf": "a", "dev": "eth3", "via": "192.168.11.2"}
@@ -124,7 +124,7 @@ def test_the_default_route_alone_is_worth_a_question(lab: MirrorLab) -> None:
     mirror.agent.says(f"{HELD}: VRF b would lose the default route, 1 of 1 mirrored ipv4 routes at once")
 
 
-def test_a_host_that_comes_back_with_nothing_is_asked_as_well(lab: MirrorLab) -> None:
+def test_a_host_that_comes_back_with_nothing_is_asked_too(lab: MirrorLab) -> None:
     _prepare(lab, PREFIXES)
     mirror = lab.mirror()
     until(lambda: _mirrored(lab), sorted(PREFIXES))

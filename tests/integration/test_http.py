@@ -57,7 +57,7 @@ def _index(lab: MirrorLab, link: str) -> int:
 # -- asking
 
 
-def test_health_and_status_tell_that_the_daemons_work(lab: MirrorLab) -> None:
+def test_health_and_status_show_that_the_daemons_work(lab: MirrorLab) -> None:
     lab.deploy()
     mirror = lab.mirror(agent={"http": HTTP}, listener={"http": HTTP})
     assert _ask(lab.dpu, "GET", "/healthz") == (200, {"ready": True, "name": "agent"})
@@ -79,7 +79,7 @@ def test_health_and_status_tell_that_the_daemons_work(lab: MirrorLab) -> None:
     assert stat.S_IMODE(os.stat(mirror.agent.socket).st_mode) == 0o660
 
 
-def test_metrics_count_what_happened(lab: MirrorLab) -> None:
+def test_metrics_count_routes_writes_hosts_and_agents(lab: MirrorLab) -> None:
     mirror = lab.mirror()
     lab.deploy()
     until(lab.mirrored, OFFLOADED)
@@ -273,7 +273,7 @@ def _events(output: Path, prefix: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, whole.splitlines()) if event.get("prefix") == prefix]
 
 
-def test_exit_codes_tell_a_daemon_that_is_gone(lab: MirrorLab) -> None:
+def test_exit_codes_show_that_a_daemon_is_gone(lab: MirrorLab) -> None:
     listener = lab.listener().ready()
     assert listener.command("status").returncode == 0
     assert listener.end() == 0

@@ -91,7 +91,7 @@ def test_refused_messages_are_reported_by_index_and_the_others_applied(machine: 
         assert sum(1 for _route in sockets.read_routes(requests, AF_INET, 10)) == 3000 - len(places) - 1
 
 
-def test_a_batch_in_which_all_fail(machine: Namespace) -> None:
+def test_a_batch_in_which_all_fail_reports_each(machine: Namespace) -> None:
     bad = adds(4000, Path(AF_INET, table=10, protocol=121, nexthops=(NextHop(FAR),)))
     with machine.entered(), Requests() as requests:
         assert [failure.index for failure in requests.write(bad)] == list(range(4000))
@@ -183,7 +183,7 @@ def test_the_first_dump_of_a_socket_shows_a_route_of_500_next_hops_and_those_beh
     assert [(str(route.prefix), len(route.path.nexthops)) for route in found] == [(dst, 500), (str(behind), 1)]
 
 
-def test_links_addresses_and_rules(machine: Namespace) -> None:
+def test_links_addresses_and_rules_are_read(machine: Namespace) -> None:
     machine.ip("link set eth2 down")
     machine.ip("rule add iif eth1 lookup 10 priority 1000")
     machine.ip("-6 rule add from fd00:1::/64 lookup 4711 priority 1001")

@@ -61,7 +61,7 @@ def narrow(requests: Requests) -> None:
     requests._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
 
 
-def test_answers_that_do_not_fit_are_told_to_be_lost_and_the_socket_is_in_step(machine: Namespace) -> None:
+def test_answers_that_do_not_fit_are_reported_lost_and_the_socket_stays_in_step(machine: Namespace) -> None:
     with machine.entered(), Requests() as requests:
         narrow(requests)
         with pytest.raises(LostAnswers, match="No buffer space available") as caught:

@@ -97,7 +97,7 @@ def test_every_change_is_followed(lab: MirrorLab, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_best_metric_wins_and_the_next_takes_over(lab: MirrorLab, family: str) -> None:
+def test_the_best_metric_is_used_and_the_next_takes_over(lab: MirrorLab, family: str) -> None:
     prefix, to_a, to_b, by_a, by_b = FAMILIES[family]
     _reach_more(lab)
     mirror = lab.mirror()
@@ -152,7 +152,7 @@ def test_nexthop_objects_are_flattened(lab: MirrorLab, family: str) -> None:
     lab.host.ip("nexthop replace id 10 group 1/2,4")
     both = f"{by_a} weight 1 + {by_b[len(prefix) + 1 :]} weight 4"
     until(lab.mirrored, _vrfs([], [], [both]))
-    lab.host.ip("nexthop del id 1")  # the group shrinks, and no route event tells
+    lab.host.ip("nexthop del id 1")  # the group shrinks, without a route event
     until(lab.mirrored, _vrfs([by_b], [], [by_b]))
     lab.host.ip("nexthop replace id 2 via " + to_a + " dev eth1")
     until(lab.mirrored, _vrfs([], [by_a], [by_a]))
@@ -220,7 +220,7 @@ def test_a_filter_by_interface_follows_the_name(lab: MirrorLab) -> None:
     until(lab.mirrored, OFFLOADED)
 
 
-def test_exclude_protocols_and_families(lab: MirrorLab) -> None:
+def test_excluded_protocols_and_families_stay_on_the_slow_path(lab: MirrorLab) -> None:
     lab.deploy()
     lab.host.ip("route replace fd00:11::/64 via fd00:101::1 proto bird")
     mirror = lab.mirror(listener={"families": ["ipv6"], "filters": {"exclude_protocols": ["bird"]}})
@@ -230,7 +230,7 @@ def test_exclude_protocols_and_families(lab: MirrorLab) -> None:
     assert mirror.listener.state("fd00:11::/64") == ("slow_path", reason)
 
 
-def test_another_table_than_main(lab: MirrorLab) -> None:
+def test_a_table_other_than_main_is_mirrored(lab: MirrorLab) -> None:
     lab.deploy()
     _reach_more(lab)
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
@@ -244,7 +244,7 @@ def test_another_table_than_main(lab: MirrorLab) -> None:
     until(lab.mirrored, NOTHING)
 
 
-def test_of_two_host_tables_the_first_wins(lab: MirrorLab) -> None:
+def test_of_two_host_tables_the_first_is_used(lab: MirrorLab) -> None:
     _reach_more(lab)
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
     lab.host.ip("route add 10.1.1.0/24 via 192.168.102.1")

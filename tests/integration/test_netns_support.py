@@ -60,7 +60,7 @@ def test_ip_json_of_an_absent_table_is_empty(netns: Namespace) -> None:
     assert netns.ip_json("route show table 4711") == []
 
 
-def test_ip_tells_the_command_and_the_complaint(netns: Namespace) -> None:
+def test_a_failed_ip_names_the_command_and_its_error(netns: Namespace) -> None:
     with pytest.raises(CommandError, match=r"(?s)route add.*no-such-link"):
         netns.ip("route add 10.0.0.0/8 dev no-such-link")
 

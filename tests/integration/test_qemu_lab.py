@@ -147,7 +147,7 @@ def test_a_second_run_changes_nothing_and_needs_no_image(pair: QemuLab) -> None:
     assert pair.make(dry=True) == []
 
 
-def test_what_is_missing_is_repaired_and_reported(pair: QemuLab) -> None:
+def test_what_is_missing_is_put_back_and_reported(pair: QemuLab) -> None:
     pair.ssh("left", "ip link set eth1 nomaster; sysctl -qw net.ipv4.ip_forward=0")  # takes the VRF's routes with it
     pair.ssh("right", "ip address delete 192.0.2.2/24 dev eth1")
     os.unlink(pair.place.ssh_config)
@@ -192,7 +192,7 @@ def test_two_at_once_take_turns(pair: QemuLab) -> None:
     assert "another run is using lab pair; waiting for it" in pair.progress
 
 
-def test_another_lab_shares_nothing_with_it(pair: QemuLab, labs: Labs) -> None:
+def test_a_second_lab_shares_nothing_with_the_first(pair: QemuLab, labs: Labs) -> None:
     second = labs("second", HOSTS, LINKS)
     second.make()
     at_work(second)
@@ -296,7 +296,7 @@ def test_qemus_own_errors_are_quoted(labs: Labs) -> None:
 # Down
 
 
-def test_down_leaves_nothing_whatever_the_state(labs: Labs) -> None:
+def test_down_leaves_nothing_in_any_state(labs: Labs) -> None:
     """A shared connection of OpenSSH, a damaged note, a machine without the file of its process."""
     lab = labs()
     lab.make()

@@ -138,7 +138,7 @@ def wheels() -> Path:
 def machine(_root: None, tmp_path: Path, wheels: Path) -> Iterator[Machine]:
     with booted(tmp_path / "units") as system:
         made = Machine(system, tmp_path)
-        # A link of each VRF, and a route of the host that the agent is told to send out of x1.
+        # A link of each VRF, and a route of the host whose configured egress is x1.
         made.sh("ip link add x1 type veth peer name x2; ip link set x1 up; ip link set x2 up")
         made.sh("ip address add 10.1.0.1/24 dev x1; ip route add 192.0.2.0/24 via 10.1.0.9")
         yield made

@@ -100,7 +100,7 @@ def _connect(family: int, address: Any) -> str:
 
 
 def _forge() -> str:
-    """Tell the daemons' own netlink sockets of a route, in the kernel's place."""
+    """Send a notification of a route to the daemons' netlink sockets, in the kernel's place."""
     forged = message(24, ROUTE[16:])
     lines = [line.split() for line in Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]]
     ports = [int(port) for _sock, protocol, port, groups, *_rest in lines if protocol == "0" and int(groups, 16)]

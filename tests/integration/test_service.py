@@ -166,7 +166,7 @@ def test_changed_code_is_deployed_and_restarts_it(machine: Machine) -> None:
     assert second["service"]["digest"] == first["service"]["digest"]
 
 
-def test_check_mode_tells_and_touches_nothing(machine: Machine) -> None:
+def test_check_mode_announces_changes_and_makes_none(machine: Machine) -> None:
     told = machine.agent(check=True)
     assert told["changed"]
     assert machine.files() == set()
@@ -208,7 +208,7 @@ def test_absent_leaves_nothing_and_spares_the_other_daemon(machine: Machine) -> 
     assert pids.stdout == ""
 
 
-def test_only_the_program_before_is_kept(machine: Machine) -> None:
+def test_only_the_previous_program_is_kept(machine: Machine) -> None:
     machine.agent()
     lib = Path(machine.directories["lib_dir"])
     (digest,) = [path.name for path in lib.iterdir() if path.name not in ("current", "made.json")]
@@ -253,7 +253,7 @@ def test_a_daemon_that_cannot_start_fails_with_the_end_of_its_log(machine: Machi
     assert "ddress already in use" in result["msg"]
 
 
-def test_a_revocation_list_is_read_without_a_restart_or_told_to_be_none(machine: Machine, tmp_path: Path) -> None:
+def test_a_revocation_list_is_read_without_a_restart_or_refused_by_name(machine: Machine, tmp_path: Path) -> None:
     authority = Authority(tmp_path / "ca")
     tls = {**authority.issue("dpu"), "crl": str(tmp_path / "ca" / "crl.pem"), "crl_optional": True}
     first = machine.agent(plaintext=False, tls=tls)

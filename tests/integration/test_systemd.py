@@ -83,7 +83,7 @@ def machine(_root: None, tmp_path: Path) -> Iterator[Machine]:
         yield Machine(system, tmp_path)
 
 
-def test_the_life_of_a_unit(machine: Machine) -> None:
+def test_a_unit_is_installed_restarted_revived_stopped_and_removed(machine: Machine) -> None:
     first = machine.agent()
     assert first["service"]["manager"] == "systemd"
     assert first["status"]["ready"]
@@ -176,7 +176,7 @@ def test_a_daemon_that_hangs_is_started_again(machine: Machine) -> None:
     machine.system.run("systemctl", "daemon-reload")
     machine.system.run("systemctl", "restart", UNIT)
     time.sleep(5)
-    assert machine.show("NRestarts") == "0"  # it tells that it lives
+    assert machine.show("NRestarts") == "0"  # it feeds the watchdog
     machine.system.run("kill", f"-{signal.SIGSTOP.value}", machine.show("MainPID"))
     until(lambda: machine.show("NRestarts") == "1" and machine.show("ActiveState") == "active")
 

@@ -187,7 +187,7 @@ def test_a_tls_listener_and_a_plaintext_agent_do_not_meet(lab: MirrorLab, ca: Au
     assert "Traceback" not in agent.log() + listener.log()
 
 
-def test_one_that_connects_and_says_nothing_keeps_nobody_out(lab: MirrorLab, ca: Authority) -> None:
+def test_a_silent_connection_keeps_nobody_out(lab: MirrorLab, ca: Authority) -> None:
     lab.deploy()
     agent = lab.agent(tls=ca.issue("ekho-dpu")).ready()
     with lab.host.entered():

@@ -81,7 +81,7 @@ def test_trap_1_a_link_that_goes_down_takes_its_ipv4_routes_in_silence(seen: Fol
         "route add 10.2.0.0/16 nexthop via 192.0.2.2 nexthop via 198.51.100.2",
         "route add fd10::/32 via fd00:1::2",
     )
-    both = by(e1, index(seen, "p1"))  # whose carrier goes and comes with it, as the kernel tells a little later
+    both = by(e1, index(seen, "p1"))  # whose carrier goes and comes with it, as the kernel reports a little later
     assert seen.after("link set e1 down", until=lambda: not carrier(seen, "p1")) == both
     assert hops(seen, "10.1.0.0/16") == hops(seen, "fd10::/32") == []
     assert hops(seen, "10.2.0.0/16") == ["198.51.100.2"]
@@ -156,7 +156,7 @@ def test_trap_6_a_nexthop_object_that_changes_and_a_group_that_shrinks(seen: Fol
     assert hops(seen, "10.1.0.0/16", OTHER) == ["192.0.2.9"]
 
 
-def test_trap_7_ipv6_is_as_silent_as_ipv4_where_it_is_told_to_be(machine: Namespace) -> None:
+def test_trap_7_ipv6_is_as_silent_as_ipv4_where_it_is_set_to_be(machine: Namespace) -> None:
     machine.sysctl("net.ipv6.route.skip_notify_on_dev_down", 1)
     with follow(machine) as seen:
         e1 = index(seen, "e1")
@@ -284,7 +284,7 @@ def test_trap_13_replace_takes_another_owners_route_and_adds_one_of_another_metr
 # -- what gets lost, and what a dump says
 
 
-def test_trap_14_an_overrun_is_noticed_and_everything_read(machine: Namespace) -> None:
+def test_trap_14_after_an_overrun_everything_is_read(machine: Namespace) -> None:
     with follow(machine, receive_buffer=4096) as seen:
         seen.requests.asked.clear()
         seen.run([f"route add 10.{number}.0.0/16 via 192.0.2.2" for number in range(200)])
@@ -386,7 +386,7 @@ def test_trap_18_nexthop_objects_that_were_never_notified_are_fetched(machine: N
         assert hops(seen, "10.3.0.0/16", OTHER) == ["198.51.100.2"]
 
 
-def test_trap_19_what_others_install_is_told_apart_by_its_protocol(seen: Followed) -> None:
+def test_trap_19_what_others_install_is_recognised_by_its_protocol(seen: Followed) -> None:
     seen.after("route add 10.1.0.0/16 via 192.0.2.2 proto 121", "route append 10.1.0.0/16 via 192.0.2.3 proto static")
     assert [path.protocol for path in held(seen, "10.1.0.0/16")] == [121, 4]
     seen.after("route del 10.1.0.0/16 proto 121")

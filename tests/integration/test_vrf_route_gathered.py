@@ -84,6 +84,6 @@ def test_rendered_names_the_vrf(router: Router) -> None:
     assert "host bits" in str(router.refused("rendered", {"dst": "fd09::1/16", "dev": "eth1"}))
 
 
-def test_a_vrf_needs_a_device(router: Router) -> None:
+def test_a_vrf_that_does_not_exist_is_refused_by_name(router: Router) -> None:
     message = str(router.refused("gathered", routes=None, table=None, vrf="red"))
     assert message.startswith("vrf: no VRF named 'red'")

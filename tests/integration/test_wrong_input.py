@@ -112,7 +112,7 @@ def test_what_came_before_the_garbage_counts(lab: MirrorLab) -> None:
 
 
 @pytest.mark.parametrize("pause", [None, 1.0])
-def test_half_a_frame_is_no_replay_and_is_waited_for_in_vain_not_for_ever(lab: MirrorLab, pause: float | None) -> None:
+def test_half_a_frame_is_no_replay_and_times_out(lab: MirrorLab, pause: float | None) -> None:
     """The settle time is over long before: had it ended the replay, the other routes would have been swept."""
     lab.deploy()
     mirror = lab.mirror(agent={"settle_time": 0.5})
@@ -132,7 +132,7 @@ def test_half_a_frame_is_no_replay_and_is_waited_for_in_vain_not_for_ever(lab: M
     _lives(mirror.agent)
 
 
-def test_who_connects_and_says_nothing_has_not_replayed_that_there_is_nothing(lab: MirrorLab) -> None:
+def test_a_connection_that_says_nothing_is_no_empty_replay(lab: MirrorLab) -> None:
     """It took the listener's place and, after the settle time, all routes with it."""
     lab.deploy()
     mirror = lab.mirror(agent={"settle_time": 0.5})
@@ -169,7 +169,7 @@ def test_a_million_tiny_frames_cost_time_and_no_memory(lab: MirrorLab) -> None:
     _lives(agent)
 
 
-def test_who_never_reads_its_answers_is_read_no_more(lab: MirrorLab) -> None:
+def test_a_peer_that_never_reads_its_answers_is_read_no_more(lab: MirrorLab) -> None:
     agent = lab.agent().ready()
     before = _memory(agent, "VmRSS")
     # Each answer carries the reason, and is several times as long as the question.
@@ -184,7 +184,7 @@ def test_who_never_reads_its_answers_is_read_no_more(lab: MirrorLab) -> None:
         agent.says(r"192\.168\.101\.2: connection lost \(.*timed out\); its routes stay")
 
 
-def test_connections_without_a_handshake_hold_little_and_not_for_ever(lab: MirrorLab, tmp_path: Path) -> None:
+def test_connections_without_a_handshake_cost_little_and_time_out(lab: MirrorLab, tmp_path: Path) -> None:
     ca = Authority(tmp_path / "ca")
     lab.deploy()
     agent = lab.agent(tls=ca.issue("ekho-dpu")).ready()

@@ -52,7 +52,7 @@ def test_zebra_offloads_through_the_agent(lab: MirrorLab, zebra: Zebra) -> None:
     until(lab.mirrored, OFFLOADED)
     for prefix in ("192.168.11.0/24", "fd00:12::/64"):
         assert agent.state(prefix) == ("offloaded", None)
-    # zebra's connected routes come as well, and are told from the others.
+    # zebra's connected routes come as well, and are recognised.
     assert agent.state("192.168.101.0/24") == ("slow_path", "connected route of the host: no gateway")
 
     zebra.set("no ip route 192.168.11.0/24 192.168.101.1")

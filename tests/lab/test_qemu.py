@@ -135,7 +135,7 @@ def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab:
 
 
 @pytest.mark.parametrize("machine", DAEMONS)
-def test_the_daemon_runs_locked_up(lab: QemuMirrorLab, machine: str) -> None:
+def test_the_daemon_runs_confined(lab: QemuMirrorLab, machine: str) -> None:
     unit = f"ynl-mirror-{DAEMONS[machine]}"
     running = lab.shell(machine, f"cat /proc/$(systemctl show --value -p MainPID {unit})/status").replace("\t", " ")
     number = lab.shell(machine, "id -u ynl-mirror").strip()
@@ -153,7 +153,7 @@ def test_the_daemon_runs_locked_up(lab: QemuMirrorLab, machine: str) -> None:
     lab.shell(machine, "! setpriv --reuid=nobody --regid=nogroup --clear-groups cat /etc/ynl-mirror/tls/machine.key")
 
 
-def test_the_journal_says_what_a_line_is_about(lab: QemuMirrorLab) -> None:
+def test_a_line_of_the_journal_has_fields(lab: QemuMirrorLab) -> None:
     found = lab.shell(DPU, "journalctl -b -u ynl-mirror-agent -o json --no-pager YNL_MIRROR_HOST=ekho-host")
     entry = json.loads(found.splitlines()[0])
     assert entry["MESSAGE"] == "ekho-host: connected from 192.168.101.2"
@@ -180,7 +180,7 @@ def test_a_check_shows_a_changed_option_and_no_secret(lab: QemuMirrorLab) -> Non
 
 
 @pytest.mark.parametrize("machine", DAEMONS)
-def test_a_restart_is_not_noticed(lab: QemuMirrorLab, machine: str) -> None:
+def test_a_restart_loses_no_packet(lab: QemuMirrorLab, machine: str) -> None:
     unit = f"ynl-mirror-{DAEMONS[machine]}"
     before = lab.shell(machine, f"systemctl show --value -p MainPID {unit}")
     with lab.pings() as pings:
@@ -191,7 +191,7 @@ def test_a_restart_is_not_noticed(lab: QemuMirrorLab, machine: str) -> None:
     assert lab.shell(machine, f"systemctl show --value -p MainPID {unit}") != before
 
 
-def test_an_upgrade_is_not_noticed(lab: QemuMirrorLab, tmp_path: Path) -> None:
+def test_an_upgrade_loses_no_packet(lab: QemuMirrorLab, tmp_path: Path) -> None:
     upgraded = tmp_path / "ansible_collections" / "ekho" / "ynl_mirror"
     copy_checkout(upgraded)
     for name in ("galaxy.yml", "plugins/module_utils/_ynl_mirror/model/version.py"):
@@ -217,7 +217,7 @@ def test_a_reboot_of_the_dpu_comes_back_to_two_hops(lab: QemuMirrorLab) -> None:
     assert lab.shell(DPU, "systemctl is-system-running --wait || true").strip() == "running"
 
 
-def test_a_reboot_of_the_host_is_not_noticed(lab: QemuMirrorLab) -> None:
+def test_a_reboot_of_the_host_loses_no_packet(lab: QemuMirrorLab) -> None:
     unit = "/etc/systemd/system/own-routes.service"
     lab.shell(HOST, f"cat > {unit} <<'END'\n{OWN_ROUTES}END\nsystemctl enable own-routes")
     with lab.pings() as pings:

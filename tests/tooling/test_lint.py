@@ -42,7 +42,7 @@ def test_codespell() -> None:
     run_tool("codespell", *(str(path) for path in checkout_files()))
 
 
-def test_reuse_every_file_tells_its_licence() -> None:
+def test_reuse_every_file_has_its_licence() -> None:
     run_tool("reuse", "lint")
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -38,7 +41,7 @@ ROLES = sorted(path.name for path in (CHECKOUT / "roles").glob("*"))
 
 @pytest.fixture(scope="module")
 def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkout, built as the README tells."""
+    """The checkout, built as the README says."""
     target = tmp_path_factory.mktemp("built")
     run_tool("ansible-galaxy", "collection", "build", "--output-path", str(target))
     (built,) = target.glob("ekho-ynl_mirror-*.tar.gz")
@@ -67,24 +70,37 @@ def test_tarball_holds_the_project_and_nothing_else(tarball: Path) -> None:
     assert packed - MADE == {str(path) for path in checkout_files() if path.parts[0] not in NOT_PACKED}
 
 
+@pytest.fixture(scope="module")
+def documents(elsewhere: Path) -> Callable[[str], dict[str, Any]]:
+    """The documentation of all plugins of a kind, or of the roles, by full name."""
+
+    @cache
+    def read(kind: str) -> dict[str, Any]:
+        names = ROLES if kind == "role" else [name for folder, name in PLUGINS if folder.removesuffix("s") == kind]
+        full = [f"ekho.ynl_mirror.{name}" for name in names]
+        output = _run_there(elsewhere, "ansible-doc", "--json", "--type", kind, *full)
+        found: dict[str, Any] = json.loads(output[output.index("{") :])
+        return found
+
+    return read
+
+
 @pytest.mark.parametrize(("folder", "name"), PLUGINS, ids=map("/".join, PLUGINS))
-def test_plugin_is_documented(elsewhere: Path, folder: str, name: str) -> None:
+def test_plugin_is_documented(
+    documents: Callable[[str], dict[str, Any]], elsewhere: Path, folder: str, name: str
+) -> None:
     kind = folder.removesuffix("s")
-    fqcn = f"ekho.ynl_mirror.{name}"
-    output = _run_there(elsewhere, "ansible-doc", "--json", "--type", kind, fqcn)
-    told = json.loads(output[output.index("{") :])[fqcn]
-    assert told["doc"]["short_description"]
-    assert told["doc"]["filename"].startswith(str(elsewhere))
+    documented = documents(kind)[f"ekho.ynl_mirror.{name}"]
+    assert documented["doc"]["short_description"]
+    assert documented["doc"]["filename"].startswith(str(elsewhere))
     if kind in ("module", "filter"):
-        assert told["examples"]
-        assert told["return"]
+        assert documented["examples"]
+        assert documented["return"]
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_role_is_documented(elsewhere: Path, name: str) -> None:
-    fqcn = f"ekho.ynl_mirror.{name}"
-    output = _run_there(elsewhere, "ansible-doc", "--json", "--type", "role", fqcn)
-    entry = json.loads(output[output.index("{") :])[fqcn]["entry_points"]["main"]
+def test_role_is_documented(documents: Callable[[str], dict[str, Any]], name: str) -> None:
+    entry = documents("role")[f"ekho.ynl_mirror.{name}"]["entry_points"]["main"]
     assert entry["short_description"]
     assert entry["options"]
 

@@ -36,7 +36,7 @@ def has_vrf_devices() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In a guest: tell the outer pytest what comes of the tests."""
+    """In a guest: report the outcomes of the tests to the outer pytest."""
     if REPORTS in os.environ:
         config.pluginmanager.register(Reporter(config))
 

@@ -124,7 +124,7 @@ def test_a_link_that_leaves_its_vrf_is_no_egress(lab: VrfLab, mirror: Pair) -> N
 
 
 @pytest.mark.parametrize("table", [1000, 100000, 4294967295])
-def test_a_vrf_deleted_and_made_again_with_another_table(lab: VrfLab, mirror: Pair, table: int) -> None:
+def test_a_vrf_made_again_with_another_table_is_followed(lab: VrfLab, mirror: Pair, table: int) -> None:
     lab.dpu.ip("link del dev b")
     # The kernel leaves the routes over other VRFs' links in the table that is no VRF's any more.
     until(lab.mirrored, {"a": []})
@@ -138,7 +138,7 @@ def test_a_vrf_deleted_and_made_again_with_another_table(lab: VrfLab, mirror: Pa
     batch(lab.dpu, "link del dev b", *ends(table, "del"), *lines)
 
 
-def test_vrfs_that_swap_their_tables(lab: VrfLab, mirror: Pair) -> None:
+def test_vrfs_that_swap_their_tables_swap_their_routes(lab: VrfLab, mirror: Pair) -> None:
     """The tables followed are the same as before; all that is in them is another VRF's."""
     for tables in ((20, 10), (10, 20)):
         lines = ["link del dev a", "link del dev b"]
@@ -163,7 +163,7 @@ def test_a_vrf_with_another_name_is_the_same_to_its_routes(lab: VrfLab, mirror: 
     assert monitor.lines() == []
 
 
-def test_a_vrf_device_that_is_down_still_forwards_and_so_stays_mapped(lab: VrfLab, mirror: Pair) -> None:
+def test_a_vrf_device_that_is_down_still_forwards_and_stays_mapped(lab: VrfLab, mirror: Pair) -> None:
     remaps = mirror.agent.status()["remaps"]
     lab.dpu.ip("link set dev b down")
     until(lambda: mirror.agent.status()["remaps"] > remaps, True)
@@ -172,7 +172,7 @@ def test_a_vrf_device_that_is_down_still_forwards_and_so_stays_mapped(lab: VrfLa
     lab.dpu.ip("link set dev b up")
 
 
-def test_with_and_without_the_unreachable_default(lab: VrfLab, mirror: Pair) -> None:
+def test_the_unreachable_default_of_a_vrf_is_no_egress(lab: VrfLab, mirror: Pair) -> None:
     """It is what a VRF says of all that it has no way to."""
     batch(lab.dpu, "route del default table 10", "route del ::/0 via fd00:101::2 table 10")
     batch(lab.host, "route add 10.9.0.0/16 via 192.168.101.1", "route add fd09::/16 via fd00:101::1")
@@ -229,7 +229,7 @@ def test_an_address_of_the_vrf_device_is_a_gateway_into_that_vrf(lab: VrfLab, mi
     lab.dpu.ip("address del 192.168.109.1/32 dev a")
 
 
-def test_a_vrf_that_gets_another_table_while_the_agent_is_dead(lab: VrfLab, mirror: Pair) -> None:
+def test_a_vrf_that_gets_another_table_while_the_agent_is_dead_is_found(lab: VrfLab, mirror: Pair) -> None:
     mirror.agent.end(signal.SIGKILL)
     batch(lab.dpu, "link del dev b", *vrf("b", 1000, "eth2", "eth4"), *defaults(102, "eth2", 1000))
     # What the dead agent has left is in a table that is no VRF's now.
@@ -239,7 +239,7 @@ def test_a_vrf_that_gets_another_table_while_the_agent_is_dead(lab: VrfLab, mirr
     batch(lab.dpu, "link del dev b", *vrf("b", 20, "eth2", "eth4"), *defaults(102, "eth2", 20))
 
 
-def test_no_vrf_is_left(lab: VrfLab, mirror: Pair) -> None:
+def test_without_a_vrf_nothing_is_mirrored(lab: VrfLab, mirror: Pair) -> None:
     batch(lab.dpu, "link del dev a", "link del dev b")
     until(lab.mirrored, {})
     until(lambda: mirror.agent.status()["vrfs"], [])

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make a running daemon deaf to its kernel: from then on it hears of no change, and is not told that it lost any.
+"""Make a running daemon deaf to its kernel: from then on it hears of no change, and of no loss.
 
 The daemon's own socket is taken out of the process (pidfd_getfd(2)) and gets a filter that drops everything
 (``SO_ATTACH_FILTER``): notifications vanish with no overrun. That is the fault that only an audit can find.

@@ -357,7 +357,7 @@ def _idle(agents: list[tuple[bool, int, int]]) -> bool:
 
 
 def batch(namespace: Namespace, *lines: str, family: str = "") -> None:
-    """Run lines of ``ip -batch``; the first that fails is an error. ``family`` (-6) for lines that do not tell it."""
+    """Run lines of ``ip -batch``; the first that fails is an error. ``family`` (-6) for lines that do not imply it."""
     namespace.run("ip", *filter(None, [family]), "-batch", "-", stdin="".join(line + "\n" for line in lines))
 
 

@@ -164,7 +164,7 @@ class NamespaceFactory:
         self._made: list[Namespace] = []
 
     def __call__(self, label: str = "ns") -> Namespace:
-        """Make a namespace; ``label`` is part of its name, so that a failure tells which one it was."""
+        """Make a namespace; ``label`` is part of its name, so that a failure names it."""
         namespace = Namespace(f"ynlt-{os.getpid()}-{next(_numbers)}-{label}")
         self._made.append(namespace)
         return namespace

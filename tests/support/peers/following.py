@@ -130,7 +130,7 @@ class Eyes:
     machine: Namespace
 
     def routes(self, tables: Iterable[int]) -> dict[str, tuple[Path, ...]]:
-        """What a fresh dump of these tables shows, with next hops also where the kernel is told to leave them out."""
+        """What a fresh dump of these tables shows, with next hops also where the kernel is set to leave them out."""
         with self.machine.entered():
             switch = FilePath("/proc/sys/net/ipv4/nexthop_compat_mode")
             before = switch.read_text()
@@ -265,7 +265,7 @@ class Followed:
         return {read for read in self.requests.asked if f"table {_MARKS}" not in read}
 
     async def _rest(self, until: Callable[[], bool]) -> None:
-        """Wait for reads that are under way: the first of several may have told all there was."""
+        """Wait for reads that are under way: the first of several may have brought all there was."""
         end = self._loop.time() + QUIET
         while self._busy() or not until() or self.differences():
             assert self._loop.time() < end, "the follower does not settle, or never hears what the test waits for"

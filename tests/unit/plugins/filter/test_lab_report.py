@@ -45,7 +45,7 @@ def test_a_report_grows_and_is_drawn(given: Callable[[Any], Any]) -> None:
         ),
     ],
 )
-def test_errors(name: str, given: list[Any], message: str) -> None:
+def test_errors_name_item_and_fix(name: str, given: list[Any], message: str) -> None:
     from ansible.errors import AnsibleFilterError
 
     with pytest.raises(AnsibleFilterError) as caught:

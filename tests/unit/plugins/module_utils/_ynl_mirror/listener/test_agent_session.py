@@ -211,7 +211,7 @@ def test_nothing_is_noted_while_no_agent_is_there(host: Host) -> None:
     assert host.session.status()["pending"] == 1
 
 
-def test_an_agent_that_names_ever_new_tables_or_tells_endless_reasons_fills_no_memory(host: Host) -> None:
+def test_an_agent_that_names_ever_new_tables_or_sends_endless_reasons_fills_no_memory(host: Host) -> None:
     host.kernel(RTM_NEWROUTE, ONE, via("192.168.101.1"))
     host.send()
     for table in range(1000, 1100):

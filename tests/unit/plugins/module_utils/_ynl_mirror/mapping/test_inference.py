@@ -64,7 +64,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import 
         ("192.168.12.0/24", "fd00:102::1", {A: "@4"}),  # an IPv6 gateway for an IPv4 prefix (RFC 8950)
     ],
 )
-def test_the_seeds_routes_land_in_the_other_vrf(prefix: str, gateway: str, expected: dict[int, str]) -> None:
+def test_the_labs_routes_land_in_the_other_vrf(prefix: str, gateway: str, expected: dict[int, str]) -> None:
     assert told(mapped(prefix, f"{gateway}@9")) == expected
 
 
@@ -269,13 +269,13 @@ def test_the_dpus_own_addresses_in_a_subnet_do_not() -> None:
 # -- gateways, several hops, several VRFs
 
 
-def test_a_gateway_exit_is_onlink_since_the_other_vrf_has_no_route_to_it() -> None:
+def test_a_gateway_egress_is_onlink_since_the_other_vrf_has_no_route_to_it() -> None:
     behind = view((B, "10.0.0.0/8", "192.168.12.9@4"), (B, "fd99::/16", "fd00:12::9@4"))
     assert told(mapped("10.0.0.0/8", "192.168.102.1", behind)) == {A: "192.168.12.9@4!"}
     assert told(mapped("fd99::/16", "fd00:102::1", behind)) == {A: "fd00:12::9@4!"}
 
 
-def test_a_multipath_exit_keeps_its_weights() -> None:
+def test_a_multipath_egress_keeps_its_weights() -> None:
     spread = view((B, "10.0.0.0/8", "192.168.12.9@4*3 192.168.12.8@4"))
     assert told(mapped("10.0.0.0/8", "192.168.102.1", spread)) == {A: "192.168.12.9@4*3! 192.168.12.8@4!"}
 
@@ -358,7 +358,7 @@ def test_the_tables_that_every_machine_has_are_never_written(table: int) -> None
 # -- prefix and static
 
 
-def test_a_dpu_route_to_the_same_prefix_tells_the_source_vrf_where_the_gateway_does_not() -> None:
+def test_a_dpu_route_to_the_same_prefix_names_the_source_vrf_where_the_gateway_does_not() -> None:
     assert told(mapped("192.168.12.0/24", "192.168.99.1@9")) == {A: "@4"}
     assert told(mapped("192.168.12.0/24", "192.168.99.1@9", view(vrfs=THREE_VRFS))) == {A: "@4", C: "@4"}
     words = reason(mapped("192.168.12.0/25", "192.168.99.1@9"))

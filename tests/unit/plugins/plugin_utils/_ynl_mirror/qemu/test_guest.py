@@ -89,7 +89,7 @@ def test_an_archive_is_the_same_for_the_same_files_and_belongs_to_root() -> None
     assert members[NETWORK_SCRIPT[1:]].mode == 0o755
 
 
-def test_the_digest_tells_any_change_of_the_files() -> None:
+def test_any_change_of_the_files_makes_another_digest() -> None:
     digests = {
         identity(name, of, key, login)[DIGEST_FILE].text
         for name in ("a", "b")

@@ -128,6 +128,6 @@ def test_software_survives_its_note() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"accelerator": "abacus"}', '{"accelerator": "tcg"}'])
-def test_a_note_that_is_none_is_told_from_one(text: str) -> None:
+def test_an_invalid_note_is_recognised(text: str) -> None:
     with pytest.raises((ValueError, KeyError, TypeError)):
         Software.from_json(text)

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel tells first and does then. Who reads in between reads what was, and is not told when it is over.
+"""The kernel notifies first and acts afterwards. A read in between shows the old state, and no notification follows.
 
-So the follower waits for the lock under which the kernel does it. Without that the route of each test here stays for
-good: the kernel takes it away in silence, behind tens of thousands of others.
+That is why the follower waits for the lock under which the kernel acts. Without it the route of each test here stays
+for good: the kernel takes it away in silence, behind tens of thousands of others.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _goes_last(machine: Namespace, prefix: str, others: list[str], by: str, even
         assert f"{prefix} table main" not in routes_of(seen.replica.rib)
 
 
-def test_ipv4_routes_of_a_group_that_is_deleted(machine: Namespace) -> None:
+def test_ipv4_routes_of_a_deleted_group_go(machine: Namespace) -> None:
     for command in ("id 1 via 192.0.2.2 dev e1", "id 2 via 198.51.100.2 dev e2", "id 3 group 1/2"):
         machine.ip(f"nexthop add {command}")
     others = [f"11.{n >> 8}.{n & 255}.0/24" for n in range(ROUTES)]
