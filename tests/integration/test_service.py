@@ -22,6 +22,7 @@ import uvicorn
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.supervise import start_time
 from ansible_collections.ekho.ynl_mirror.tests.support.build.certificates import Authority
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import MACHINE_PYTHON
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
@@ -40,7 +41,7 @@ class Machine:
         self.root = root
         self.namespace = namespace
         self.directories = {name: str(root / name[:-4]) for name in DIRECTORIES}
-        self.interpreter = sys.executable
+        self.interpreter = MACHINE_PYTHON
 
     def run(self, module: str, check: bool = False, fails: bool = False, **options: Any) -> dict[str, Any]:
         """The result of a module, run as Ansible runs it but without Ansible's start-up time."""
@@ -308,7 +309,7 @@ def test_a_wrong_option_is_reported_before_anything_changes(
 
 def _interpreter_for_all(root: Path) -> str:
     """A Python that every user may run, with this one's packages: this one may be in root's home."""
-    for python in (sys.executable, "/usr/bin/python3"):
+    for python in (MACHINE_PYTHON, "/usr/bin/python3"):
         command = [python, "-c", "import asyncio; print(asyncio.__file__)"]
         with contextlib.suppress(PermissionError, FileNotFoundError):
             if subprocess.run(command, user="nobody", cwd="/", capture_output=True, check=False).returncode == 0:
@@ -320,7 +321,7 @@ def _interpreter_for_all(root: Path) -> str:
 
 
 def test_a_python_without_the_packages_is_reported(open_machine: Machine) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", open_machine.root / "empty"], check=True)
+    subprocess.run([MACHINE_PYTHON, "-m", "venv", "--without-pip", open_machine.root / "empty"], check=True)
     python = open_machine.root / "empty" / "bin" / "python"
     told = open_machine.agent(fails=True, interpreter=str(python))["msg"]
     assert f"{python} lacks the Python packages uvicorn, prometheus-client; run `{python} -m pip" in told

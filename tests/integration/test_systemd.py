@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.install.unit import unit_text
-from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CHECKOUT, MACHINE_PYTHON
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.systemd import SYSTEMD, Systemd, booted
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
@@ -53,7 +53,7 @@ class Machine:
             str(Path(sys.executable).parent / "ansible"),
             "localhost",
             "--connection=local",
-            f"--extra-vars=ansible_python_interpreter={sys.executable}",
+            f"--extra-vars=ansible_python_interpreter={MACHINE_PYTHON}",
             "--module-name=ekho.ynl_mirror.dpu_agent",
             f"--args={json.dumps(given)}",
             env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"},

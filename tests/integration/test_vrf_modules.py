@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import MACHINE_PYTHON
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.router import Router
 
@@ -28,7 +29,7 @@ class Controller:
     def __init__(self, router: Router, folder: Path) -> None:
         self.router = router
         self.folder = folder
-        self.python = sys.executable
+        self.python = MACHINE_PYTHON
 
     def play(self, *tasks: dict[str, Any]) -> list[dict[str, Any]]:
         """Play tasks such as ``{"vrf_route": {...}, "check_mode": True}``; a failure does not stop the next one."""
@@ -126,7 +127,7 @@ def test_an_invalid_task_of_vrf_route_says_what_is_wrong(controller: Controller)
 def test_the_machine_needs_no_python_library(controller: Controller, tmp_path: Path) -> None:
     (tmp_path / "pyroute2.py").write_text("raise ImportError('not for this test')\n")
     wrapper = tmp_path / "python"
-    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {MACHINE_PYTHON} "$@"\n')
     wrapper.chmod(0o755)
     controller.python = str(wrapper)
     for result in controller.play({"vrf_route": {"table": 10, "state": "gathered"}}, {"vrf_info": {}}):

@@ -10,20 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import (
-    CACHE,
-    CHECKOUT,
-    OLDEST_PYTHON,
-    find_python,
-    run_tool,
-)
+from ansible_collections.ekho.ynl_mirror.tests.support.build.pythons import OLDEST_PYTHON, WANT_ANSIBLE, find_python
+from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import CACHE, CHECKOUT, run_tool
 
 ENVIRONMENT = CACHE / f"python{OLDEST_PYTHON}"
 REQUIREMENTS = CHECKOUT / "tests" / "requirements-oldest.txt"
-#: An action plugin runs on the controller, whose Python is newer and has Ansible. The others take long, and say more of
-#: kernels and peers than of Python: what they run through, the rest runs through as well.
+#: The others take long, and say more of kernels and peers than of Python: what they run through, the rest does as well.
 LEFT_OUT = (
-    "unit/plugins/action",
+    *WANT_ANSIBLE,
     "integration/test_audit.py",
     "integration/test_exact.py",
     "integration/test_guard.py",

@@ -19,7 +19,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 CACHE = CHECKOUT / ".cache"
 COLLECTIONS = CACHE / "collections"
 PROGRAMS = Path(sys.executable).parent
-OLDEST_PYTHON = "3.9"
+#: The Python of the machines that tests manage through Ansible: the tests' own, or what the matrix (noxfile.py) says.
+MACHINE_PYTHON = os.environ.get("YNL_MIRROR_MACHINE_PYTHON", sys.executable)
 
 
 def run_tool(*command: str, seconds: float = 300.0, cwd: Path = CHECKOUT, env: dict[str, str] | None = None) -> str:
@@ -71,18 +72,3 @@ def copy_checkout(target: Path) -> None:
     for name in checkout_files():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, target / name, follow_symlinks=False)
-
-
-def find_python(version: str) -> Path | None:
-    """A working CPython of that version (``"3.9"``): from PATH, else from pyenv; None where there is none."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = shutil.which(f"python{version}")
-    for candidate in [Path(found)] if found else [], sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}")):
-        for python in candidate:
-            # A pyenv shim is on PATH whether or not its version is active, so ask it, and for the real file's path.
-            probe = subprocess.run(
-                [python, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True, check=False
-            )
-            if probe.returncode == 0:
-                return Path(probe.stdout.strip())
-    return None

@@ -115,7 +115,8 @@ class _Supervisor:
     def _run_once(self) -> int:
         """Start the daemon and wait for its end; passes on SIGHUP and SIGTERM, the latter with a time limit."""
         try:
-            child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)
+            # The supervisor is a process of its own, without a module and its run_command.
+            child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL)  # pylint: disable=ansible-bad-function
         except OSError as error:
             log.error("cannot start %s: %s", self._command[0], error.strerror)
             return 127

@@ -14,11 +14,12 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import venv
 import zipfile
 from collections.abc import Sequence
+
+from .commands import completed
 
 _NAME = re.compile(r"python\d+\.\d+-[0-9a-f]{12}")
 _MARK = "complete"
@@ -97,7 +98,7 @@ def remove_all(lib_dir: str) -> None:
 
 
 def _run(command: Sequence[str], fix: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = completed(command)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
         raise EnvironmentFailed(f"{' '.join(command)}: {' '.join(said) or done.returncode}; {fix}")

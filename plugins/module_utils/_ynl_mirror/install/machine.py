@@ -14,10 +14,10 @@ import grp
 import os
 import pwd
 import stat
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .commands import completed
 from .environment import Environment, environments, remove_all
 from .footprint import Footprint, missing_directories
 
@@ -200,9 +200,7 @@ def _run(command: Sequence[str]) -> None:
     """Run a command of shadow; MachineError has its error message."""
     environment = {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin", "LC_ALL": "C"}
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
-        )
+        done = completed(command, env=environment)
     except FileNotFoundError:
         raise MachineError(
             f"{command[0]} is missing; install it (package passwd or shadow-utils), or create the user yourself"

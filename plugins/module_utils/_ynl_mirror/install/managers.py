@@ -21,6 +21,7 @@ from typing import Protocol
 
 from ..cli.supervise import OLD_LOG, STOP_SECONDS, running_pid, start_time
 from ..daemon.backoff import forget, note_of
+from .commands import completed
 from .deploy import COMMAND, write_file
 from .options import AgentServiceOptions, ServiceOptions
 from .unit import unit_text
@@ -165,7 +166,8 @@ class Supervised:
         with open(self.log_file, "ab") as log:
             self._log_start = log.tell()
             try:
-                self._process = subprocess.Popen(
+                # It outlives the module; run_command would wait for its end.
+                self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                     command,
                     cwd="/",
                     env={**environment, "PYTHONUNBUFFERED": "1"},
@@ -334,8 +336,6 @@ def _run(*command: str, check: bool = True) -> str:
 
 def _completed(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-        )
+        return completed(command, timeout=120)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServiceError(f"{' '.join(command)}: {error}") from None

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import pwd
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from ..cli.client import ControlClient, NotReachable, Refused
 from ..cli.main import PACKAGES
 from ..model.routes import PROTO_MANUAL, PROTO_MIRROR
 from . import deploy
+from .commands import completed
 from .footprint import Footprint
 from .managers import DAEMONS, Manager, Service, ServiceError, digest_of_process
 
@@ -289,9 +289,7 @@ def _check_interpreter(service: Service) -> None:
         # Like the daemon, without root's exemption from permissions.
         account = {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     try:
-        done = subprocess.run(
-            [service.interpreter, "-c", MISSING], cwd="/", capture_output=True, text=True, check=False, **account
-        )
+        done = completed([service.interpreter, "-c", MISSING], cwd="/", **account)
     except OSError as error:
         raise ServiceError(f"user: {_who(service)} cannot run {service.interpreter}: {error.strerror}; {fix}") from None
     if done.returncode:
