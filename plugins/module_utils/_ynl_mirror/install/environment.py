@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Virtual environments for the daemons: LIB/python3.11-0123456789ab, named by their packages.
 
-Other packages get another environment beside it. So nothing changes under a running daemon, and it restarts because its
+Other packages get another environment beside it: nothing changes under a running daemon, and it restarts because its
 interpreter has another path. The previous one is kept, since a daemon may still run in it; older ones are removed.
 """
 

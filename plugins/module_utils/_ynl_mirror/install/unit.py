@@ -4,7 +4,7 @@
 """The text of a daemon's systemd unit: start, restart and sandbox. docs/services.md has the reasons.
 
 For systemd 247 and later. Besides its sockets a daemon only reads: program, configuration, certificates, iproute2's
-names. So everything is read-only, except the directory of its control socket.
+names. Everything is read-only, except the directory of its control socket.
 """
 
 from __future__ import annotations

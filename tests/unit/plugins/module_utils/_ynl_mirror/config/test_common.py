@@ -93,7 +93,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"agnts": []}, "agnts: unknown field; did you mean 'agents'?"),
         (
@@ -139,14 +139,14 @@ def test_defaults_are_those_of_the_documentation() -> None:
         ({"log_level": "chatty"}, "log_level: unknown value 'chatty'"),
     ],
 )
-def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], told: str) -> None:
+def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         ListenerConfig.from_dict({**LISTENER, **change})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"listen": []}, "listen: empty"),
         ({"listen": [{"address": "dpu"}]}, "listen[0].address: 'dpu' is not an IP address"),
@@ -193,10 +193,10 @@ def test_a_listener_configuration_with_a_fault_names_it(change: dict[str, Any], 
         ({"vrf_limits": {"a": "5"}}, "vrf_limits.a: expected a whole number"),
     ],
 )
-def test_an_agent_configuration_with_a_fault_names_it(change: dict[str, Any], told: str) -> None:
+def test_an_agent_configuration_with_a_fault_names_it(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         AgentConfig.from_dict({**AGENT, **change})
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 5])

@@ -85,7 +85,7 @@ def test_values_are_typed_and_come_back_equal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({"plases": []}, "plases: unknown field; did you mean 'places'?"),
         ({"places": [{"name": "x"}, {"port": 1}]}, "places[1].name: missing; add it"),
@@ -98,10 +98,10 @@ def test_values_are_typed_and_come_back_equal() -> None:
         ({"home": []}, "home: expected an object with named fields, got []"),
     ],
 )
-def test_an_error_names_the_option_by_its_path(data: dict[str, Any], told: str) -> None:
+def test_an_error_names_the_option_by_its_path(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Example.from_dict(data)
-    assert str(caught.value) == told
+    assert str(caught.value) == message
 
 
 def test_what_ansible_accepts_follows() -> None:
