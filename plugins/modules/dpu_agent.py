@@ -176,8 +176,8 @@ options:
   guard_share:
     description:
       - Share of a VRF's mirrored routes that a host may withdraw at once without confirmation.
-      - Larger withdrawals, and that of a VRF's default route, wait until the host's next replay confirms them. V(0) and V(1)
-        turn this mass-withdrawal guard off.
+      - Larger withdrawals, and that of a VRF's default route, wait until the host's next replay confirms them. V(0) and
+        V(1) turn this mass-withdrawal guard off.
     type: float
     default: 0.5
   guard_routes:

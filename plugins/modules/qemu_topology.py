@@ -16,7 +16,7 @@ description:
   - Needs no root, no bridge and no libvirt. Cables are pairs of datagram sockets. Management is QEMU's user-mode
     network, with a free port of 127.0.0.1 forwarded to SSH on each machine.
   - Needs SSH key pairs in C(RUN_DIR/keys), C(login) for the login as root and C(ekho-HOST) for each host, created with
-    M(community.crypto.openssh_keypair). The role P(ekho.ynl_mirror.ekho_lab#role) does this.
+    C(community.crypto.openssh_keypair). The role P(ekho.ynl_mirror.ekho_lab#role) does this.
   - The machines start from an image that is built once from Debian packages with mmdebstrap, booted once, and kept with
     the state of the booted machine in O(cache_dir). They resume from that state in a second, where a boot takes ten or
     more.
