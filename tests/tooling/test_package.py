@@ -32,7 +32,7 @@ NOT_PACKED = {
 MADE = {"MANIFEST.json", "FILES.json"}
 PLUGINS = sorted(
     (folder, path.stem)
-    for folder in ("modules", "filter", "connection", "callback")
+    for folder in ("modules", "filter", "lookup", "connection", "callback")
     for pattern in ("*.py", "*.yml")
     for path in (CHECKOUT / "plugins" / folder).glob(pattern)
 )

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model.routes import ROUTE_TYPE_NAMES, ROUTE_TYPES
-from .fields import Fields, as_choice, as_text
+from .fields import Fields, as_text
 from .names import Names
-from .options import TEXT, Kind, Table, given, integer, many, number, option, optional, options
-from .prefix_rules import PrefixRule
+from .options import ROUTE_TYPE, TEXT, Kind, Table, given, integer, many, number, option, optional, options
+from .prefix_rules import RULE, PrefixRule
 
 #: Prefixes that a host may have by default: both families of the Internet's table, and as many again.
 ROUTES = 2_000_000
@@ -21,14 +20,6 @@ ROUTES = 2_000_000
 EVERY_VRF = "*"
 LIMIT = integer(1, 2**31 - 1)
 _YEARS = 10 * 365 * 86400.0  # seconds
-
-RULE = Kind({"type": "str"}, lambda value, path, _names: PrefixRule.from_text(value, path), str)
-#: A route type, by its name; the value is its RTN_ number.
-ROUTE_TYPE: Kind[int] = Kind(
-    {"type": "str"},
-    lambda value, path, _names: ROUTE_TYPES[as_choice(value, path, tuple(ROUTE_TYPES))],
-    lambda number: ROUTE_TYPE_NAMES[number],
-)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .common import FPM_PORT, SOCKET, DaemonConfig, HttpConfig
-from .fields import ConfigError
-from .host_policy import ROUTE_TYPE, RULE
+from .filters import Filters
 from .options import (
-    LINK,
-    PROTOCOL,
     TABLE,
     TEXT,
     Table,
@@ -24,7 +21,6 @@ from .options import (
     record,
     required,
 )
-from .prefix_rules import PrefixRule
 
 FAMILIES = ("ipv4", "ipv6")
 
@@ -38,29 +34,6 @@ class PeerAddress(Table):
     server_name: str | None = option(
         optional(TEXT), None, "Name that the agent's certificate has to have. The default is its address."
     )
-
-
-@dataclass(frozen=True)
-class Filters(Table):
-    """Which of the host's routes are mirrored; an empty tuple restricts nothing.
-
-    *protocols* and *exclude_protocols* hold RTPROT_ numbers, *types* RTN_ numbers, *interfaces* link names (any hop).
-    """
-
-    protocols: tuple[int, ...] = option(many(PROTOCOL), (), "Only routes of these protocols, by number or name.")
-    exclude_protocols: tuple[int, ...] = option(many(PROTOCOL), (), "No routes of these protocols, by number or name.")
-    prefixes: tuple[PrefixRule, ...] = option(many(RULE), (), "Only routes within these prefixes.")
-    exclude_prefixes: tuple[PrefixRule, ...] = option(many(RULE), (), "No routes within these prefixes.")
-    types: tuple[int, ...] = option(
-        many(ROUTE_TYPE), (), "Only routes of these types, such as V(unicast) or V(blackhole)."
-    )
-    interfaces: tuple[str, ...] = option(many(LINK), (), "Only routes with a next hop on one of these links.")
-
-    def check(self, path: str) -> None:
-        """No protocol is asked for and excluded."""
-        both = set(self.protocols) & set(self.exclude_protocols)
-        if both:
-            raise ConfigError(f"{path}: protocol {min(both)} is both in protocols and exclude_protocols; remove one")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Generic, TypeVar
 
+from ..model.routes import ROUTE_TYPE_NAMES, ROUTE_TYPES
 from .fields import (
     ConfigError,
     Fields,
@@ -171,6 +172,12 @@ FILE = Kind({"type": "path", "no_log": False}, lambda value, path, _names: as_fi
 #: Routing tables and protocols, by number or by the machine's name for it.
 TABLE = Kind({"type": "raw"}, lambda value, path, names: names.table(value, path), int)
 PROTOCOL = Kind({"type": "raw"}, lambda value, path, names: names.protocol(value, path), int)
+#: A route type, by its name; the value is its RTN_ number.
+ROUTE_TYPE: Kind[int] = Kind(
+    {"type": "str"},
+    lambda value, path, _names: ROUTE_TYPES[as_choice(value, path, tuple(ROUTE_TYPES))],
+    lambda number: ROUTE_TYPE_NAMES[number],
+)
 
 
 def integer(low: int, high: int) -> Kind[int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..model.routes import WIDTH, Prefix
 from .fields import as_prefix, as_text
+from .options import Kind
 
 _EXACT = "exact "
 
@@ -34,6 +35,10 @@ class PrefixRule:
 
     def __str__(self) -> str:
         return f"{_EXACT}{self.prefix}" if self.exact else str(self.prefix)
+
+
+#: An option that is such a rule.
+RULE = Kind({"type": "str"}, lambda value, path, _names: PrefixRule.from_text(value, path), str)
 
 
 class PrefixRules:

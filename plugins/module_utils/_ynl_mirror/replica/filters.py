@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..config.listener import Filters
+from ..config.filters import Filters
 from ..config.prefix_rules import PrefixRules
 from ..model.links import Link
 from ..model.routes import ROUTE_TYPE_NAMES, Path, protocol_name

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.common import RECEIVE_BUFFER
-from ..config.listener import Filters
+from ..config.filters import Filters
 from ..config.options import TABLE, Table, choice, integer, many, number, option, optional, record
 from ..model.routes import FAMILIES, RT_TABLE_MAIN, Path, Prefix, Route
 from ..netlink import rtnetlink, sockets
