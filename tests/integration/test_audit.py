@@ -195,7 +195,7 @@ def test_an_egress_that_changed_unheard_is_found_in_the_dpus_kernel(lab: MirrorL
     deafen(mirror.agent)
     lab.dpu.ip("route replace 10.0.0.0/8 via 192.168.11.3 dev eth3 table 10")
     until(lambda: lab.mirrored()["b"], [f"{prefix} via 192.168.11.3 dev eth3"])
-    mirror.agent.says("the audit found 1 ipv4 routes of table 10 .*10.0.0.0/8 different")
+    mirror.agent.says("replica audit: 1 ipv4 routes of table 10 .*10.0.0.0/8 different")
 
 
 def test_a_foreign_consumer_never_sees_the_audit(lab: MirrorLab) -> None:

@@ -24,7 +24,7 @@ from . import nexthops
 from .replica import Replica
 from .rib import Reread
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("ynl_mirror.follower")
 
 #: Notifications applied before the event loop gets a turn.
 _BURST = 512
