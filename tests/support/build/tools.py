@@ -48,7 +48,7 @@ def run_tool(*command: str, seconds: float = 300.0, cwd: Path = CHECKOUT, env: d
     )
     try:
         output, _unused = process.communicate(timeout=seconds)
-        outcome = f"exit {process.returncode}"
+        outcome = f"exit code {process.returncode}"
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _unused = process.communicate()
