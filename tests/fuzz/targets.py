@@ -198,14 +198,14 @@ def link(data: bytes) -> None:
     """Links, addresses and rules: WireError, or the value that pyroute2 reads where it reads one at all."""
     if len(data) >= rtnetlink.NLMSGHDR.size:
         data = _sized(data)  # pyroute2 goes by the header, the codec by what `messages` has cut out by it
-    for ours, theirs in oracle.PAIRS.values():
+    for pair in oracle.PAIRS.values():
         try:
-            value = ours(data)
+            value = pair.ours(data)
         except rtnetlink.WireError:
             continue
         hash(value)
         try:
-            expected = theirs(data)
+            expected = pair.theirs(data)
         except Exception:  # of many kinds, also for attributes that the project has no use for
             continue
         assert value == expected, (value, expected)

@@ -26,7 +26,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.cl
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.common import HttpConfig
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.api import serve
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.http import SocketInUse
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.http_server import SocketInUse
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, SLOW_PATH, Agent, Listener, Served
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 

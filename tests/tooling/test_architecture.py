@@ -81,6 +81,12 @@ def test_the_table_names_every_package_and_no_other(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+def test_no_file_has_the_name_of_a_module_of_python(folder: str) -> None:
+    """The pylint of `ansible-test sanity` would check Python's in its place."""
+    assert {path.stem for path in files(folder).values()}.isdisjoint(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_nothing_lies_beside_the_package(folder: str) -> None:
     assert [path.name for path in root(folder).parent.iterdir() if path.suffix == ".py"] == []
     assert [path.name for path in root(folder).glob("*.py")] == []

@@ -113,7 +113,10 @@ class Table:
 
 def required(kind: Kind[T], doc: str) -> T:
     """Declare an option that has to be given."""
-    made: T = field(metadata={_KEY: Option("", kind, None, doc, required=True)})
+    # The field becomes one of a dataclass, in the table that calls this.
+    made: T = field(  # pylint: disable=invalid-field-call
+        metadata={_KEY: Option("", kind, None, doc, required=True)}
+    )
     return made
 
 
@@ -123,7 +126,7 @@ def option(kind: Kind[T], default: T, doc: str, *, reloadable: bool = False, in_
     *reloadable*: a running daemon takes it over. *in_modules*: Ansible's modules have it too, not the JSON file alone.
     """
     known = Option("", kind, default, doc, reloadable=reloadable, in_modules=in_modules)
-    made: T = field(default_factory=lambda: default, metadata={_KEY: known})
+    made: T = field(default_factory=lambda: default, metadata={_KEY: known})  # pylint: disable=invalid-field-call
     return made
 
 

@@ -31,7 +31,7 @@ from urllib.parse import parse_qsl
 
 from ..config.common import HttpConfig
 from ..config.fields import suggestion
-from .http import serve_asgi, tcp_socket, unix_socket
+from .http_server import serve_asgi, tcp_socket, unix_socket
 from .ynl import from_ynl, to_ynl
 
 Scope = dict[str, Any]
