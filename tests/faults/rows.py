@@ -227,7 +227,7 @@ def _full_disk(stage: Stage) -> None:
             daemon.start()
         for daemon in stage.daemons:
             daemon.ready()
-            daemon.says("No space left on device; nothing more is recorded, all else goes on")
+            daemon.says("No space left on device; recording has stopped, the daemon goes on")
         stage.connected()
         churn.some(100)
         stage.kill(*stage.daemons)
