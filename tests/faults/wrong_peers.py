@@ -40,7 +40,7 @@ def two_listeners(stage: Stage) -> None:
     try:
         with stage.churn() as churn:
             for _number in range(stage.size.kills):
-                told(stage.agent, len(stage.agent.log()), "refused: the host ekho-host is connected")
+                told(stage.agent, len(stage.agent.log()), "refused: host ekho-host is connected")
                 churn.some(40)
                 stage.kill(second)
                 second.start()
