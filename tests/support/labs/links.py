@@ -61,7 +61,7 @@ _RULES = (
     "rule add from 198.51.100.0/24 lookup 70000 pref 5",
     "rule add from 198.51.100.77/24 iif v0 to 203.0.113.0/24 lookup 20 pref 6",  # the kernel keeps the host bits
     "rule add fwmark 0xca6c/0xff lookup 51820 pref 7 suppress_prefixlength 0",
-    "rule add iif v0.5 ipproto tcp dport 22-80 sport 1000 unreachable pref 8",
+    "rule add iif v0.5 ipproto 6 dport 22-80 sport 1000 unreachable pref 8",
     "rule add oif v0 uidrange 0-1000 tos 0x10 lookup main pref 9",
     "rule add pref 10 goto 32766",
     "-6 rule add from fd00:9::/32 iif v0 lookup 20 pref 5",
