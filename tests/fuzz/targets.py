@@ -25,8 +25,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.ynl import from_ynl
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import Deframer, FpmError, frame
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import AgentSession
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.lpm import Lpm
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (

@@ -18,7 +18,8 @@ import pytest
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_session import HostSession, serve
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Installer
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import frames
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,

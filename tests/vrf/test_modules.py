@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.map_facts import map_facts
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.target import TaskError
 from ansible_collections.ekho.ynl_mirror.plugins.modules import vrf_info, vrf_route

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import (
-    Mapper,
-    Outcome,
-    Policy,
-)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper, Outcome
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View, address_owners
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
@@ -25,6 +23,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 A, B, C = 10, 20, 30  # the VRFs' tables
 ETH = {f"eth{number}": number for number in range(1, 7)}
 LINKS = {index: Link(index, name) for name, index in ETH.items()}
+UPLINKS = ("eth1", "eth2", "eth5")
 VRFS = (Vrf("a", A, frozenset((1, 3))), Vrf("b", B, frozenset((2, 4))))
 THREE_VRFS = (*VRFS, Vrf("c", C, frozenset((5, 6))))
 ADDRESSES = tuple(
@@ -59,6 +58,8 @@ LAB = (
     (B, "fd00:102::/64", "@2"),
     (B, "::/0", "fd00:102::2@2"),
 )
+#: The same with a third VRF, which leads to the host by eth5.
+LAB_OF_THREE = (*LAB, (C, "0.0.0.0/0", "192.168.103.2@5"))
 Own = tuple[int, str, str]
 
 
@@ -100,7 +101,13 @@ def host(prefix: str, way: str, **fields: Any) -> tuple[int, Path]:
 
 
 def mapped(prefix: str, way: str, seen: View | None = None, policy: Policy | None = None, **fields: Any) -> Outcome:
-    return Mapper(seen or view(), policy or Policy()).map(*host(prefix, way, **fields))
+    return lab_mapper(seen, policy).map(*host(prefix, way, **fields))
+
+
+def lab_mapper(seen: View | None = None, policy: Policy | None = None) -> Mapper:
+    """A mapper that knows the lab's uplinks, as it does once the host has announced its connected prefixes."""
+    policy = policy or Policy()
+    return Mapper(seen or view(), replace(policy, host_links=(*UPLINKS, *policy.host_links)))
 
 
 def told(outcome: Outcome) -> dict[int, str]:

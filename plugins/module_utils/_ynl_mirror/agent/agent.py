@@ -28,10 +28,11 @@ from ..daemon.reload import read_again
 from ..daemon.tally import FIB, REPLICA, WIRE, Tally
 from ..daemon.tcp import accept, keep_alive, listening_socket
 from ..fpm.tls import TlsError, crl_digest, identities, server_context, trust_of
-from ..mapping.inference import Mapper
-from ..mapping.view import View, address_owners, discover_vrfs, own_routes
+from ..mapping.host import HostFacts
+from ..mapping.placement import Mapper
+from ..mapping.view import View, address_owners, discover_vrfs, own_routes, shared_subnets
 from ..model.links import Vrf
-from ..model.routes import AF_INET, AF_INET6, Address, Path, TableKey
+from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, Path, TableKey
 from ..netlink import rtnetlink
 from ..netlink import sockets as kernel
 from ..replica import audit
@@ -88,8 +89,8 @@ class Agent(ManualRoutes):
         settings = {"protocol": config.protocol, "vrfs": vrfs}
         self._follower = Follower(self._replica, *recorded(config.capture, settings, sockets))
         self._view = View()
-        self._gateways: set[Address] = set()
-        mapper = Mapper(self._view, self._policy, self._gateways)
+        self._facts = HostFacts()
+        mapper = Mapper(self._view, self._policy, self._facts)
         self.installer = Installer(self._requests, mapper, config.host_tables, self.rib)
         self.watchers = lifecycle.Watchers()
         self.subscribe = self.watchers.subscribe
@@ -178,6 +179,7 @@ class Agent(ManualRoutes):
         _LOG.info("%s: connected from %s", name, peer, extra=about(host=name, peer=peer))
         config = self._config
         admit_host(name, config, self.installer)
+        self._keep_connected(writer.get_extra_info("peername"))
         announced, tables = self.installer.announced, config.host_tables
         wire_audit = WireAudit(name, announced, tables, config.audit_interval, self._tally, self._guard)
         session = HostSession(
@@ -196,6 +198,15 @@ class Agent(ManualRoutes):
             if self._sessions.get(name) == (session, task):
                 del self._sessions[name]
                 self._lease.left(session.replayed)
+
+    def _keep_connected(self, peer: tuple[str, ...] | None) -> None:
+        """A mirrored route must not take the mirror's own connection elsewhere."""
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            address = Address.parse((peer or ())[0].partition("%")[0].replace("::ffff:", "", 1))
+            keys = self.installer.pin(address)
+            if keys:
+                self._dirty[address.family] |= keys
+                self._work_to_do.set()
 
     def _admit(self, tls: ssl.SSLObject | None, peer: str) -> str | None:
         """The name of a peer that may announce routes; None, with the reason in the log, when it may not."""
@@ -259,10 +270,15 @@ class Agent(ManualRoutes):
     def _rebuild_view(self) -> None:
         """Take a new view of links, addresses, VRFs and the DPU's own routes."""
         vrfs = self._vrfs()
+        addresses = self._replica.addresses
         self._view = View(
-            vrfs, self._replica.links, address_owners(self._replica.addresses), own_routes(self.rib, vrfs)
+            vrfs,
+            self._replica.links,
+            address_owners(addresses),
+            own_routes(self.rib, vrfs),
+            shared_subnets(addresses),
         )
-        self.installer.mapper = Mapper(self._view, self._policy, self._gateways)
+        self.installer.mapper = Mapper(self._view, self._policy, self._facts)
 
     async def _remapper(self) -> None:
         """Map the routes again that a change on the DPU affects."""
@@ -293,7 +309,7 @@ class Agent(ManualRoutes):
             for family in _FAMILIES:
                 refused = self.installer.refused[family]
                 again = [key for key, why in refused.items() if why.state == "failed" and not isinstance(why, Denial)]
-                await self._sync(family, again)
+                await self._sync(family, list({*again, *self.installer.unblock(family)}))
             if self.installer.in_doubt:
                 self._work_to_do.set()
 
@@ -337,12 +353,22 @@ class Agent(ManualRoutes):
         return installed
 
     async def _sync(self, family: int, keys: list[int]) -> None:
+        """Map these prefixes again: the longest first, and what has to go afterwards, the shortest first."""
+        width = WIDTH[family]
+        if len(keys) <= _SLICE:
+            await self._sync_in_slices(family, keys, remove=True)
+            return
+        going = await self._sync_in_slices(family, sorted(keys, key=lambda key: -(key >> width)), remove=False)
+        await self._sync_in_slices(family, sorted(set(going)), remove=True)
+
+    async def _sync_in_slices(self, family: int, keys: list[int], remove: bool) -> list[int]:
+        left: list[int] = []
         for start in range(0, len(keys), _SLICE):
             part = keys[start : start + _SLICE]
             refused = self.installer.refused[family]
             async with self._lock:
                 before = [refused.get(key) for key in part]
-                self.installer.sync(family, part)
+                left += self.installer.sync(family, part, remove)
                 changed = [key for key, old in zip(part, before) if refused.get(key) != old]
             if changed:
                 for session, _task in self._sessions.values():
@@ -351,6 +377,7 @@ class Agent(ManualRoutes):
             if self.installer.in_doubt:
                 self._work_to_do.set()
             await asyncio.sleep(0)
+        return left
 
     def _check_learnt(self) -> None:
         """After a change: see whether other routes are affected.

@@ -1,12 +1,16 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installs announced routes on the DPU: compares what the host announced with what is installed, writes the difference.
+"""Installs announced routes: compares what is wanted in each VRF with what is installed, and writes the difference.
 
 An announced route is in one of four states, each with a reason: pending (its batch is being written), offloaded, failed
-(refused by the kernel, or by the host's policy, see admission) and slow path (the mapping found no egress). Only routes
-of the mirror's protocol number are ever changed: new ones are added with NLM_F_EXCL, which leaves a route of another
-owner in place; replaced ones are known to be ours; deletes name the protocol, which keeps the kernel to our routes.
+(refused by the kernel, or by the host's policy, see admission) and slow path (see mapping/placement.py).
+
+What a VRF needs for a prefix depends on shorter ones, see mapping/wanted.py: a prefix that changes takes along those
+inside of it that depend on it. Nothing else is looked at again: a change costs what it touches.
+
+A route that the kernel refuses leaves its packets to the next shorter prefix. Where that one is offloaded by another
+egress they would go wrong; it is *blocked* then, and stays on the slow path until the refused one can be written.
 """
 
 from __future__ import annotations
@@ -16,41 +20,28 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..daemon.logs import about
-from ..mapping.inference import Mapper, Outcome, PathMapper
+from ..mapping.inference import RTN_XRESOLVE
+from ..mapping.placement import Mapper, Outcome, PathMapper
+from ..mapping.wanted import Wanted
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, Path, Prefix, TableKey
-from ..netlink import rtnetlink, sockets
-from ..netlink.route_codec import RouteWriter
+from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, Path, Prefix, TableKey
+from ..netlink import sockets
 from ..replica.entry import paths_of
 from ..replica.rib import Rib
 from .admission import Admission, Denial
 from .limits import HostMemory
+from .writer import Change, Item, Refused, Writer
 
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
-
-_CREATE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_EXCL
-# CREATE as well: somebody may have deleted ours a moment ago.
-_REPLACE = rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
-Item = tuple[int, Path]  # (prefix key, path)
-
-
-class _Change:
-    """The pending writes to one table of the DPU."""
-
-    def __init__(self, table: int, installed: dict[int, Path]) -> None:
-        self.table = table
-        self.installed = installed
-        self.adds: list[Item] = []
-        self.replacements: list[Item] = []
-        self.replaced: dict[int, Path] = {}  # the old paths of the replacements
-        self.removals: list[Item] = []
+_FAMILIES = (AF_INET, AF_INET6)
+_Restricted = tuple[Mapping[int, Path], "str | None", Callable[[str], Refusal]]
+_WRITTEN = ("fronts", "adds", "replacements")
 
 
 class Installer:
     """Keeps installed routes (by family and DPU table) in sync with announced ones (by family and host table)."""
 
     def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
-        self.mapper = mapper
         self.admission: Admission | None = None  # None admits every announced route
         self.memory: HostMemory | None = None  # how many announced routes are stored; None: all
         self._others = others  # the DPU's routes that are not the mirror's
@@ -58,16 +49,32 @@ class Installer:
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
         self.touched: set[int] | None = None  # during an audit: prefixes whose installed routes were written meanwhile
-        self.in_doubt = False  # the kernel contradicted our record of what is installed
         # Called with the prefixes whose state changed, while somebody watches.
         self.watched: Callable[[], bool] = bool
         self.on_change: Callable[[int, list[int]], None] = lambda _family, _keys: None
-        self.added = self.replaced = self.deleted = self.failures = 0
+        self.failures = 0
+        self.writer = Writer(requests)
         self._host_tables = host_tables
-        self._requests = requests
-        self._add = RouteWriter(rtnetlink.RTM_NEWROUTE, _CREATE)
-        self._replace = RouteWriter(rtnetlink.RTM_NEWROUTE, _REPLACE)
-        self._delete = RouteWriter(rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST)
+        self._wanted = Wanted(mapper, self.path_of)
+        self._pins: dict[int, dict[int, Path]] = {AF_INET: {}, AF_INET6: {}}
+
+    @property
+    def mapper(self) -> Mapper:
+        """What decides about each prefix."""
+        return self._wanted.mapper
+
+    @mapper.setter
+    def mapper(self, mapper: Mapper) -> None:
+        self._wanted.mapper = mapper
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the kernel contradicted our record of what is installed."""
+        return self.writer.in_doubt
+
+    @in_doubt.setter
+    def in_doubt(self, value: bool) -> None:
+        self.writer.in_doubt = value
 
     # -- what the host announced
 
@@ -87,71 +94,167 @@ class Installer:
         return list(dict.fromkeys(key for table in tables for key in table))
 
     def stale_keys(self, family: int) -> list[int]:
-        """Prefixes that are installed but not announced."""
+        """Prefixes that are installed, but neither announced nor a part of what is."""
         found: dict[int, None] = {}
         for (of, _table), installed in self.installed.items():
             if of == family:
-                found.update((key, None) for key in installed if self.announced_path(family, key) is None)
+                gone = (key for key in installed if self.announced_path(family, key) is None)
+                found.update((key, None) for key in gone if not self._wanted.outcome(family, key).ways)
         return list(found)
+
+    # -- what is wanted
+
+    def pin(self, address: Address) -> set[int]:
+        """Keep an address on the slow path: the mirror's own connection uses it. Returns the prefixes to sync."""
+        key = WIDTH[address.family] << WIDTH[address.family] | address.value
+        if key in self._pins[address.family]:
+            return set()
+        self._pins[address.family][key] = Path(
+            address.family, type=RTN_XRESOLVE, reason="the connection between host and DPU uses this address"
+        )
+        self._wanted.inner[address.family].add(key)
+        return {key}
+
+    def path_of(self, family: int, key: int) -> Path | None:
+        """The path that decides about a prefix: its announced one."""
+        pins = self._pins[family]
+        return pins[key] if pins and key in pins else self.announced_path(family, key)
 
     # -- writing the difference
 
-    def sync(self, family: int, keys: Iterable[int]) -> None:
-        """Bring the DPU's tables up to date: additions and replacements first, then removals. KEYS are distinct."""
-        if not self.watched():
-            self._sync(family, keys)
-            return
+    def sync(self, family: int, keys: Iterable[int], remove: bool = True) -> list[int]:
+        """Bring the DPU's tables up to date for these distinct prefixes, and for what depends on them.
+
+        Without *remove* the removals are left for later: returns their prefixes.
+        """
         keys = list(keys)
-        before = [self._shown(family, key) for key in keys]
-        self._sync(family, keys)
-        self.on_change(family, [key for key, old in zip(keys, before) if self._shown(family, key) != old])
+        work = self._wanted.with_inner(family, keys)
+        if not self.watched():
+            return self._sync(family, work, remove)
+        before = [self._shown(family, key) for key in work]
+        left = self._sync(family, work, remove)
+        self.on_change(family, [key for key, old in zip(work, before) if self._shown(family, key) != old])
+        return left
 
     def _shown(self, family: int, key: int) -> tuple[Refusal | None, list[Path]]:
         """What a watcher sees of a prefix."""
         return self.refused[family].get(key), list(self.where(family, key))
 
-    def _sync(self, family: int, keys: Iterable[int]) -> None:
+    def _sync(self, family: int, keys: list[int], remove: bool) -> list[int]:
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
-        tables = [_Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
+        changes = [Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
+        parts = self._plan(family, keys, changes)
+        parts.difference_update(keys)
+        if parts:
+            self._plan(family, list(parts), changes)
+        left: list[int] = []
+        if not remove:
+            for change in changes:
+                left += [key for key, _path in change.removals if key not in change.readded]
+                change.removals = [item for item in change.removals if item[0] in change.readded]
+        written, refused = self.writer.write(family, changes)
+        if self.touched is not None:
+            self.touched.update(written)
+        if refused:
+            self._take_refusals(family, refused)
+        self.mapper.look_at_host()
+        return left
+
+    def _plan(self, family: int, keys: list[int], changes: list[Change]) -> set[int]:
+        """Find what has to be written for these prefixes; returns the parts of announced ones."""
+        inner = self._wanted.inner[family]
+        states = _States(self.refused[family])
+        restricted = self._restrictions(family)
+        parts: set[int] = set()
+        for key, path, outcome in self._outcomes(family, keys):
+            settled = _free(outcome) if restricted is None else restricted(key, path, outcome)
+            targets, reason, make = settled
+            if path is None:
+                states.clear(key)
+            else:
+                states.set(key, reason, make)
+                parts.update(outcome.parts)
+            if path is not None and len(targets) == len(outcome.ways):
+                wanted = targets
+                inner.discard(key)
+            elif outcome.ways:
+                inner.add(key)
+                wanted = self._wanted.paths(family, key, targets, outcome.ways, path is not None)
+            else:
+                inner.discard(key)
+                wanted = targets
+            for change in changes:
+                want = wanted.get(change.table)
+                have = change.installed.get(key)
+                if want is not have:
+                    self._plan_change(change, key, have, want)
+        return parts
+
+    def _outcomes(self, family: int, keys: list[int]) -> Iterator[tuple[int, Path | None, Outcome]]:
+        """Each prefix with its announced path and its placement. What it tells of the host is noted."""
+        mapper, facts = self.mapper, self.mapper.facts
         single = self.announced.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
-        refused = self.refused[family]
-        admission = self.admission if self.admission is not None and self.admission.needed else None
-        if admission is not None:
-            admission.open(self.mapper.view.vrfs, self.installed)
+        for key in facts.told(family).intersection(keys):
+            facts.note(family, key, self.announced_path(family, key))
         last: Path | None = None
         rule: PathMapper | None = None
-        refusal: Refusal | None = None
-        make: Callable[[str], Refusal] = _slow_path
+        tells = False
         for key in keys:
             path = single.get(key) if single is not None else self.announced_path(family, key)
             if path is None:
-                targets, reason = _NOTHING, None
-            else:
-                if path is not last or rule is None:  # routes come in runs with one path
-                    last, rule = path, self.mapper.rule(path)
-                targets, reason = rule.outcome(key)
-            if admission is not None:
-                targets, reason, make = _admit(admission, family, key, path, Outcome(targets, reason))
-            if reason is not None:
-                if refusal is None or reason is not refusal.reason:  # one object for a million routes
-                    refusal = make(reason)
-                refused[key] = refusal
-            elif refused:
-                refused.pop(key, None)
-            for change in tables:
-                want = targets.get(change.table)
-                have = change.installed.get(key)
-                if want is have:
-                    continue
-                if have is None and want is not None:
-                    change.adds.append((key, want))
-                elif have != want:
-                    self._plan_change(change, key, have, want)
-        self._write(family, tables)
+                yield key, None, self._wanted.outcome(family, key)
+                continue
+            if path is not last or rule is None:  # routes come in runs with one path
+                tells = facts.may_tell(path)
+                last, rule = path, mapper.rule(path)
+            if tells:
+                facts.note(family, key, path)
+                mapper.look_at_host()
+            yield key, path, rule.outcome(key)
 
-    def _plan_change(self, change: _Change, key: int, have: Path | None, want: Path | None) -> None:
+    def _restrictions(self, family: int) -> Callable[[int, Path | None, Outcome], _Restricted] | None:
+        """What takes offloads away from a placement: the host's policy, limits, what is blocked; None if nothing."""
+        admission = self.admission if self.admission is not None and self.admission.needed else None
+        if admission is not None:
+            admission.open(self.mapper.view.vrfs, self.installed)
+        blocked = {scope[1]: keys for scope, keys in self._wanted.blocked.items() if scope[0] == family and keys}
+        if admission is None and not blocked:
+            return None
+
+        def restricted(key: int, path: Path | None, outcome: Outcome) -> _Restricted:
+            found = _free(outcome) if admission is None else _admit(admission, family, key, path, outcome)
+            if blocked and found[0]:
+                return (*self._without_blocked(blocked, key, found[0], found[1]), found[2])
+            return found
+
+        return restricted
+
+    def _without_blocked(
+        self, blocked: Mapping[int, Mapping[int, str]], key: int, targets: Mapping[int, Path], reason: str | None
+    ) -> tuple[Mapping[int, Path], str | None]:
+        for table in [table for table in targets if key in blocked.get(table, ())]:
+            targets = {other: path for other, path in targets.items() if other != table}
+            reason = blocked[table][key] if not targets else reason
+        return targets, reason
+
+    def _plan_add(self, change: Change, key: int, want: Path) -> None:
+        (change.fronts if self._has_rival(key, want) else change.adds).append((key, want))
+
+    def _has_rival(self, key: int, want: Path) -> bool:
+        """Whether a route of another owner has this prefix and metric, and leads to the host: ours goes in front."""
+        there = self._others.tables.get((want.family, want.table))
+        if not there or key not in there or want.family != AF_INET:
+            return False
+        alike = [path for path in paths_of(there[key]) if path.metric == want.metric and not path.tos]
+        return bool(alike) and self.mapper.leads_to_host(key, alike[0])
+
+    def _plan_change(self, change: Change, key: int, have: Path | None, want: Path | None) -> None:
+        if have == want:
+            return
         if have is None:
+            assert want is not None
+            self._plan_add(change, key, want)
             return
         if want is not None and self._may_replace(key, want, have):
             change.replacements.append((key, want))
@@ -159,7 +262,8 @@ class Installer:
             return
         change.removals.append((key, have))
         if want is not None:
-            change.adds.append((key, want))
+            change.readded.add(key)
+            self._plan_add(change, key, want)
 
     def _may_replace(self, key: int, want: Path, have: Path) -> bool:
         """Whether NLM_F_REPLACE hits our route only: it replaces the first of its prefix and metric, of any owner."""
@@ -168,70 +272,52 @@ class Installer:
         there = paths_of(self._others.tables.get((have.family, have.table), {}).get(key))
         return not any(path.metric == have.metric and path.tos == have.tos for path in there)
 
-    def _write(self, family: int, changes: list[_Change]) -> None:
-        messages: list[bytes] = []
-        sent: list[tuple[_Change, str, list[Item]]] = []
-        # Additions, then replacements, of all tables before any removal: traffic always has a route.
-        for kind, writer in (("adds", self._add), ("replacements", self._replace), ("removals", self._delete)):
-            for change in changes:
-                items: list[Item] = getattr(change, kind)
-                if items:
-                    messages += writer.batch(items)
-                    sent.append((change, kind, items))
-        if not messages:
-            return
-        refusals = self._carry_out(messages)
-        if self.touched is not None:
-            self.touched.update(key for _change, _kind, items in sent for key, _path in items)
-        for change, kind, items in reversed(sent):
-            if kind == "removals":
-                for key, _path in items:
-                    del change.installed[key]
-            else:
-                change.installed.update(items)
-        self._count(sent)
-        left: list[tuple[_Change, int]] = []
-        for refusal in refusals:
-            index = refusal.index
-            for change, kind, items in sent:
-                if index < len(items):
-                    self._refusal(family, change, kind, items[index], refusal)
-                    if kind == "replacements":
-                        left.append((change, items[index][0]))
-                    break
-                index -= len(items)
+    # -- what the kernel refuses
+
+    def _take_refusals(self, family: int, refused: list[Refused]) -> None:
+        left: list[Refused] = []
+        repair: set[int] = set()
+        for one in refused:
+            self._refusal(family, one)
+            if one.kind == "replacements":
+                left.append(one)
+            if one.kind in _WRITTEN:
+                repair |= self._block_above(family, one)
         if left:
             self._withdraw(family, left)
+        if repair:
+            self._sync(family, self._wanted.with_inner(family, list(repair)), remove=True)
 
-    def _carry_out(self, messages: list[bytes]) -> list[sockets.Failure]:
-        try:
-            return self._requests.write(messages)
-        except sockets.LostAnswers as error:
-            _LOG.warning("%s; reading the installed routes back", error)
-            self.in_doubt = True
-            return error.failures
-
-    def _withdraw(self, family: int, left: list[tuple[_Change, int]]) -> None:
+    def _withdraw(self, family: int, left: list[Refused]) -> None:
         """Remove the routes whose replacement was refused: the host no longer announces their old paths."""
-        old = [(change, (key, change.replaced[key])) for change, key in left]
-        refusals = self._carry_out(self._delete.batch(item for _change, item in old))
-        self.deleted += len(old)
-        for refusal in refusals:
-            change, item = old[refusal.index]
-            self._refusal(family, change, "removals", item, refusal)
+        old = [(one.item[0], one.change.replaced[one.item[0]]) for one in left]
+        for index, failure in self.writer.remove(old).items():
+            self._refusal(family, Refused(left[index].change, "removals", old[index], failure))
 
-    def _count(self, sent: list[tuple[_Change, str, list[Item]]]) -> None:
-        for _change, kind, items in sent:
-            if kind == "adds":
-                self.added += len(items)
-            elif kind == "replacements":
-                self.replaced += len(items)
-            else:
-                self.deleted += len(items)
+    def _block_above(self, family: int, one: Refused) -> set[int]:
+        """Packets for a refused prefix follow the shorter one: block that if it sends them another way."""
+        key, path = one.item
+        outcome = self._wanted.outcome(family, key)
+        way = outcome.ways.get(path.table)
+        above = None if way is None else self._wanted.above(family, key, path.table, way)
+        if above is None or above[1] == path:
+            return set()
+        reason = f"{Prefix.from_key(family, key)} inside of it cannot be installed in VRF {self.vrf_name(path.table)}"
+        self._wanted.blocked.setdefault((family, path.table), {})[above[0]] = reason
+        return {above[0]}
 
-    def _refusal(self, family: int, change: _Change, kind: str, item: Item, refusal: sockets.Failure) -> None:
-        key, path = item
-        if kind == "removals":
+    def unblock(self, family: int) -> set[int]:
+        """Forget which offloads are blocked; returns the prefixes to try again, with those that were refused."""
+        found: set[int] = set()
+        for scope, keys in self._wanted.blocked.items():
+            if scope[0] == family:
+                found.update(keys)
+                keys.clear()
+        return found
+
+    def _refusal(self, family: int, one: Refused) -> None:
+        (key, path), change, refusal = one.item, one.change, one.failure
+        if one.kind == "removals":
             if refusal.errno not in (errno.ESRCH, errno.ENOENT, errno.ENODEV):
                 change.installed[key] = path
                 self.in_doubt = True
@@ -247,7 +333,8 @@ class Installer:
             text = "the table has a route with this prefix and metric that the mirror did not install"
         if refusal.errno in (errno.EEXIST, errno.ENOENT):
             self.in_doubt = True
-        self.refused[family][key] = Refusal("failed", f"VRF {vrf}: {text}")
+        if self.announced_path(family, key) is not None:
+            self.refused[family][key] = Refusal("failed", f"VRF {vrf}: {text}")
         if _LOG.isEnabledFor(logging.DEBUG):
             prefix = Prefix.from_key(family, key)
             _LOG.debug("%s: VRF %s: %s", prefix, vrf, text, extra=about(prefix=prefix, vrf=vrf, reason=text))
@@ -268,8 +355,7 @@ class Installer:
 
     def remove_surplus(self, surplus: list[Item]) -> None:
         """Remove duplicate mirrored routes; the first one of each prefix stays and carries the traffic."""
-        refusals = {refusal.index: refusal for refusal in self._requests.write(self._delete.batch(surplus))}
-        self.deleted += len(surplus) - len(refusals)
+        refusals = self.writer.remove(surplus)
         for index, (key, path) in enumerate(surplus):
             prefix = Prefix.from_key(path.family, key)
             if index in refusals:
@@ -322,17 +408,38 @@ class Installer:
                 yield routes[key]
 
 
-_NOTHING: Mapping[int, Path] = {}
+class _States:
+    """Writes why routes are not offloaded, with one object for the same reason of a million routes."""
+
+    def __init__(self, refused: dict[int, Refusal]) -> None:
+        self._refused = refused
+        self._last: Refusal | None = None
+
+    def set(self, key: int, reason: str | None, make: Callable[[str], Refusal]) -> None:
+        """The reason of a prefix; None: it is offloaded."""
+        if reason is None:
+            self.clear(key)
+            return
+        if self._last is None or reason is not self._last.reason:
+            self._last = make(reason)
+        self._refused[key] = self._last
+
+    def clear(self, key: int) -> None:
+        """Nothing to say of a prefix."""
+        if self._refused:
+            self._refused.pop(key, None)
 
 
-def _admit(
-    admission: Admission, family: int, key: int, path: Path | None, outcome: Outcome
-) -> tuple[Mapping[int, Path], str | None, Callable[[str], Refusal]]:
+def _admit(admission: Admission, family: int, key: int, path: Path | None, outcome: Outcome) -> _Restricted:
     """The part of an outcome that the host's policy admits, the reason if that is not all, and how to refuse it."""
     if path is not None and outcome.targets:
         return (*admission.admit(family, key, path, outcome.targets), _denied)
     admission.leave(family, key)
-    return (*outcome, _slow_path)
+    return outcome.targets, outcome.reason, _slow_path
+
+
+def _free(outcome: Outcome) -> _Restricted:
+    return outcome.targets, outcome.reason, _slow_path
 
 
 def _slow_path(reason: str) -> Refusal:

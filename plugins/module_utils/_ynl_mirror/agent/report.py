@@ -124,7 +124,7 @@ class AgentReport:
                 "Route writes to the kernel",
                 "counter",
                 labels,
-                getattr(self.installer, kind),
+                getattr(self.installer.writer, kind),
             )
         text = "Route writes refused by the kernel"
         yield "ynl_mirror_route_write_failures", text, "counter", {}, self.installer.failures

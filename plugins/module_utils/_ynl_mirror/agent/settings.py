@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ..config.agent import AgentConfig
 from ..config.host_policy import EVERY_VRF
 from ..daemon.logs import about
-from ..mapping.inference import MappingRule, Policy
+from ..mapping.policy import MappingRule, Policy
 from ..model.routes import AF_INET, AF_INET6
 from .admission import Admission
 from .installer import Installer

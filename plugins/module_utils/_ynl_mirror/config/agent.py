@@ -34,7 +34,8 @@ from .options import (
     required,
 )
 
-INFERENCES = ("nexthop", "prefix", "static")
+INFERENCES = ("static", "nexthop", "prefix")
+DEFAULT_INFERENCE = ("static", "nexthop")
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class AgentConfig(DaemonConfig):
     )
     inference: tuple[str, ...] = option(
         many(choice(INFERENCES), "list at least one of " + ", ".join(INFERENCES)),
-        INFERENCES,
-        "Ways to find the VRF and egress of an announced route. The first that finds them decides.",
+        DEFAULT_INFERENCE,
+        "Ways to find the VRF and egress of an announced route. The first that knows decides. V(prefix) is a guess.",
         reloadable=True,
     )
     static: tuple[StaticRule, ...] = option(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from ..model.routes import WIDTH, Path, Prefix
+from ..model.routes import WIDTH, Path
 
 
 class Lpm:
@@ -61,40 +61,38 @@ class Lpm:
                     return candidate << self._width | network >> (length - candidate), path
         return None
 
-    def plain_match(self, key: int) -> int | None:
-        """The key of the covering route if there are no more specific ones inside the prefix, otherwise None."""
-        length, network = key >> self._width, key & self._mask
-        for candidate in self._lengths:
-            if candidate <= length:
-                part = network >> (length - candidate)
-                if part in self._levels[candidate]:
-                    if self._lengths[0] > length and self.inside(key):
-                        return None
-                    return candidate << self._width | part
-        return None
-
     def inside(self, key: int) -> list[tuple[int, Path]]:
         """The more specific routes within the prefix."""
         length = key >> self._width
         if not self._lengths or self._lengths[0] <= length:
             return []
-        if self._sorted is None:
-            self._sorted = sorted((prefix.value, prefix.length) for prefix in self.prefixes())
-        first = (key & self._mask) << (self._width - length)
-        stop = first + (1 << (self._width - length))
+        start, stop = self._range(key)
         found = []
-        for value, longer in self._sorted[bisect_left(self._sorted, (first, length + 1)) :]:
-            if value >= stop:
-                break
+        for value, longer in self._in_order()[start:stop]:
             if longer > length:
                 other = longer << self._width | value >> (self._width - longer)
                 found.append((other, self._levels[longer][other & self._mask]))
         return found
 
-    def prefixes(self) -> list[Prefix]:
-        """All prefixes, in no particular order."""
-        return [
-            Prefix.from_key(self.family, length << self._width | network)
-            for length, level in self._levels.items()
-            for network in level
-        ]
+    def number_inside(self, key: int) -> int:
+        """About how many more specific routes there are within the prefix; never too few."""
+        if not self._lengths or self._lengths[0] <= key >> self._width:
+            return 0
+        start, stop = self._range(key)
+        return stop - start
+
+    def _range(self, key: int) -> tuple[int, int]:
+        length, order = key >> self._width, self._in_order()
+        first = (key & self._mask) << (self._width - length)
+        behind = first + (1 << (self._width - length))
+        return bisect_left(order, (first, length + 1)), bisect_left(order, (behind, 0))
+
+    def _in_order(self) -> list[tuple[int, int]]:
+        if self._sorted is None:
+            keys = ((key >> self._width, key & self._mask) for key in self.every())
+            self._sorted = sorted((network << (self._width - length), length) for length, network in keys)
+        return self._sorted
+
+    def every(self) -> list[int]:
+        """The keys of all prefixes, in no particular order."""
+        return [length << self._width | network for length, level in self._levels.items() for network in level]

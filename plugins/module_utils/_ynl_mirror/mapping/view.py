@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..model.links import Link, LinkAddress, Rule, Vrf
-from ..model.routes import AF_INET, AF_INET6, Address, TableKey
+from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, TableKey
 from ..replica.entry import best_path
 from ..replica.rib import Rib
 from .lpm import Lpm
@@ -17,12 +17,13 @@ from .lpm import Lpm
 
 @dataclass
 class View:
-    """One state of the DPU: VRFs, links, addresses, and its own routes by VRF table."""
+    """One state of the DPU: VRFs, links, who owns addresses, links by (family, subnet key), own routes by VRF table."""
 
     vrfs: tuple[Vrf, ...] = ()
     links: Mapping[int, Link] = field(default_factory=dict)
     owners: Mapping[Address, tuple[int, ...]] = field(default_factory=dict)
     tables: dict[TableKey, Lpm] = field(default_factory=dict)
+    subnets: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
 
     def vrf_of_link(self, index: int) -> Vrf | None:
         """The VRF that a link belongs to; a VRF device, which may have addresses, belongs to its VRF."""
@@ -74,6 +75,18 @@ def address_owners(addresses: Iterable[LinkAddress]) -> dict[Address, tuple[int,
     for item in addresses:
         owners[item.address] = (*owners.get(item.address, ()), item.index)
     return owners
+
+
+def shared_subnets(addresses: Iterable[LinkAddress]) -> dict[tuple[int, int], tuple[int, ...]]:
+    """The links that have an address in each (family, subnet key); no link-local ones, which are everywhere."""
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
+    for item in addresses:
+        family, width = item.address.family, WIDTH[item.address.family]
+        if not item.address.is_link_local and item.length not in (0, width):
+            key = item.length << width | item.address.value >> (width - item.length)
+            if item.index not in found.get((family, key), ()):
+                found[family, key] = (*found.get((family, key), ()), item.index)
+    return found
 
 
 def own_routes(rib: Rib, vrfs: Iterable[Vrf]) -> dict[TableKey, Lpm]:

@@ -16,7 +16,8 @@ class Link:
 
     *up* is the administrative state, *carrier* the operational one. *kind* is the rtnetlink kind (``vrf``, ``veth``,
     empty for hardware). *vrf_table* is set for VRF devices only (``IFLA_VRF_TABLE``). *master* is the ifindex of the
-    VRF, bridge or bond that the link is enslaved to. *mtu* is in bytes, 0 if unknown.
+    VRF, bridge or bond that the link is enslaved to. *mtu* is in bytes, 0 if unknown. *lower* is the ifindex of what a
+    VLAN or macvlan link runs on.
     """
 
     index: int
@@ -27,6 +28,7 @@ class Link:
     kind: str = ""
     vrf_table: int | None = None
     mtu: int = 0
+    lower: int | None = None
 
 
 @dataclass(frozen=True)

@@ -264,13 +264,14 @@ class Path:
     nh_id: int | None = None
     extras: tuple[str, ...] = ()
     dead_links: tuple[int, ...] = ()
+    reason: str | None = None
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Paths are dictionary keys in the hottest loops: hash the fields once, not at every look-up.
         identity = (
             *(self.family, self.table, self.type, self.protocol, self.scope, self.tos, self.metric),
-            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras, self.dead_links),
+            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras, self.dead_links, self.reason),
         )
         object.__setattr__(self, "_hash", hash(identity))
 

@@ -20,12 +20,14 @@ _IFADDRMSG = struct.Struct("=BBBBI")
 _FIB_RULE_HDR = struct.Struct("=BBBBBBBBI")
 
 _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 3, 4, 10, 16, 18
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 3, 4, 5, 10, 16, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_L3MDEV = 2, 3, 6, 15, 19
 #: IF_OPER_NOTPRESENT, IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
 _NO_CARRIER = (1, 2, 3)
+#: Kinds whose IFLA_LINK is the link that they run on; for veth it is the peer.
+_UPPER_KINDS = ("vlan", "macvlan", "macvtap", "ipvlan", "ipvtap")
 
 
 def decode_link(message: bytes) -> Link:
@@ -45,6 +47,7 @@ def decode_link(message: bytes) -> Link:
         kind=kind,
         vrf_table=u32_value(data[_IFLA_VRF_TABLE], "IFLA_VRF_TABLE") if _IFLA_VRF_TABLE in data else None,
         mtu=u32_value(found[_IFLA_MTU], "IFLA_MTU") if _IFLA_MTU in found else 0,
+        lower=u32_value(found[_IFLA_LINK], "IFLA_LINK") if kind in _UPPER_KINDS and _IFLA_LINK in found else None,
     )
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..mapping.inference import INFERENCES, Mapper, MappingRule, Policy
+from ..mapping.placement import Mapper
+from ..mapping.policy import DEFAULT_INFERENCE, INFERENCES, MappingRule, Policy
 from ..mapping.view import View, address_owners
 from ..model.links import Link, LinkAddress, Vrf
 from ..model.routes import (
@@ -69,7 +70,7 @@ def _best_paths(routes: Iterable[Route]) -> list[Route]:
 
 def policy_from(options: Mapping[str, Any]) -> Policy:
     """The policy of the filter's options; ValueError names an invalid one."""
-    inference = tuple(options.get("inference") or INFERENCES)
+    inference = tuple(options.get("inference") or DEFAULT_INFERENCE)
     for name in inference:
         if name not in INFERENCES:
             raise ValueError(f"inference: unknown {name!r}; choose from: {', '.join(INFERENCES)}")

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import (
     INFERENCES,
-    Mapper,
     MappingRule,
     Policy,
 )
@@ -35,6 +35,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import (
     ADDRESSES,
     LAB,
+    LAB_OF_THREE,
     LINKS,
     THREE_VRFS,
     VRFS,
@@ -42,6 +43,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import 
     B,
     C,
     host,
+    lab_mapper,
     mapped,
     own,
     reason,
@@ -86,7 +88,7 @@ def test_owner_and_metric_of_mirrored_routes_are_the_users() -> None:
 
 
 def test_equal_outcomes_are_one_object() -> None:
-    mapper = Mapper(view(), Policy())
+    mapper = lab_mapper()
     first = mapper.map(*host("192.168.12.0/25", "192.168.102.1@9"))
     again = mapper.map(*host("192.168.12.128/25", "192.168.102.1@9"))
     assert first.targets[A] is again.targets[A]
@@ -281,7 +283,9 @@ def test_a_multipath_egress_keeps_its_weights() -> None:
 
 
 def test_host_hops_into_several_vrfs_leave_only_the_others_to_install_in() -> None:
-    both = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"), vrfs=THREE_VRFS)
+    both = view(
+        (A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"), routes=LAB_OF_THREE, vrfs=THREE_VRFS
+    )
     way = "192.168.101.1@8*3 192.168.102.1@9*2"
     assert told(mapped("10.0.0.0/8", way, both)) == {C: "192.168.11.9@3*3! 192.168.12.9@4*2!"}
     only_two = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"))
@@ -308,7 +312,7 @@ def test_equal_exits_of_several_host_hops_are_one() -> None:
 def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_egress(
     way_a: str, way_b: str, host_weights: tuple[int, int], expected: tuple[int, ...]
 ) -> None:
-    both = view((A, "10.0.0.0/8", way_a), (B, "10.0.0.0/8", way_b), vrfs=THREE_VRFS)
+    both = view((A, "10.0.0.0/8", way_a), (B, "10.0.0.0/8", way_b), routes=LAB_OF_THREE, vrfs=THREE_VRFS)
     outcome = mapped("10.0.0.0/8", "192.168.101.1@8*{} 192.168.102.1@9*{}".format(*host_weights), both)
     assert tuple(one.weight for one in outcome.targets[C].nexthops) == expected
 
@@ -320,7 +324,7 @@ def test_one_hop_without_an_egress_leaves_the_whole_route_on_the_slow_path() -> 
 
 
 def test_every_other_vrf_imports_unless_a_policy_says_from_whom() -> None:
-    seen = view(vrfs=THREE_VRFS)
+    seen = view(routes=LAB_OF_THREE, vrfs=THREE_VRFS)
     route = ("192.168.12.0/24", "192.168.102.1@9")
     assert told(mapped(*route, seen)) == {A: "@4", C: "@4"}
     assert told(mapped(*route, seen, Policy(imports={"c": ("a",)}))) == {A: "@4"}
@@ -336,7 +340,7 @@ DEVICES = {8: Link(8, "b", kind="vrf", vrf_table=B), 9: Link(9, "c", kind="vrf",
 @pytest.mark.parametrize(("prefix", "gateway"), [("10.1.0.0/16", "192.168.101.1"), ("fd10:1::/32", "fd00:101::1")])
 def test_a_route_leaked_into_a_vrf_through_its_device_is_no_route_of_that_vrf(prefix: str, gateway: str) -> None:
     leaked = ((A, "10.0.0.0/8", "@8"), (A, "fd10::/16", "@8"))
-    seen = view(*leaked, vrfs=THREE_VRFS, links={**LINKS, **DEVICES})
+    seen = view(*leaked, routes=LAB_OF_THREE, vrfs=THREE_VRFS, links={**LINKS, **DEVICES})
     assert told(mapped(prefix, f"{gateway}@9", seen)) == {C: "@8"}
     words = reason(mapped(prefix, f"{gateway}@9", view(*leaked, links={**LINKS, **DEVICES})))
     assert words == "egress dev b leads into a VRF, and no other VRF imports from VRF a"
@@ -360,7 +364,10 @@ def test_the_tables_that_every_machine_has_are_never_written(table: int) -> None
 
 def test_a_dpu_route_to_the_same_prefix_names_the_source_vrf_where_the_gateway_does_not() -> None:
     assert told(mapped("192.168.12.0/24", "192.168.99.1@9")) == {A: "@4"}
-    assert told(mapped("192.168.12.0/24", "192.168.99.1@9", view(vrfs=THREE_VRFS))) == {A: "@4", C: "@4"}
+    assert told(mapped("192.168.12.0/24", "192.168.99.1@9", view(routes=LAB_OF_THREE, vrfs=THREE_VRFS))) == {
+        A: "@4",
+        C: "@4",
+    }
     words = reason(mapped("192.168.12.0/25", "192.168.99.1@9"))
     assert "prefix: no VRF has a route of its own to this prefix" in words
 

@@ -9,8 +9,9 @@ import tracemalloc
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import Mapper, Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.lpm import Lpm
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference import (
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import (
     INFERENCES,
-    Mapper,
     MappingRule,
     Policy,
 )

@@ -1,0 +1,114 @@
+# Copyright (c) 2026 ynl-mirror contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which mirrored routes a prefix needs in each VRF, given all that the host has announced. Pure.
+
+The placement of one prefix (placement.py) leaves two questions open, which depend on shorter prefixes. A trap route is
+needed only where the next shorter mirrored route is an offload. And an own route inside an announced prefix (a part of
+it) is placed by the decision about the shortest announced prefix around it, unless that sends packets the same way.
+
+So the prefixes whose routes may change with a shorter one are kept in an index, *inner*: those that stay on the slow
+path in some VRF, and parts. Whoever changes a prefix looks at those inside of it again, and at nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from ..model.routes import AF_INET, AF_INET6, WIDTH, Path, TableKey
+from .placement import NO_OUTCOME, Mapper, Outcome, Way
+from .regions import Prefixes
+
+_FAMILIES = (AF_INET, AF_INET6)
+
+
+class Wanted:
+    """The mirrored routes of every prefix. *announced* gives the path that the host announced for (family, key).
+
+    *blocked* are offloads, by (family, table), that must not be installed, with the reason.
+    """
+
+    def __init__(self, mapper: Mapper, announced: Callable[[int, int], Path | None]) -> None:
+        self.mapper = mapper
+        self.inner = {family: Prefixes(family) for family in _FAMILIES}
+        self.blocked: dict[TableKey, dict[int, str]] = {}
+        self._announced = announced
+        self._lengths: dict[int, list[int]] = {family: [] for family in _FAMILIES}  # in use, longest first
+
+    def with_inner(self, family: int, keys: list[int]) -> list[int]:
+        """These distinct prefixes and those that depend on them, the longest first where lengths differ."""
+        width = WIDTH[family]
+        lengths = {key >> width for key in keys}
+        if not lengths.issubset(self._lengths[family]):
+            self._lengths[family] = sorted(lengths.union(self._lengths[family]), reverse=True)
+        inner = self.inner[family].within(keys)
+        inner.difference_update(keys)
+        if inner or len(lengths) > 1:
+            return longest_first(family, [*keys, *inner])
+        return keys
+
+    def outcome(self, family: int, key: int) -> Outcome:
+        """The placement of a prefix, announced or a part of an announced one."""
+        path = self._announced(family, key)
+        return self.part(family, key) if path is None else self.mapper.rule(path).outcome(key)
+
+    def part(self, family: int, key: int) -> Outcome:
+        """The placement of a prefix that is not announced: by the decision about the announced one around it."""
+        if self.mapper.is_part(family, key):
+            for around in self._shorter(family, key, 0):
+                path = self._announced(family, around)
+                if path is not None:
+                    crowded = self.mapper.is_crowded(family, around)
+                    return NO_OUTCOME if crowded else self.mapper.rule(path).outcome(key)
+        return NO_OUTCOME
+
+    def paths(
+        self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
+    ) -> Mapping[int, Path]:
+        """What to install for a prefix, by table: offloads, and trap routes below the offloads of shorter prefixes."""
+        wanted: dict[int, Path] = {}
+        for table, way in ways.items():
+            target = targets.get(table)
+            if target is not None and announced:
+                wanted[table] = target
+                continue
+            above = self.above(family, key, table, way)
+            if target is None:
+                if above is not None:
+                    wanted[table] = way.trap
+            elif above is None or above[1] is not target:
+                wanted[table] = target
+        return wanted
+
+    def above(self, family: int, key: int, table: int, way: Way) -> tuple[int, Path] | None:
+        """The offload of a shorter prefix that packets would follow in a table if nothing were placed for this one."""
+        blocked = self.blocked.get((family, table), {})
+        for candidate in self._shorter(family, key, way.length):
+            path = self._announced(family, candidate)
+            if path is not None:
+                outcome = self.mapper.rule(path).outcome(candidate)
+            elif candidate in self.inner[family]:
+                outcome = self.part(family, candidate)
+            else:
+                continue
+            if table in outcome.targets and candidate not in blocked:
+                return candidate, outcome.targets[table]
+            if table in outcome.ways:
+                return None  # it stays on the slow path, and so does everything inside of it
+        return None
+
+    def _shorter(self, family: int, key: int, shortest: int) -> Iterator[int]:
+        """The shorter prefixes that cover a prefix, of the lengths in use; the longest first."""
+        width = WIDTH[family]
+        length, network = key >> width, key & ((1 << width) - 1)
+        for candidate in self._lengths[family]:
+            if candidate < shortest:
+                return
+            if candidate < length:
+                yield candidate << width | network >> (length - candidate)
+
+
+def longest_first(family: int, keys: Iterable[int]) -> list[int]:
+    """These prefixes by length; those of one length keep their order."""
+    width = WIDTH[family]
+    return sorted(keys, key=lambda key: -(key >> width))
