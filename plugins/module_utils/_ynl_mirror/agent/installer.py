@@ -192,26 +192,36 @@ class Installer:
         return parts
 
     def _outcomes(self, family: int, keys: list[int]) -> Iterator[tuple[int, Path | None, Outcome]]:
-        """Each prefix with its announced path and its placement. What it tells of the host is noted."""
-        mapper, facts = self.mapper, self.mapper.facts
-        single = self.announced.setdefault((family, self._host_tables[0]), {}) if len(self._host_tables) == 1 else None
-        for key in facts.told(family).intersection(keys):
-            facts.note(family, key, self.announced_path(family, key))
+        """Each prefix with its announced path and its placement."""
+        mapper = self.mapper
+        paths = self._announced_paths(family, keys)
+        self._look_at_host(family, keys, paths)
         last: Path | None = None
         rule: PathMapper | None = None
-        tells = False
-        for key in keys:
-            path = single.get(key) if single is not None else self.announced_path(family, key)
+        for key, path in zip(keys, paths):
             if path is None:
                 yield key, None, self._wanted.outcome(family, key)
                 continue
             if path is not last or rule is None:  # routes come in runs with one path
-                tells = facts.may_tell(path)
                 last, rule = path, mapper.rule(path)
-            if tells:
-                facts.note(family, key, path)
-                mapper.look_at_host()
             yield key, path, rule.outcome(key)
+
+    def _announced_paths(self, family: int, keys: list[int]) -> list[Path | None]:
+        if len(self._host_tables) == 1:
+            return list(map(self.announced.get((family, self._host_tables[0]), {}).get, keys))
+        return [self.announced_path(family, key) for key in keys]
+
+    def _look_at_host(self, family: int, keys: list[int], paths: list[Path | None]) -> None:
+        """Note what these routes tell of the host, before any of them is placed."""
+        facts = self.mapper.facts
+        known = facts.told(family)
+        telling = {number for number, path in {id(path): path for path in paths}.items() if facts.may_tell(path)}
+        if not telling and known.isdisjoint(keys):
+            return
+        for key, path in zip(keys, paths):
+            if id(path) in telling or key in known:
+                facts.note(family, key, path)
+        self.mapper.look_at_host()
 
     def _restrictions(self, family: int) -> Callable[[int, Path | None, Outcome], _Restricted] | None:
         """What takes offloads away from a placement: the host's policy, limits, what is blocked; None if nothing."""

@@ -49,9 +49,9 @@ class HostFacts:
                 self.version += 1
 
     @staticmethod
-    def may_tell(path: Path) -> bool:
+    def may_tell(path: Path | None) -> bool:
         """Whether routes with this path tell something: addresses of the host and connected prefixes."""
-        return path.type == RTN_LOCAL or (path.type == RTN_UNICAST and _is_connected(path))
+        return path is not None and (path.type == RTN_LOCAL or (path.type == RTN_UNICAST and _is_connected(path)))
 
     def told(self, family: int) -> frozenset[int]:
         """The prefixes (keys) that something was learnt from."""
