@@ -257,6 +257,9 @@ class MirrorLab:
         for table, subnet in ((10, 101), (20, 102)):
             batch(self.dpu, f"route add default via 192.168.{subnet}.2 dev eth{subnet - 100} table {table}")
             batch(self.dpu, f"route add default via fd00:{subnet}::2 dev eth{subnet - 100} table {table}")
+        # Whoever wants a third VRF, to which the other two say nothing, has one with table 30.
+        batch(self.dpu, "route add default via 192.168.101.2 dev eth1 table 30")
+        batch(self.dpu, "route add default via fd00:101::2 dev eth1 table 30")
 
     def _vrf_link(self, link: str, subnet: int, table: int) -> None:
         """A link of a VRF that is made of policy rules; its connected routes stand in the VRF's table."""
@@ -275,7 +278,9 @@ class MirrorLab:
     def agent(self, start: bool = True, namespace: Namespace | None = None, **config: Any) -> Daemon:
         """An agent on the DPU, started but not waited for; ``config`` goes over the usual one."""
         vrfs = {"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2", "eth4"]}}
-        return self._daemon(namespace or self.dpu, "agent", {"vrfs": vrfs, "log_level": "debug", **config}, start)
+        # Peers that write a few messages by hand do not tell what a listener does: which links lead to them.
+        usual = {"vrfs": vrfs, "host_links": ["eth1", "eth2"], "log_level": "debug"}
+        return self._daemon(namespace or self.dpu, "agent", {**usual, **config}, start)
 
     def listener(self, start: bool = True, namespace: Namespace | None = None, **config: Any) -> Daemon:
         """A listener on the host, started but not waited for."""
