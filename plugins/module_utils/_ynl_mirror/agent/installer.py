@@ -86,6 +86,24 @@ class Installer:
                 return path
         return None
 
+    def longest_match(self, family: int, key: int) -> tuple[int, Path] | None:
+        """The announced prefix that decides about a prefix, with its path."""
+        for candidate in (key, *self._wanted.shorter(family, key)):
+            path = self.path_of(family, candidate)
+            if path is not None:
+                return candidate, path
+        return None
+
+    def follows(self, family: int, key: int, table: int) -> tuple[int, Path] | None:
+        """The installed route that packets for a prefix follow in a table, unless an own route is longer."""
+        installed = self.installed.get((family, table), {})
+        own = self.mapper.view.lpm(family, table).covering(key)
+        longest = -1 if own is None else own[0] >> WIDTH[family]
+        for candidate in (key, *self._wanted.shorter(family, key)):
+            if candidate in installed and candidate >> WIDTH[family] >= longest:
+                return candidate, installed[candidate]
+        return None
+
     def announced_keys(self, family: int) -> list[int]:
         """Every announced prefix."""
         tables = [self.announced.get((family, table), {}) for table in self._host_tables]

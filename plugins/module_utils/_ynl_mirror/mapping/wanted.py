@@ -55,7 +55,7 @@ class Wanted:
     def part(self, family: int, key: int) -> Outcome:
         """The placement of a prefix that is not announced: by the decision about the announced one around it."""
         if self.mapper.is_part(family, key):
-            for around in self._shorter(family, key, 0):
+            for around in self.shorter(family, key):
                 path = self._announced(family, around)
                 if path is not None:
                     crowded = self.mapper.is_crowded(family, around)
@@ -83,7 +83,7 @@ class Wanted:
     def above(self, family: int, key: int, table: int, way: Way) -> tuple[int, Path] | None:
         """The offload of a shorter prefix that packets would follow in a table if nothing were placed for this one."""
         blocked = self.blocked.get((family, table), {})
-        for candidate in self._shorter(family, key, way.length):
+        for candidate in self.shorter(family, key, way.length):
             path = self._announced(family, candidate)
             if path is not None:
                 outcome = self.mapper.rule(path).outcome(candidate)
@@ -97,7 +97,7 @@ class Wanted:
                 return None  # it stays on the slow path, and so does everything inside of it
         return None
 
-    def _shorter(self, family: int, key: int, shortest: int) -> Iterator[int]:
+    def shorter(self, family: int, key: int, shortest: int = 0) -> Iterator[int]:
         """The shorter prefixes that cover a prefix, of the lengths in use; the longest first."""
         width = WIDTH[family]
         length, network = key >> width, key & ((1 << width) - 1)
