@@ -29,18 +29,30 @@ class Wanted:
     """
 
     def __init__(self, mapper: Mapper, announced: Callable[[int, int], Path | None]) -> None:
-        self.mapper = mapper
+        self._mapper = mapper
         self.inner = {family: Prefixes(family) for family in _FAMILIES}
         self.blocked: dict[TableKey, dict[int, str]] = {}
         self._announced = announced
-        self._lengths: dict[int, list[int]] = {family: [] for family in _FAMILIES}  # in use, longest first
+        self._announced_lengths: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # that ever were
+        self._lengths: dict[int, list[int]] = {}  # of all that may be placed, longest first
+
+    @property
+    def mapper(self) -> Mapper:
+        """The placement of single prefixes."""
+        return self._mapper
+
+    @mapper.setter
+    def mapper(self, mapper: Mapper) -> None:
+        self._mapper = mapper
+        self._lengths = {}
 
     def with_inner(self, family: int, keys: list[int]) -> list[int]:
         """These distinct prefixes and those that depend on them, the longest first where lengths differ."""
         width = WIDTH[family]
         lengths = {key >> width for key in keys}
-        if not lengths.issubset(self._lengths[family]):
-            self._lengths[family] = sorted(lengths.union(self._lengths[family]), reverse=True)
+        if not lengths <= self._announced_lengths[family]:
+            self._announced_lengths[family] |= lengths
+            self._lengths = {}
         inner = self.inner[family].within(keys)
         inner.difference_update(keys)
         if inner or len(lengths) > 1:
@@ -85,12 +97,7 @@ class Wanted:
         blocked = self.blocked.get((family, table), {})
         for candidate in self.shorter(family, key, way.length):
             path = self._announced(family, candidate)
-            if path is not None:
-                outcome = self.mapper.rule(path).outcome(candidate)
-            elif candidate in self.inner[family]:
-                outcome = self.part(family, candidate)
-            else:
-                continue
+            outcome = self.part(family, candidate) if path is None else self.mapper.rule(path).outcome(candidate)
             if table in outcome.targets and candidate not in blocked:
                 return candidate, outcome.targets[table]
             if table in outcome.ways:
@@ -101,7 +108,11 @@ class Wanted:
         """The shorter prefixes that cover a prefix, of the lengths in use; the longest first."""
         width = WIDTH[family]
         length, network = key >> width, key & ((1 << width) - 1)
-        for candidate in self._lengths[family]:
+        lengths = self._lengths.get(family)
+        if lengths is None:
+            own = {key >> width for key in self.mapper.regions(family).named}
+            lengths = self._lengths[family] = sorted(own | self._announced_lengths[family], reverse=True)
+        for candidate in lengths:
             if candidate < shortest:
                 return
             if candidate < length:
