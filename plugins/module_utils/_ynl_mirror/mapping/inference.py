@@ -110,6 +110,8 @@ class Inference:
     def source(self, hop: NextHop) -> tuple[Vrf, int]:
         """The VRF and the link by which packets come back that the host sends to this next hop; Slow or Unknown."""
         link = self._comes_back_by(hop)
+        if not self._view.is_up(link):
+            raise Slow(f"link {self._view.link_name(link)}, by which the host sends, is down")
         vrf = self._view.vrf_of_link(link)
         if vrf is None:
             raise Unknown(f"gateway {hop.gateway} is on {self._view.link_name(link)}, which is in no VRF")
@@ -188,7 +190,7 @@ class Inference:
             link = self._view.links.get(hop.oif) if hop.oif is not None else None
             if link is None:
                 raise Slow("the egress link does not exist")
-            if not link.up or not link.carrier:
+            if not self._view.is_up(link.index):
                 raise Slow(f"egress link {link.name} is down")
             if link.index in self._uplinks.links:
                 raise Slow(f"egress link {link.name} leads back to the host")

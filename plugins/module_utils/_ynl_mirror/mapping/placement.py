@@ -259,8 +259,13 @@ class Mapper:
             words = self._inference.describe(Prefix.from_key(path.family, own[0]), own[1])
             links = self._leads_to_host(key, own[1])
             closed = [link for link in links if not self.uplinks.forwards(path.family, link)]
+            down = [link for link in links if not self.view.is_up(link)]
             if not links:
                 note(f"VRF {vrf.name}: its own route does not lead to the host: {words}")
+            elif down:
+                note(
+                    f"VRF {vrf.name}: its own route leads to the host by {self.view.link_name(down[0])}, which is down"
+                )
             elif closed:
                 note(f"VRF {vrf.name}: the host does not forward what comes by {self.view.link_name(closed[0])}")
             else:
