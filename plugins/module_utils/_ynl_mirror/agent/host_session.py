@@ -27,6 +27,7 @@ from ..model.routes import AF_INET, AF_INET6, Path, TableKey, table_name
 from ..netlink import rtnetlink
 from ..netlink.route_codec import RouteReader, RouteWriter, with_route_flags
 from .guard import Guard, Keys
+from .host_nexthops import HostNexthops, is_ours
 from .installer import Installer
 from .wire_audit import WireAudit
 
@@ -34,13 +35,18 @@ _LOG = logging.getLogger("ynl_mirror.agent.session")
 _READ = 1 << 18
 #: Seconds for the first frame of a session, for the rest of a frame, and for the next data of a confirming replay.
 _TIMEOUT = 10.0
-#: Unknown message types that are logged in each session.
-_LOGGED_TYPES = 8
+#: Kinds of messages that are passed over and logged in each session: message types, and families of routes.
+_LOGGED_KINDS = 8
+_FOREIGN = {28: "MPLS", 128: "IPv4 multicast", 129: "IPv6 multicast"}
+_ROUTES = (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE)
+_OBJECTS = (rtnetlink.RTM_NEWNEXTHOP, rtnetlink.RTM_DELNEXTHOP)
 #: Routes answered, or mapped, in one batch.
 _BATCH = 2048
 #: Bytes from which a message is too long for an answer that holds both the message and a reason.
 _LONG = LONGEST - 1024
 _NO_FLAGS = bytes(4)
+#: What FRR's bgpd takes for an install failure is only what was tried and refused, not what was decided.
+_NOT_OFFLOADED = {"slow_path": rtnetlink.RTM_F_TRAP, "failed": rtnetlink.RTM_F_OFFLOAD_FAILED}
 _OFFLOADED = struct.pack("=I", rtnetlink.RTM_F_OFFLOAD)
 
 
@@ -88,7 +94,9 @@ class HostSession:
         self._named: dict[TableKey, dict[int, Path] | None] = {}
         for scope, routes in installer.announced.items():
             self._named[scope] = {} if routes else None
-        self._logged_types: set[int] = set()
+        self._passed_over: set[str] = set()  # kinds of messages that the log has named
+        self._nexthops = HostNexthops(None if installer.memory is None else installer.memory.object_hops)
+        self._moved: dict[int, set[int]] = {}  # prefixes whose nexthop objects have changed, to be synced
         # Prefixes whose state was changed by something other than an update from the host.
         self._changed: dict[int, set[int]] = {}
         self._has_changed = asyncio.Event()
@@ -107,6 +115,7 @@ class HostSession:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
+            await self._sync_moved()
             if self._guard.held is None and self._guard.number:  # collected, and no more of them will follow now
                 await self._apply_withdrawals(self._guard.release())
 
@@ -157,19 +166,50 @@ class HostSession:
             routes = self._installer.announced.get(scope, {})
             for key in keys:
                 routes.pop(key, None)
+                self._nexthops.drop(scope, key)
             touched.setdefault(scope[0], set()).update(keys)
         return touched
+
+    def _move(self) -> None:
+        """Give the routes whose nexthop objects have changed the next hops that these have now."""
+        for sent, keys in self._nexthops.take_changed():
+            path = self._nexthops.resolve(sent)
+            scope = (path.family, path.table)
+            routes, named, waiting = self._tables_of(path)
+            fits = self._installer.memory is None or self._installer.memory.fits(path, now())
+            moved = self._moved.setdefault(path.family, set())
+            for key in keys:
+                if key not in routes:
+                    self._nexthops.drop(scope, key)
+                elif waiting and key in waiting:
+                    continue  # it stays as it is until its withdrawal is applied or taken back
+                elif fits:
+                    moved.add(key)
+                    routes[key] = path
+                    if named is not None and key in named:
+                        named[key] = path
+                else:
+                    self._no_room(key, path, moved)
+
+    async def _sync_moved(self) -> None:
+        moved, self._moved = self._moved, {}
+        await self._sync_all(moved)
 
     async def _apply_withdrawals(self, released: Keys) -> None:
         await self._sync_all(self._withdraw(released))
 
     async def _sync_all(self, touched: dict[int, set[int]]) -> None:
-        """Bring these prefixes, by family, up to date on the DPU, in batches."""
+        """Bring these prefixes, by family, up to date on the DPU, in batches, and answer those whose state changes."""
         for family, keys in touched.items():
-            waiting = list(keys)
+            waiting, refused = list(keys), self._installer.refused[family]
             for start in range(0, len(waiting), _BATCH):
+                part = waiting[start : start + _BATCH]
                 async with self._lock:
-                    self._installer.sync(family, waiting[start : start + _BATCH])
+                    before = [refused.get(key) for key in part]
+                    self._installer.sync(family, part)
+                    changed = [key for key, old in zip(part, before) if refused.get(key) != old]
+                if changed:
+                    self.state_changed(family, changed)
                 self._on_sync()
                 await asyncio.sleep(0)
 
@@ -207,6 +247,8 @@ class HostSession:
         """The announced routes of these prefixes, as messages."""
         tables = [self._installer.announced.get((family, table), {}) for table in self._tables]
         routes = [(key, routes[key]) for routes in tables for key in keys if key in routes]
+        if self._nexthops.sent:
+            routes = [(key, self._nexthops.sent_path(key, path)) for key, path in routes]
         # Encoded again, a route with thousands of next hops may not fit into a frame: its new state is not sent.
         return b"".join(message for message in self._put.batch(routes) if len(message) <= LONGEST)
 
@@ -248,6 +290,7 @@ class HostSession:
                 await self._end_of_replay("NLMSG_DONE")
             self._check_room()
             await self._write(writer, answers)
+            await self._sync_moved()
 
     def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
         """Process whole frames; returns the answers. Routes before a malformed message are installed."""
@@ -258,6 +301,7 @@ class HostSession:
                 self._frames += 1
                 taken.append((payload, self._take_frame(payload, touched)))
         finally:
+            self._move()
             if self._audit is not None:
                 self._audit.touch(touched)
             if self._guard.waiting:
@@ -280,6 +324,8 @@ class HostSession:
         """Record the updates of a frame; returns where its messages start, None if it has more than plain additions."""
         starts: list[int] | None = []
         last: Path | None = None
+        kept: Path  # the same, with the next hops of its nexthop object if it names one
+        objects = bool(self._nexthops.sent)  # whether routes name nexthop objects
         routes: dict[int, Path] = {}
         named: dict[int, Path] | None = None
         waiting: set[int] | None = None
@@ -298,46 +344,59 @@ class HostSession:
                 last = path
                 routes, named, waiting = self._tables_of(path)
                 keys = touched.setdefault(path.family, set())
-                fits = memory is None or memory.fits(path, now())
+                kept = path if path.nh_id is None else self._nexthops.resolve(path)
+                objects = objects or path.nh_id is not None
+                fits = memory is None or memory.fits(kept, now())
                 if payload[start + 24 : start + 28] != _NO_FLAGS:
                     starts = None
             if (room is not None or not fits) and kind == rtnetlink.RTM_NEWROUTE:
                 new = key not in routes
                 if not fits or (new and not room):
                     starts = None
-                    self._ignore_route()
-                    if not new:
-                        _forget(key, keys, routes, named, waiting)
+                    self._no_room(key, path, keys)
                     continue
                 if room is not None:
                     room -= new
             keys.add(key)
             if kind == rtnetlink.RTM_NEWROUTE:
-                routes[key] = path
+                routes[key] = kept
+                if objects:
+                    self._nexthops.announce(key, path)
                 if waiting:
                     waiting.discard(key)
                 if named is not None:
-                    named[key] = path
+                    named[key] = kept
                 if starts is not None:
                     starts.append(start)
                 continue
             starts = None
-            if named is not None:
-                named.pop(key, None)
-            waiting = self._withdrawn(key, path, routes)
+            waiting = self._withdrawn(key, path, routes, named)
         return starts
 
-    def _withdrawn(self, key: int, path: Path, routes: dict[int, Path]) -> set[int] | None:
+    def _withdrawn(
+        self, key: int, path: Path, routes: dict[int, Path], named: dict[int, Path] | None
+    ) -> set[int] | None:
         """The host has withdrawn a route; returns the withdrawals of its table that the guard has."""
         scope = (path.family, path.table)
+        if named is not None:
+            named.pop(key, None)
         if not self._guard.enabled:
             routes.pop(key, None)
+            self._nexthops.drop(scope, key)
         elif key in routes:
             self._guard.waiting.setdefault(scope, set()).add(key)
         return self._guard.waiting.get(scope)
 
     def _take_control(self, payload: bytes, start: int, end: int, kind: int, touched: dict[int, set[int]]) -> None:
-        """Process a message other than a route."""
+        """Process a message other than a route of ours."""
+        if kind in _OBJECTS and is_ours(payload, start, end):
+            self._learn_object(kind, payload[start:end])
+            return
+        if kind in _ROUTES or kind in _OBJECTS:
+            family = payload[start + rtnetlink.NLMSGHDR.size]
+            what = "nexthop objects" if kind in _OBJECTS else f"{_FOREIGN.get(family, 'other')} routes"
+            self._pass_over(f"{what} (address family {family}), which are not mirrored")
+            return
         if kind != wire.AUDIT or self._audit is None:
             self._control(kind)
             return
@@ -346,8 +405,12 @@ class HostSession:
             self._audit.suspended = bool(self.over_limit)
             self._audit.take(message, self._named, touched)
 
-    def _ignore_route(self) -> None:
-        """There is no room to store a route."""
+    def _no_room(self, key: int, path: Path, touched: set[int]) -> None:
+        """There is no room to store a route. One of the same prefix that it replaces is forgotten."""
+        routes, named, waiting = self._tables_of(path)
+        if key in routes:
+            _forget(key, touched, routes, named, waiting)
+            self._nexthops.drop((path.family, path.table), key)
         if not self.over_limit:
             text = (
                 f"route limit reached ({self._installer.memory}); further routes are ignored; raise `routes` in `hosts`"
@@ -364,13 +427,29 @@ class HostSession:
             raise FpmError("below the route limit again: the host has to replay the routes that were ignored")
 
     def _control(self, kind: int) -> None:
-        logged = self._logged_types
         if kind == rtnetlink.NLMSG_DONE:
             self._done = True
-        elif kind != rtnetlink.NLMSG_NOOP and kind not in logged and len(logged) < _LOGGED_TYPES:
-            logged.add(kind)
-            more = "; further unknown types are not logged" if len(logged) == _LOGGED_TYPES else ""
-            text = f"ignoring netlink messages of unknown type {kind}{more}"
+        elif kind != rtnetlink.NLMSG_NOOP:
+            self._pass_over(f"netlink messages of unknown type {kind}")
+
+    def _pass_over(self, what: str) -> None:
+        """Log a kind of messages that is not for the mirror, once."""
+        seen = self._passed_over
+        if what in seen or len(seen) >= _LOGGED_KINDS:
+            return
+        seen.add(what)
+        more = "; further kinds are not logged" if len(seen) == _LOGGED_KINDS else ""
+        text = f"ignoring {what}{more}"
+        _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
+
+    def _learn_object(self, kind: int, message: bytes) -> None:
+        refused = self._nexthops.refused
+        self._nexthops.learn(kind, message)
+        if self._nexthops.refused and not refused:
+            text = (
+                f"limit of nexthop objects reached ({self._nexthops.most} next hops); routes that name further ones "
+                "stay on the slow path; raise `routes` in `hosts`"
+            )
             _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
 
     def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None, set[int] | None]:
@@ -394,8 +473,8 @@ class HostSession:
             if refusal is None:
                 answers.append(_flagged(message, rtnetlink.RTM_F_OFFLOAD))
             else:
-                # The flag is for every producer (FRR reads it), the error with the reason for our listener.
-                answers.append(_flagged(message, rtnetlink.RTM_F_OFFLOAD_FAILED))
+                # The flag is for every producer, the error with the reason for our listener.
+                answers.append(_flagged(message, _NOT_OFFLOADED.get(refusal.state, rtnetlink.RTM_F_OFFLOAD_FAILED)))
                 # The error echoes the whole route, or its prefix where that would be too long for a frame.
                 subject = message if len(message) < _LONG else self._put.message(key, Path(path.family, path.table))
                 answers.append(rtnetlink.encode_error(subject, errno.EOPNOTSUPP, str(refusal)))

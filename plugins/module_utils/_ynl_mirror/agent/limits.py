@@ -4,7 +4,7 @@
 """How many announced routes are stored of a host: one that is admitted may still be compromised. Pure.
 
 Routes usually share a few paths. But a host may send a different path with each route, with thousands of next hops
-each. Therefore the next hops of the different paths are limited too.
+each. Therefore the next hops of the different paths are limited too, and likewise those of its nexthop objects.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ _PAUSE = 10.0
 class HostMemory:
     """The limit of what is stored of a host: *prefixes*, and next hops of different paths in proportion to them.
 
+    Its nexthop objects may have as many next hops and members again, :attr:`object_hops`.
+
     *tables* are the announced routes by table; others change them.
     """
 
     def __init__(self, prefixes: int, tables: Mapping[TableKey, Mapping[int, Path]]) -> None:
         self.prefixes = prefixes
+        self.object_hops = _HOPS + prefixes // 4
         self._paths = PathBudget(_HOPS + prefixes // 4, tables)
         self._tables = tables
 
