@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -39,6 +40,15 @@ class _Message:
             return ""
         value = slot.value.decode(errors="backslashreplace") if isinstance(slot.value, bytes) else slot.value
         return str(value.split("\0")[0])
+
+    def has(self, name: str) -> bool:
+        """Whether the message has an attribute."""
+        return self._slot(name) is not None
+
+    def unknown(self) -> set[int]:
+        """The numbers of the attributes that pyroute2 does not know."""
+        slots = [slot for slot in self.fields["attrs"] if slot.name.startswith("UNKNOWN")]
+        return {struct.unpack_from("=H", slot.nla.data, slot.nla.offset + 2)[0] & 0x3FFF for slot in slots}
 
     def _slot(self, *names: str) -> Any:
         found, slot = self.fields, None
@@ -75,16 +85,49 @@ def address(message: bytes) -> LinkAddress:
 def rule(message: bytes) -> Rule:
     """What decode_rule has to make of it."""
     found = _Message(fibmsg, message)
-    family, source, table = found.fields["family"], found.get("FRA_SRC"), found.get("FRA_TABLE")
-    length = found.fields["src_len"]
+    fields, family, table = found.fields, found.fields["family"], found.get("FRA_TABLE")
+    source, destination = (
+        Prefix(family, Address.parse(text).value, fields[length]) if text and family in WIDTH else None
+        for text, length in ((found.get("FRA_SRC"), "src_len"), (found.get("FRA_DST"), "dst_len"))
+    )
+    uids, suppress = found.get("FRA_UID_RANGE"), found.get("FRA_SUPPRESS_PREFIXLEN")
     return Rule(
         family=family,
         priority=found.get("FRA_PRIORITY") or 0,
-        table=found.fields["table"] if table is None else table,
+        table=fields["table"] if table is None else table,
         iif=found.text("FRA_IIFNAME"),
-        source=Prefix(family, Address.parse(source).value, length) if source and family in WIDTH else None,
+        source=source,
         l3mdev=found.get("FRA_L3MDEV") == 1,
+        destination=destination and destination.masked(),
+        oif=found.text("FRA_OIFNAME"),
+        uids=None if uids is None else tuple(map(int, uids.split(":"))),  # type: ignore[arg-type]
+        conditions=tuple(_conditions(found)),
+        invert=bool(fields["flags"] & 2),
+        action=fields["action"],
+        goto=(found.get("FRA_GOTO") or 0) if fields["action"] == 2 else None,
+        suppress=None if suppress == 0xFFFFFFFF else suppress,
     )
+
+
+def _conditions(found: _Message) -> Iterator[str]:
+    """The selectors of a rule that a Rule has no field for."""
+    if found.fields["tos"]:
+        yield f"tos {found.fields['tos']:#x}"
+    mark, mask = found.get("FRA_FWMARK"), found.get("FRA_FWMASK")
+    if mark is not None or mask is not None:
+        yield f"fwmark {mark or 0:#x}" + ("" if mask in (None, 0xFFFFFFFF) else f"/{mask:#x}")
+    group = found.get("FRA_SUPPRESS_IFGROUP")
+    words = {12: ("tun_id", "FRA_TUN_ID"), 22: ("ipproto", "FRA_IP_PROTO")}
+    numbered = {number: f"{word} {found.get(name)}" for number, (word, name) in words.items() if found.has(name)}
+    if group not in (None, 0xFFFFFFFF):
+        numbered[13] = f"suppress_ifgroup {group}"
+    for number, name in ((23, "sport"), (24, "dport")):
+        ports = found.get(f"FRA_{name.upper()}_RANGE")
+        if ports is not None:
+            first, last = ports.split(":")
+            numbered[number] = f"{name} {first}" if first == last else f"{name} {first}-{last}"
+    numbered.update({number: f"attribute {number}" for number in found.unknown()})
+    yield from (numbered[number] for number in sorted(numbered))
 
 
 class Pair(NamedTuple):

@@ -58,6 +58,7 @@ _KINDS = {
     rtnetlink.RTM_GETADDR: "addresses",
     rtnetlink.RTM_GETRULE: "rules",
     rtnetlink.RTM_GETNEXTHOP: "nexthop objects",
+    rtnetlink.RTM_GETNETCONF: "sysctls of links",
 }
 State = dict[str, object]
 

@@ -224,6 +224,7 @@ class Replay:
                 sockets.read_links(answers),
                 sockets.read_addresses(answers),
                 sockets.read_rules(answers),
+                sockets.read_netconf(answers),
             )
             self._view, self._ask = {}, True
         self._answer = None
@@ -270,6 +271,8 @@ class _Answers:
 
     def dump_whole(self, message: bytes) -> list[bytes]:
         (kind,) = struct.unpack_from("=H", message, 4)
+        if kind == rtnetlink.RTM_GETNETCONF:
+            return self._answers.get((kind, rtnetlink.family_of(message)), [])  # older captures have none
         return self._answers[kind, rtnetlink.family_of(message)]
 
 

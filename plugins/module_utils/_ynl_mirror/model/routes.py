@@ -69,6 +69,9 @@ RTN_MULTICAST = 5
 RTN_BLACKHOLE = 6
 RTN_UNREACHABLE = 7
 RTN_PROHIBIT = 8
+RTN_THROW = 9
+#: The type of an announced route that stays on the slow path by decision: somebody else resolves it.
+RTN_XRESOLVE = 11
 ROUTE_TYPES = {
     "unspec": 0,
     "unicast": RTN_UNICAST,
@@ -79,9 +82,9 @@ ROUTE_TYPES = {
     "blackhole": RTN_BLACKHOLE,
     "unreachable": RTN_UNREACHABLE,
     "prohibit": RTN_PROHIBIT,
-    "throw": 9,
+    "throw": RTN_THROW,
     "nat": 10,
-    "xresolve": 11,
+    "xresolve": RTN_XRESOLVE,
 }
 ROUTE_TYPE_NAMES = {number: name for name, number in ROUTE_TYPES.items()}
 #: Types that discard packets: a next hop makes no sense for them.
@@ -217,6 +220,11 @@ class Prefix(NamedTuple):
         width = WIDTH[self.family]
         return self.length << width | self.value >> (width - self.length)
 
+    def masked(self) -> Prefix:
+        """The same without host bits."""
+        shift = WIDTH[self.family] - self.length
+        return self._replace(value=self.value >> shift << shift)
+
     def covers(self, other: Prefix) -> bool:
         """Whether every address of *other* is in this prefix."""
         if self.family != other.family or self.length > other.length:
@@ -248,7 +256,8 @@ class Path:
     *metric* is ``RTA_PRIORITY``, 0 if absent. *nh_id* is the number of a nexthop object; *nexthops* has its resolved
     hops if they are known. *extras* names what a path has no field for (``encap``, ``iif`` ...), so that a consumer can
     refuse the route instead of losing a part of it. *dead_links* are the ifindexes of dead hops, which the kernel skips
-    for now: they are no part of *nexthops*, but events on those links still concern this path.
+    for now: they are no part of *nexthops*, but events on those links still concern this path. *reason* says
+    why an announced route stays on the slow path (type RTN_XRESOLVE); no kernel has it.
     """
 
     family: int
@@ -264,13 +273,14 @@ class Path:
     nh_id: int | None = None
     extras: tuple[str, ...] = ()
     dead_links: tuple[int, ...] = ()
+    reason: str | None = None
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Paths are dictionary keys in the hottest loops: hash the fields once, not at every look-up.
         identity = (
             *(self.family, self.table, self.type, self.protocol, self.scope, self.tos, self.metric),
-            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras, self.dead_links),
+            *(self.src, self.mtu, self.nexthops, self.nh_id, self.extras, self.dead_links, self.reason),
         )
         object.__setattr__(self, "_hash", hash(identity))
 

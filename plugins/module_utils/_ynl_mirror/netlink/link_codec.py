@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 
-from ..model.links import Link, LinkAddress, Rule
+from ..model.links import GOTO, Link, LinkAddress, Rule
 from ..model.routes import WIDTH, Prefix
 from .rtnetlink import NLMSGHDR, WireError, address_value, attributes, index_value, text_value, u8_value, u32_value
 
@@ -23,7 +23,22 @@ _IFF_UP, _IFF_LOWER_UP = 0x1, 0x10000
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 3, 4, 10, 16, 18
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_VRF_TABLE = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_L3MDEV = 2, 3, 6, 15, 19
+_FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY = 1, 2, 3, 4, 6
+_FRA_FWMARK, _FRA_FLOW, _FRA_TUN_ID, _FRA_SUPPRESS_IFGROUP, _FRA_SUPPRESS_PREFIXLEN = 10, 11, 12, 13, 14
+_FRA_TABLE, _FRA_FWMASK, _FRA_OIFNAME, _FRA_PAD, _FRA_L3MDEV, _FRA_UID_RANGE = 15, 16, 17, 18, 19, 20
+_FRA_PROTOCOL, _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 21, 22, 23, 24
+#: Attributes of rules that select no packets, or that a Rule has a field for; every other one is a condition.
+_NO_CONDITION = frozenset(
+    (
+        *(0, _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_GOTO, _FRA_PRIORITY, _FRA_FLOW, _FRA_SUPPRESS_PREFIXLEN),
+        *(_FRA_TABLE, _FRA_OIFNAME, _FRA_PAD, _FRA_L3MDEV, _FRA_UID_RANGE, _FRA_PROTOCOL, _FRA_FWMASK),
+    )
+)
+_FIB_RULE_INVERT = 2
+_NOT_SET = 0xFFFFFFFF
+_NONE = struct.pack("=I", _NOT_SET)
+_U32_RANGE, _U16_RANGE = struct.Struct("=II"), struct.Struct("=HH")
+_RANGES = {_FRA_SPORT_RANGE: "sport", _FRA_DPORT_RANGE: "dport"}
 #: IF_OPER_NOTPRESENT, IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of RFC 2863: no frame would get out.
 _NO_CARRIER = (1, 2, 3)
 
@@ -59,21 +74,67 @@ def decode_address(message: bytes) -> LinkAddress:
 
 def decode_rule(message: bytes) -> Rule:
     """One RTM_NEWRULE or RTM_DELRULE, with its header."""
-    family, _dst, source_length, _tos, table, _res1, _res2, _action, _flags = _header(_FIB_RULE_HDR, message)
+    family, to_length, from_length, tos, table, _res1, _res2, action, flags = _header(_FIB_RULE_HDR, message)
     found = _attributes(_FIB_RULE_HDR, message)
-    source = None
-    if _FRA_SRC in found and family in WIDTH:
-        # The kernel keeps host bits where the user has set some, and masks them in its look-up.
-        value = address_value(family, found[_FRA_SRC]).value
-        source = Prefix(family, value, _prefix_length(family, source_length))
+    destination = _selector(found, _FRA_DST, family, to_length)
+    if destination is not None:
+        destination = destination.masked()
+    suppress = u32_value(found.get(_FRA_SUPPRESS_PREFIXLEN, _NONE), "FRA_SUPPRESS_PREFIXLEN")
     return Rule(
         family=family,
         priority=u32_value(found[_FRA_PRIORITY], "FRA_PRIORITY") if _FRA_PRIORITY in found else 0,
         table=u32_value(found[_FRA_TABLE], "FRA_TABLE") if _FRA_TABLE in found else table,
         iif=text_value(found.get(_FRA_IIFNAME, b"")),
-        source=source,
+        source=_selector(found, _FRA_SRC, family, from_length),
         l3mdev=_FRA_L3MDEV in found and u8_value(found[_FRA_L3MDEV], "FRA_L3MDEV") == 1,
+        destination=destination,
+        oif=text_value(found.get(_FRA_OIFNAME, b"")),
+        uids=_range(found[_FRA_UID_RANGE], _U32_RANGE, "FRA_UID_RANGE") if _FRA_UID_RANGE in found else None,
+        conditions=_conditions(found, tos),
+        invert=bool(flags & _FIB_RULE_INVERT),
+        action=action,
+        goto=u32_value(found.get(_FRA_GOTO, bytes(4)), "FRA_GOTO") if action == GOTO else None,
+        suppress=None if suppress == _NOT_SET else suppress,
     )
+
+
+def _selector(found: dict[int, bytes], kind: int, family: int, length: int) -> Prefix | None:
+    """The prefix after `from` or `to`. The kernel keeps host bits that the user has set; its look-up masks them."""
+    if kind not in found or family not in WIDTH:
+        return None
+    return Prefix(family, address_value(family, found[kind]).value, _prefix_length(family, length))
+
+
+def _conditions(found: dict[int, bytes], tos: int) -> tuple[str, ...]:
+    """What else a packet has to have, in the words of ip-rule(8)."""
+    words = [f"tos {tos:#x}"] if tos else []
+    if _FRA_FWMARK in found or _FRA_FWMASK in found:
+        mark = u32_value(found.get(_FRA_FWMARK, bytes(4)), "FRA_FWMARK")
+        mask = u32_value(found.get(_FRA_FWMASK, _NONE), "FRA_FWMASK")
+        words.append(f"fwmark {mark:#x}" + ("" if mask == _NOT_SET else f"/{mask:#x}"))
+    for kind, payload in sorted(found.items()):
+        if kind in _NO_CONDITION or kind == _FRA_FWMARK:
+            continue
+        if kind == _FRA_SUPPRESS_IFGROUP:
+            group = u32_value(payload, "FRA_SUPPRESS_IFGROUP")
+            words += [] if group == _NOT_SET else [f"suppress_ifgroup {group}"]
+        elif kind == _FRA_TUN_ID:
+            words.append(f"tun_id {int.from_bytes(payload, 'big')}")
+        elif kind == _FRA_IP_PROTO:
+            words.append(f"ipproto {u8_value(payload, 'FRA_IP_PROTO')}")
+        elif kind in _RANGES:
+            first, last = _range(payload, _U16_RANGE, f"FRA_{_RANGES[kind].upper()}_RANGE")
+            words.append(f"{_RANGES[kind]} {first}" + ("" if first == last else f"-{last}"))
+        else:
+            words.append(f"attribute {kind}")
+    return tuple(words)
+
+
+def _range(payload: bytes, layout: struct.Struct, what: str) -> tuple[int, int]:
+    if len(payload) != layout.size:
+        raise WireError(f"{what} of {len(payload)} bytes")
+    first, last = layout.unpack(payload)
+    return first, last
 
 
 def _header(layout: struct.Struct, message: bytes) -> tuple[int, ...]:

@@ -41,6 +41,7 @@ from .rtnetlink import (
     RTA_OIF,
     RTA_PREFSRC,
     RTA_PRIORITY,
+    RTA_REASON,
     RTA_SRC,
     RTA_TABLE,
     RTA_VIA,
@@ -56,6 +57,7 @@ from .rtnetlink import (
     attribute,
     attributes,
     index_value,
+    text_value,
     u32_value,
 )
 
@@ -66,6 +68,8 @@ _BE32 = struct.Struct(">I")
 #: Offset of the first attribute, after nlmsghdr and rtmsg.
 _ATTRIBUTES = 28
 _FLAGS_AT = 24
+#: Bytes of the text of RTA_REASON, without its NUL.
+LONGEST_REASON = 255
 
 #: A reader drops its templates beyond this many: a producer that keeps sending new attributes must not fill memory.
 MAX_TEMPLATES = 65536
@@ -134,7 +138,15 @@ def path_attributes(path: Path) -> bytes:
             parts.append(_gateway(path.family, hop.gateway))
         if hop.oif is not None:
             parts.append(attribute(RTA_OIF, U32.pack(hop.oif)))
+    if path.reason is not None:
+        parts.append(attribute(RTA_REASON, reason_bytes(path.reason) + b"\0"))
     return b"".join(parts)
+
+
+def reason_bytes(reason: str) -> bytes:
+    """The text of a reason as it goes on the wire: cut to LONGEST_REASON bytes, between two characters."""
+    text = reason.encode(errors="backslashreplace").split(b"\0")[0]
+    return text if len(text) <= LONGEST_REASON else text[:LONGEST_REASON].decode(errors="ignore").encode()
 
 
 def _rtm_flags(path: Path) -> int:
@@ -275,6 +287,7 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
         nh_id=u32_value(found[RTA_NH_ID], "RTA_NH_ID") if RTA_NH_ID in found else None,
         extras=tuple(extras),
         dead_links=dead_links,
+        reason=text_value(found[RTA_REASON][:LONGEST_REASON]) if RTA_REASON in found else None,
     )
     return Prefix(family, destination, length), path
 

@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Protocol
 
-from ..model.links import Link, LinkAddress, Rule
+from ..model.links import Link, LinkAddress, NetConf, Rule
 from ..model.routes import AF_INET, AF_INET6, WIDTH, Prefix, Route
-from . import rtnetlink
+from . import netconf_codec, rtnetlink
 from .link_codec import decode_address, decode_link, decode_rule
 from .route_codec import RouteReader
 
@@ -40,11 +40,13 @@ RTNLGRP_IPV4_RULE = 8
 RTNLGRP_IPV6_IFADDR = 9
 RTNLGRP_IPV6_ROUTE = 11
 RTNLGRP_IPV6_RULE = 19
+RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
 RTNLGRP_NEXTHOP = 32
 #: All groups whose events can change routes: see docs/following.md.
 ALL_GROUPS = (
     *(RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_NEXTHOP),
     *(RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE),
+    *(RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF),
 )
 
 _DUMP_CHUNK = 1 << 20
@@ -446,6 +448,15 @@ def read_rules(requests: WholeDumps) -> list[Rule]:
         chunks = requests.dump_whole(_general_dump(rtnetlink.RTM_GETRULE, rtnetlink.RTMSG.pack(family, *[0] * 8)))
         rules += [decode_rule(m) for m in _each(chunks, rtnetlink.RTM_NEWRULE)]
     return rules
+
+
+def read_netconf(requests: WholeDumps) -> list[NetConf]:
+    """The forwarding sysctls of all links, both families."""
+    found: list[NetConf] = []
+    for family in (AF_INET, AF_INET6):
+        chunks = requests.dump_whole(netconf_codec.dump_request(family))
+        found += [netconf_codec.decode(m) for m in _each(chunks, rtnetlink.RTM_NEWNETCONF)]
+    return found
 
 
 def read_routes(

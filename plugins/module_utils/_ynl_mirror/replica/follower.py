@@ -190,11 +190,10 @@ class Follower:
         self._on_change()
 
     def _read_view(self) -> None:
-        self._replica.load(
-            sockets.read_links(self._requests),
-            sockets.read_addresses(self._requests),
-            sockets.read_rules(self._requests),
-        )
+        # A capture ends this with the rules: they are read last.
+        netconf = sockets.read_netconf(self._requests)
+        links, addresses = sockets.read_links(self._requests), sockets.read_addresses(self._requests)
+        self._replica.load(links, addresses, sockets.read_rules(self._requests), netconf)
 
     async def _reread(self) -> None:
         rib, loop = self._replica.rib, asyncio.get_running_loop()

@@ -94,11 +94,14 @@ ADDRESSES: dict[str, tuple[bytes, LinkAddress]] = {
     ),
 }
 RULES: dict[str, tuple[bytes, Rule]] = {
-    "local": (encoded(fibmsg, {"family": AF_INET, "table": 255}, ("FRA_TABLE", 255)), Rule(AF_INET, 0, 255)),
+    "local": (
+        encoded(fibmsg, {"family": AF_INET, "table": 255, "action": 1}, ("FRA_TABLE", 255)),
+        Rule(AF_INET, 0, 255),
+    ),
     "link": (
         encoded(
             fibmsg,
-            {"family": AF_INET6, "table": 0},
+            {"family": AF_INET6, "table": 0, "action": 1},
             ("FRA_PRIORITY", 1000),
             ("FRA_TABLE", 3000),
             ("FRA_IIFNAME", "eth1"),
@@ -106,12 +109,52 @@ RULES: dict[str, tuple[bytes, Rule]] = {
         Rule(AF_INET6, 1000, 3000, "eth1"),
     ),
     "source": (
-        encoded(fibmsg, {"family": AF_INET, "table": 20, "src_len": 24}, ("FRA_SRC", "192.0.2.0")),
+        encoded(fibmsg, {"family": AF_INET, "table": 20, "src_len": 24, "action": 1}, ("FRA_SRC", "192.0.2.0")),
         Rule(AF_INET, 0, 20, source=Prefix.parse("192.0.2.0/24")),
     ),
     "l3mdev": (
-        encoded(fibmsg, {"family": AF_INET, "table": 0}, ("FRA_PRIORITY", 1000), ("FRA_L3MDEV", 1)),
+        encoded(fibmsg, {"family": AF_INET, "table": 0, "action": 1}, ("FRA_PRIORITY", 1000), ("FRA_L3MDEV", 1)),
         Rule(AF_INET, 1000, 0, l3mdev=True),
+    ),
+    "wg-quick": (
+        encoded(
+            fibmsg,
+            {"family": AF_INET, "table": 252, "action": 1, "flags": 2},
+            *(("FRA_PRIORITY", 32765), ("FRA_TABLE", 51820), ("FRA_FWMARK", 51820), ("FRA_FWMASK", 0xFFFFFFFF)),
+            ("FRA_SUPPRESS_PREFIXLEN", 0xFFFFFFFF),
+        ),
+        Rule(AF_INET, 32765, 51820, conditions=("fwmark 0xca6c",), invert=True),
+    ),
+    "suppress": (
+        encoded(fibmsg, {"family": AF_INET, "table": 254, "action": 1}, ("FRA_SUPPRESS_PREFIXLEN", 0)),
+        Rule(AF_INET, 0, 254, suppress=0),
+    ),
+    "goto": (
+        encoded(
+            fibmsg,
+            {"family": AF_INET6, "dst_len": 16, "action": 2},
+            *(("FRA_DST", "fd00:1::"), ("FRA_GOTO", 300)),
+        ),
+        Rule(AF_INET6, 0, 0, destination=Prefix.parse("fd00::/16"), action=2, goto=300),
+    ),
+    "everything": (
+        encoded(
+            fibmsg,
+            {"family": AF_INET, "table": 20, "tos": 16, "action": 7, "flags": 8},
+            *(("FRA_OIFNAME", "eth2"), ("FRA_UID_RANGE", "0:5"), ("FRA_IP_PROTO", 6), ("FRA_TUN_ID", 7)),
+            *(("FRA_FWMASK", 255), ("FRA_SPORT_RANGE", "80:80"), ("FRA_DPORT_RANGE", "1:9")),
+            ("FRA_SUPPRESS_IFGROUP", 3),
+        ),
+        Rule(
+            *(AF_INET, 0, 20),
+            oif="eth2",
+            uids=(0, 5),
+            conditions=(
+                *("tos 0x10", "fwmark 0x0/0xff", "tun_id 7", "suppress_ifgroup 3"),
+                *("ipproto 6", "sport 80", "dport 1-9"),
+            ),
+            action=7,
+        ),
     ),
 }
 CASES = [
@@ -125,6 +168,29 @@ CASES = [
 def test_a_known_message_is_read_by_the_codec_and_by_the_oracle(name: str, message: bytes, value: object) -> None:
     assert PAIRS[name].ours(message) == value
     assert PAIRS[name].theirs(message) == value
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("local", "0: from all lookup local"),
+        ("link", "1000: from all iif eth1 lookup 3000"),
+        ("source", "0: from 192.0.2.0/24 lookup 20"),
+        ("l3mdev", "1000: from all lookup [l3mdev-table]"),
+        ("wg-quick", "32765: not from all fwmark 0xca6c lookup 51820"),
+        ("suppress", "0: from all lookup main suppress_prefixlength 0"),
+        ("goto", "0: from all to fd00::/16 goto 300"),
+        (
+            "everything",
+            (
+                "0: from all oif eth2 tos 0x10 fwmark 0x0/0xff tun_id 7 suppress_ifgroup 3 ipproto 6 sport 80 "
+                "dport 1-9 uidrange 0-5 unreachable"
+            ),
+        ),
+    ],
+)
+def test_a_rule_reads_as_ip_rule_prints_it(case: str, words: str) -> None:
+    assert RULES[case][1].words == words
 
 
 # -- any message that a kernel may send, against the oracle -----------------------------------------------------------
@@ -208,18 +274,26 @@ def address_messages(draw: st.DrawFn) -> bytes:
 def rule_messages(draw: st.DrawFn) -> bytes:
     family = draw(FAMILIES)
     length = draw(st.integers(0, WIDTH[family]))
-    header = struct.pack("=BBBBBBBBI", family, 0, length, draw(U8), draw(U8), 0, 0, draw(U8), draw(U32))
+    to_length = draw(st.integers(0, WIDTH[family]))
+    header = struct.pack("=BBBBBBBBI", family, to_length, length, draw(U8), draw(U8), 0, 0, draw(U8), draw(U32))
     parts = known(
         _1=packed(family),  # FRA_DST
         _2=packed(family),
         _3=NAMES.map(text),
         _6=U32.map(u32),
+        _4=U32.map(u32),  # FRA_GOTO
         _10=U32.map(u32),  # FRA_FWMARK
-        _14=U32.map(u32),  # FRA_SUPPRESS_PREFIXLEN
+        _12=st.binary(min_size=8, max_size=8),  # FRA_TUN_ID
+        _13=(U32 | st.just(0xFFFFFFFF)).map(u32),  # FRA_SUPPRESS_IFGROUP
+        _14=(U32 | st.just(0xFFFFFFFF)).map(u32),  # FRA_SUPPRESS_PREFIXLEN
         _15=U32.map(u32),
         _17=NAMES.map(text),  # FRA_OIFNAME
         _19=U8.map(lambda number: bytes((number,))),
+        _16=(U32 | st.just(0xFFFFFFFF)).map(u32),  # FRA_FWMASK
         _20=st.binary(min_size=8, max_size=8),  # FRA_UID_RANGE
+        _22=U8.map(lambda number: bytes((number,))),  # FRA_IP_PROTO
+        _23=st.binary(min_size=4, max_size=4),  # FRA_SPORT_RANGE
+        _24=st.binary(min_size=4, max_size=4),  # FRA_DPORT_RANGE
     )
     return draw(messages(draw(st.sampled_from((32, 33))), header, parts))
 
@@ -298,6 +372,11 @@ def test_a_link_attribute_of_the_wrong_size_is_an_error(attribute: tuple[int, by
         ((6, b"\0"), "FRA_PRIORITY of 1 bytes"),
         ((15, b"\0\0"), "FRA_TABLE of 2 bytes"),
         ((19, u32(1)), "FRA_L3MDEV of 4 bytes"),
+        ((1, bytes(16)), "an address of 16 bytes in family 2"),
+        ((10, b"\0"), "FRA_FWMARK of 1 bytes"),
+        ((14, b""), "FRA_SUPPRESS_PREFIXLEN of 0 bytes"),
+        ((20, bytes(4)), "FRA_UID_RANGE of 4 bytes"),
+        ((23, bytes(8)), "FRA_SPORT_RANGE of 8 bytes"),
     ],
 )
 def test_a_rule_attribute_of_the_wrong_size_is_an_error(attribute: tuple[int, bytes], found: str) -> None:

@@ -83,6 +83,34 @@ def routes(draw: Any) -> Route:
     return Route(draw(prefixes(family)), path)
 
 
+@pytest.mark.parametrize("family", [AF_INET, AF_INET6])
+@pytest.mark.parametrize("text", ["", "rule 220: from 10.0.0.0/8 lookup 220 may apply", "grün " * 80, "x" * 300])
+def test_a_reason_travels_with_the_route_as_far_as_it_fits(family: int, text: str) -> None:
+    path = Path(family, type=11, reason=text)
+    key = Prefix(family, 0, 0).key
+    message = RouteWriter(rtnetlink.RTM_NEWROUTE, 0).message(key, path)
+    reader = RouteReader()
+    (first,), (second,) = reader.routes(message), reader.routes(message)
+    assert first.path is second.path
+    assert first.path.reason is not None
+    assert text.startswith(first.path.reason)
+    size = len(first.path.reason.encode())
+    assert size == len(text.encode()) or 252 <= size <= 255
+    assert (first.key, first.path.with_nexthops()) == (key, Path(family, type=11, reason=first.path.reason))
+    assert path != Path(family, type=11)
+    assert hash(first.path) == hash(Path(family, type=11, reason=first.path.reason))
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [(b"", ""), (b"no end", "no end"), (b"\xff\0", "\\xff"), (b"one\0two\0", "one"), (b"x" * 5000, "x" * 255)],
+)
+def test_a_strange_reason_is_no_error(payload: bytes, found: str) -> None:
+    message = encode_route(Route(Prefix(AF_INET, 0, 0), Path(AF_INET)), rtnetlink.RTM_NEWROUTE, 0)
+    message = rtnetlink.request(24, 0, message[16:] + rtnetlink.attribute(rtnetlink.RTA_REASON, payload))
+    assert decode_route(message, 0, len(message))[1].reason == found
+
+
 def gateway_of(part: Any) -> str | None:
     via = part.get_attr("RTA_VIA")
     return via["addr"] if via else part.get_attr("RTA_GATEWAY")

@@ -21,7 +21,10 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replic
 from ansible_collections.ekho.ynl_mirror.tests.support.build.messages import link
 
 MAIN = 254
-FULL = [rtnetlink.RTM_GETLINK, rtnetlink.RTM_GETADDR, *[rtnetlink.RTM_GETRULE] * 2]
+FULL = [
+    *[rtnetlink.RTM_GETNETCONF] * 2,
+    *(rtnetlink.RTM_GETLINK, rtnetlink.RTM_GETADDR, rtnetlink.RTM_GETRULE, rtnetlink.RTM_GETRULE),
+]
 
 
 class Monitor:
@@ -55,7 +58,7 @@ class Monitor:
 
 
 class Requests:
-    """An empty kernel: *view* has the type of each dump of links, addresses and rules, *routes* counts the others."""
+    """An empty kernel: *view* has the type of each dump of all but routes, *routes* counts the others."""
 
     def __init__(self) -> None:
         self.view: list[int] = []

@@ -5,9 +5,17 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress, Rule
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import (
+    ALL_LINKS,
+    Link,
+    LinkAddress,
+    NetConf,
+    Rule,
+)
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
@@ -23,14 +31,17 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     NLM_F_CREATE,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_DELNETCONF,
     RTM_DELNEXTHOP,
     RTM_DELRULE,
     RTM_NEWADDR,
     RTM_NEWLINK,
+    RTM_NEWNETCONF,
     RTM_NEWNEXTHOP,
     RTM_NEWROUTE,
     RTM_NEWRULE,
     WireError,
+    attribute,
     request,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.replica import Replica
@@ -231,3 +242,47 @@ def test_all_messages_of_one_notification_are_applied(replica: Replica) -> None:
     assert list(replica.rib.tables[AF_INET, 10]) == keys
     replica.apply(link(Link(3, "eth1", up=False, master=9)) + link(Link(4, "eth2")))
     assert reread(replica) == {3, 4}
+
+
+# -- sysctls ----------------------------------------------------------------------------------------------------------
+
+
+def netconf(index: int, kind: int = RTM_NEWNETCONF, **values: bool) -> bytes:
+    numbers = {"forwarding": 2, "ignores_linkdown": 6}
+    body = bytes((AF_INET, 0, 0, 0)) + attribute(1, struct.pack("=i", index))
+    for name, value in values.items():
+        body += attribute(numbers[name], struct.pack("=i", value))
+    return request(kind, 0, body)
+
+
+def test_sysctls_of_forwarding_are_known_and_their_changes_reported(replica: Replica) -> None:
+    read = [NetConf(AF_INET, 3, True, False), NetConf(AF_INET, ALL_LINKS, True, False)]
+    replica.load(replica.links.values(), replica.addresses, replica.rules, read)
+    assert replica.netconf == replica.netconf_changed == {(conf.family, conf.index): conf for conf in read}
+    replica.netconf_changed.clear()
+    replica.apply(netconf(3, forwarding=True))
+    assert not replica.netconf_changed
+    replica.apply(netconf(3, forwarding=False))
+    assert replica.netconf_changed == {(AF_INET, 3): NetConf(AF_INET, 3, False, False)}
+    assert replica.netconf[AF_INET, 3] == NetConf(AF_INET, 3, False, False)
+    replica.apply(netconf(3, RTM_DELNETCONF))
+    assert (AF_INET, 3) not in replica.netconf
+    assert not replica.netconf_changed
+    assert replica.rib.take_rereads() == []
+
+
+def test_routes_without_carrier_are_read_again_when_their_use_is_switched(replica: Replica) -> None:
+    replica.apply(netconf(3, ignores_linkdown=True))
+    assert replica.rib.take_rereads() == [Reread(AF_INET, 10, 3)]
+    replica.apply(netconf(ALL_LINKS, ignores_linkdown=True))
+    assert replica.rib.take_rereads() == [Reread(AF_INET, 10)]
+    replica.apply(netconf(ALL_LINKS, ignores_linkdown=True))
+    replica.apply(netconf(4, ignores_linkdown=False))
+    assert replica.rib.take_rereads() == []
+
+
+def test_discard_routes_of_ipv6_are_read_again_when_lo_goes_down(replica: Replica) -> None:
+    replica.apply(link(Link(1, "lo")))
+    replica.rib.take_rereads()
+    replica.apply(link(Link(1, "lo", up=False, carrier=False)))
+    assert Reread(AF_INET6, 10) in replica.rib.take_rereads()
