@@ -320,17 +320,18 @@ def _mirror() -> Installer:
 def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
     """What a producer's stream leaves behind: the host's routes, those installed, the answers, the error."""
     mirror = _mirror()
-    session = HostSession("host", mirror, (254,), 5.0, SimpleNamespace())  # type: ignore[arg-type]
-    deframer, failed = Deframer(), None
+    session = HostSession("host", mirror, 5.0, SimpleNamespace())  # type: ignore[arg-type]
+    failed = None
     for start in range(0, len(stream), step):
-        try:
-            answers = session._take(deframer.feed(stream[start : start + step]))
-        except (FpmError, rtnetlink.WireError) as error:
-            failed = str(error)
+        received = session.machine.receive(stream[start : start + step], 0.0)
+        for family, keys in received.touched.items():
+            mirror.sync(family, keys)
+        if received.error is not None:
+            failed = str(received.error)
             break
-        for answer in answers:
+        for answer in session._answers.to(received.taken, received.touched):
             _check_answer(answer)
-    for family, keys in session._moved.items():
+    for family, keys in session.machine._moved.items():
         mirror.sync(family, keys)
     host = {scope: routes for scope, routes in mirror.announced.items() if routes}
     for (family, _table), routes in host.items():

@@ -204,14 +204,14 @@ def test_nexthop_objects_are_limited_like_paths_and_those_that_go_make_room(lab:
     agent = lab.agent(hosts=[{"name": HOST, "routes": 40}]).ready()
     with Producer(lab.host) as producer:
         producer.send(nexthop(1, "192.168.101.1"))
-        for number in range(10, 19):  # 72,009 next hops, where 69,652 are remembered
-            producer.send(group(number, dict.fromkeys(range(1001, 9001), 1)))
-        producer.send(route_through("10.1.0.0/16", 1), route_through("10.2.0.0/16", 18), DONE)
+        for number in range(10, 80):  # 70,070 next hops, where 69,652 are remembered
+            producer.send(group(number, dict.fromkeys(range(1001, 2001), 1)))
+        producer.send(route_through("10.1.0.0/16", 1), route_through("10.2.0.0/16", 79), DONE)
         assert [told.flags for told in producer.take(2)] == [OFFLOAD, TRAP]
         agent.says(
-            r"limit of nexthop objects reached \(69652 next hops\); routes that name further ones stay on the slow path"
+            r"limit of nexthop objects reached \(69652 next hops, 1024 in a group\); routes that name further ones "
         )
-        producer.send(nexthop_gone(10), group(18, {1: 1}))
+        producer.send(nexthop_gone(10), group(79, {1: 1}))
         until(lambda: lab.mirrored()["b"], ["10.1.0.0/16 dev eth3", "10.2.0.0/16 dev eth3"])
     assert "Traceback" not in agent.log()
 

@@ -10,13 +10,16 @@ sends them again when it connects, under other numbers.
 
 from __future__ import annotations
 
-from ..model.path_cache import ByPath
 from ..model.routes import AF_INET, AF_INET6, Path, TableKey
 from ..netlink import rtnetlink
 from ..replica.nexthops import NexthopObject, Objects, decode, lacks_hops
 
 #: Families of objects; a group has none.
 _FAMILIES = (0, AF_INET, AF_INET6)
+#: Members of a group at most; FRR has up to 256. A short message about a route brings in all of them.
+MOST_MEMBERS = 1024
+#: Next hops of resolved paths that are cached; then the cache is dropped.
+_CACHED_HOPS = 65536
 
 
 def is_ours(message: bytes, start: int, end: int) -> bool:
@@ -42,7 +45,8 @@ class HostNexthops:
         self._paths: dict[int, set[Path]] = {}  # those paths by the object that they name
         self._groups: dict[int, set[int]] = {}  # groups by member
         self._changed: set[int] = set()
-        self._resolved: ByPath[Path] = ByPath()
+        self._resolved: dict[Path, Path] = {}
+        self._cached_hops = 0
 
     # -- objects
 
@@ -58,11 +62,11 @@ class HostNexthops:
         if new is not None:
             self._keep(new)
         self._changed.add(found.number)
-        self._resolved.clear()
+        self._drop_cache()
 
     def _keep(self, new: NexthopObject) -> None:
         size = _size(new)
-        if self.most is not None and self.spent + size > self.most:
+        if size > MOST_MEMBERS or (self.most is not None and self.spent + size > self.most):
             self.refused += 1  # its routes wait, like those of an object that was never sent
             return
         self.spent += size
@@ -80,6 +84,17 @@ class HostNexthops:
                 if not groups:
                     del self._groups[member]
 
+    def size(self, path: Path) -> int | None:
+        """How many next hops a path is about to get; None if it has them, or its object is unknown."""
+        if path in self._resolved or path.nh_id is None or not lacks_hops(path):
+            return None
+        found = self._objects.known.get(path.nh_id)
+        return None if found is None else _size(found)
+
+    def _drop_cache(self) -> None:
+        self._resolved.clear()
+        self._cached_hops = 0
+
     def resolve(self, path: Path) -> Path:
         """A path with the next hops of the object that it names; the same path while object or member is unknown."""
         if not lacks_hops(path):
@@ -88,7 +103,10 @@ class HostNexthops:
         if found is None:
             found, _named = self._objects.flattened(path)
             self._objects.missing.clear()  # nobody is asked for them: they come, or they do not
-            self._resolved.keep(path, found)
+            if self._cached_hops > _CACHED_HOPS:
+                self._drop_cache()
+            self._cached_hops += 1 + len(found.nexthops)
+            self._resolved[path] = found
         return found
 
     # -- the routes that name them

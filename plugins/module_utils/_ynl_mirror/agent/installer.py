@@ -23,8 +23,8 @@ from ..netlink import rtnetlink, sockets
 from ..netlink.route_codec import RouteWriter
 from ..replica.entry import paths_of
 from ..replica.rib import Rib
+from .adj_rib_in import AdjRibIn
 from .admission import Admission, Denial
-from .limits import HostMemory
 
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
 
@@ -52,9 +52,9 @@ class Installer:
     def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.mapper = mapper
         self.admission: Admission | None = None  # None admits every announced route
-        self.memory: HostMemory | None = None  # how many announced routes are stored; None: all
         self._others = others  # the DPU's routes that are not the mirror's
-        self.announced: dict[TableKey, dict[int, Path]] = {}
+        self.adj = AdjRibIn(host_tables)
+        self.announced = self.adj.routes
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
         self.touched: set[int] | None = None  # during an audit: prefixes whose installed routes were written meanwhile
@@ -73,18 +73,11 @@ class Installer:
 
     def announced_path(self, family: int, key: int) -> Path | None:
         """The announced path of a prefix, from the first of the host's tables that has one."""
-        for table in self._host_tables:
-            path = self.announced.get((family, table), {}).get(key)
-            if path is not None:
-                return path
-        return None
+        return self.adj.path(family, key)
 
     def announced_keys(self, family: int) -> list[int]:
         """Every announced prefix."""
-        tables = [self.announced.get((family, table), {}) for table in self._host_tables]
-        if len(tables) == 1:
-            return list(tables[0])
-        return list(dict.fromkeys(key for table in tables for key in table))
+        return self.adj.keys(family)
 
     def stale_keys(self, family: int) -> list[int]:
         """Prefixes that are installed but not announced."""

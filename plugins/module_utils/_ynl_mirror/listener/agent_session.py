@@ -393,9 +393,8 @@ class AgentSession:
     def _reason(self, error: rtnetlink.Acknowledgement) -> None:
         """The reason why the route of the previous answer was refused."""
         request = error.request
-        length, kind, _flags = rtnetlink.LENGTH_TYPE_FLAGS.unpack_from(request)
-        if kind not in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE) or length > len(request):
-            return  # a consumer refuses another message of ours, or does not say which route it refuses
+        if rtnetlink.LENGTH_TYPE_FLAGS.unpack_from(request)[1] not in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
+            return  # a consumer refuses another message of ours
         key, path = self._source.rib.reader.read(request, 0, len(request))
         scope = (path.family, path.table)
         known = self.refused.get(scope, {}).get(key)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.host_nexthops import (
+    MOST_MEMBERS,
     HostNexthops,
     is_ours,
 )
@@ -114,6 +115,12 @@ def test_objects_beyond_the_limit_are_refused_and_those_that_go_make_room() -> N
     # One that grows beyond the limit is no longer what it was: its routes wait.
     learn(nexthops, group(3, _1=1, _2=1, _4=1, _5=1))
     assert hops(nexthops, 3) == []
+
+
+def test_a_group_of_more_members_than_anybody_has_is_refused() -> None:
+    nexthops = HostNexthops()
+    learn(nexthops, group(3, **{f"_{number}": 1 for number in range(10, 10 + MOST_MEMBERS)}))
+    assert (nexthops.refused, nexthops.spent) == (1, 0)
 
 
 def test_objects_of_other_families_are_not_ours() -> None:
