@@ -103,6 +103,23 @@ def test_zebras_changes_and_multipath_are_followed(lab: MirrorLab, zebra: Zebra)
     until(lab.mirrored, NOTHING)
 
 
+def test_zebras_ipv6_multipath_is_followed(lab: MirrorLab, zebra: Zebra) -> None:
+    for subnet, link, table in ((11, "eth3", 10), (12, "eth4", 20)):
+        batch(lab.dpu, f"route add fd10::/16 via fd00:{subnet}::2 dev {link} table {table}")
+    vrfs = {
+        "a": {"table": 10, "links": ["eth1", "eth3"]},
+        "b": {"table": 20, "links": ["eth2", "eth4"]},
+        "c": {"table": 30},
+    }
+    lab.agent(vrfs=vrfs).ready()
+    zebra.configure(["fd10:1::/32 fd00:101::1", "fd10:1::/32 fd00:102::1"])
+    zebra.start()
+    by_a, by_b = "via fd00:11::2 dev eth3", "via fd00:12::2 dev eth4"
+    until(lab.mirrored, {"a": [], "b": [], "30": [f"fd10:1::/32 {by_a} weight 1 + {by_b} weight 1"]})
+    zebra.set("no ipv6 route fd10:1::/32 fd00:101::1")
+    until(lab.mirrored, {"a": [f"fd10:1::/32 {by_b}"], "b": [], "30": [f"fd10:1::/32 {by_b}"]})
+
+
 def test_zebra_comes_back_and_what_it_does_not_name_any_more_goes(lab: MirrorLab, zebra: Zebra) -> None:
     agent = lab.agent(settle_time=1.0).ready()
     zebra.start()

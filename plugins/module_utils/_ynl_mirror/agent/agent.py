@@ -183,6 +183,7 @@ class Agent(ManualRoutes):
         session = HostSession(
             *(name, self.installer, config.settle_time, self._lock, self._check_learnt),
             audit=wire_audit if config.audit_interval else None,
+            sync=self._sync,
         )
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic as now
 from typing import Any
 
@@ -52,7 +52,8 @@ class _Dpu:
 class HostSession:
     """Feeds *installer* from one connection. *lock* keeps others from writing between reading and answering.
 
-    *on_sync* is called each time the installer has written. *audit* is the wire audit of this session.
+    *on_sync* is called each time the installer has written. *audit* is the wire audit of this session. *sync* brings
+    many prefixes of a family up to date, in an order that does no harm, and answers those whose state changes.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class HostSession:
         lock: asyncio.Lock,
         on_sync: Callable[[], None] = lambda: None,
         audit: WireAudit | None = None,
+        sync: Callable[[int, list[int]], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.since = now()
@@ -74,6 +76,7 @@ class HostSession:
         self._lock = lock
         self._on_sync = on_sync
         self._audit = audit
+        self._sync = sync or self._sync_in_batches
         self._ended: FpmError | None = None  # why we have disconnected the host
         self._alarmed = asyncio.Event()  # the machine's alarm may have changed
         self._marked = asyncio.Event()  # the host may be a listener of ours, so the wire audit may ask
@@ -183,7 +186,8 @@ class HostSession:
     async def _carry_out(self, actions: list[Action], writer: asyncio.StreamWriter) -> None:
         for action in actions:
             if isinstance(action, Sync):
-                await self._sync(action.touched)
+                for family, keys in action.touched.items():
+                    await self._sync(family, list(keys))
             elif isinstance(action, Send):
                 await self._write(writer, [frame(action.message)])
             elif isinstance(action, End):
@@ -192,20 +196,18 @@ class HostSession:
             elif isinstance(action, Replayed):
                 self._log_replay(action)
 
-    async def _sync(self, touched: Touched) -> None:
-        """Bring these prefixes up to date on the DPU, in batches, and answer those whose state changes."""
-        for family, keys in touched.items():
-            waiting, refused = list(keys), self._installer.refused[family]
-            for start in range(0, len(waiting), _BATCH):
-                part = waiting[start : start + _BATCH]
-                async with self._lock:
-                    before = [refused.get(key) for key in part]
-                    self._installer.sync(family, part)
-                    changed = [key for key, old in zip(part, before) if refused.get(key) != old]
-                if changed:
-                    self.state_changed(family, changed)
-                self._on_sync()
-                await asyncio.sleep(0)
+    async def _sync_in_batches(self, family: int, keys: list[int]) -> None:
+        refused = self._installer.refused[family]
+        for start in range(0, len(keys), _BATCH):
+            part = keys[start : start + _BATCH]
+            async with self._lock:
+                before = [refused.get(key) for key in part]
+                self._installer.sync(family, part)
+                changed = [key for key, old in zip(part, before) if refused.get(key) != old]
+            if changed:
+                self.state_changed(family, changed)
+            self._on_sync()
+            await asyncio.sleep(0)
 
     def _log_replay(self, replayed: Replayed) -> None:
         _LOG.info(
