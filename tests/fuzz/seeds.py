@@ -54,6 +54,7 @@ def route_messages() -> list[bytes]:
             route = Route(Prefix.parse(text, path.family), path)
             made.append(encode_route(route, rtnetlink.RTM_NEWROUTE, _CREATE))
         made.append(encode_route(route, rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST))
+    made += [fpm_peer.label_route(100, "192.168.101.1"), fpm_peer.foreign_route(129)]
     for text in ("192.168.11.0/24", "fd00:11::/64"):
         made += [fpm_peer.route(text, "fd00::9" if ":" in text else "192.168.101.1"), fpm_peer.route(text, kind=25)]
     return made
@@ -105,7 +106,26 @@ def streams() -> list[bytes]:
         b"".join(frames(messages)) + frame(rtnetlink.encode_done()),
         b"".join(map(frame, messages[:8])),
         frame(b"") + frame(rtnetlink.request(rtnetlink.NLMSG_NOOP, 0)) + frame(messages[0] + messages[1]),
+        b"".join(map(frame, object_messages())) + frame(rtnetlink.encode_done()),
+        frame(b"".join(object_messages())),
         *(frame(message) for message in messages),
+    ]
+
+
+def object_messages() -> list[bytes]:
+    """Nexthop objects, routes that name them before and after they come, and what happens to them."""
+    return [
+        fpm_peer.route_through("10.1.0.0/16", 7),
+        fpm_peer.nexthop(7, "192.168.101.1"),
+        fpm_peer.nexthop(8, "192.168.101.1", 3),
+        fpm_peer.route_through("10.2.0.0/16", 9),
+        fpm_peer.group(9, {7: 1, 8: 300}),
+        fpm_peer.route_through("fd00:12::/64", 10),
+        fpm_peer.nexthop(10, "fd00:101::1"),
+        fpm_peer.group(9, {8: 1}),
+        fpm_peer.route("10.1.0.0/16", "192.168.101.1"),
+        fpm_peer.nexthop_gone(8),
+        fpm_peer.route("10.2.0.0/16", kind=25),
     ]
 
 

@@ -71,7 +71,7 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
 
     async def play() -> HostSession:
         reader, writer = await asyncio.open_connection(sock=ours)
-        session = HostSession("host", mirror, (MAIN,), 30.0, asyncio.Lock())
+        session = HostSession("host", mirror, 30.0, asyncio.Lock())
         task = asyncio.ensure_future(serve(session, reader, writer))
         theirs.sendall(b"".join(frames(messages + [rtnetlink.encode_done()] * complete)))
         assert await asyncio.get_running_loop().run_in_executor(None, theirs.recv, 1)

@@ -232,7 +232,7 @@ async def replay(mirror: Installer, prefixes: list[str]) -> None:
     ours, theirs = socket.socketpair()
     reader, out = await asyncio.open_connection(sock=ours)
     far_reader, far = await asyncio.open_connection(sock=theirs)
-    session = HostSession("host", mirror, (MAIN,), 5.0, asyncio.Lock())
+    session = HostSession("host", mirror, 5.0, asyncio.Lock())
     task = asyncio.ensure_future(session.run(reader, out))
     far.writelines(frames([*messages, rtnetlink.encode_done()]))
     far.write_eof()

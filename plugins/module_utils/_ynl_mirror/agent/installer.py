@@ -20,16 +20,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..daemon.logs import about
-from ..mapping.inference import RTN_XRESOLVE
 from ..mapping.placement import Mapper, Outcome, PathMapper
 from ..mapping.wanted import Wanted
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, Path, Prefix, TableKey
+from ..model.routes import AF_INET, AF_INET6, RTN_XRESOLVE, WIDTH, Address, Path, Prefix, TableKey
 from ..netlink import sockets
 from ..replica.entry import paths_of
 from ..replica.rib import Rib
+from .adj_rib_in import AdjRibIn
 from .admission import Admission, Denial
-from .limits import HostMemory
 from .writer import Change, Item, Refused, Writer
 
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
@@ -43,9 +42,9 @@ class Installer:
 
     def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.admission: Admission | None = None  # None admits every announced route
-        self.memory: HostMemory | None = None  # how many announced routes are stored; None: all
         self._others = others  # the DPU's routes that are not the mirror's
-        self.announced: dict[TableKey, dict[int, Path]] = {}
+        self.adj = AdjRibIn(host_tables)
+        self.announced = self.adj.routes
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
         self.touched: set[int] | None = None  # during an audit: prefixes whose installed routes were written meanwhile
@@ -54,6 +53,7 @@ class Installer:
         self.on_change: Callable[[int, list[int]], None] = lambda _family, _keys: None
         self.failures = 0
         self.writer = Writer(requests)
+        self.restated: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}  # got another state along with others
         self._host_tables = host_tables
         self._wanted = Wanted(mapper, self.path_of)
         self._pins: dict[int, dict[int, Path]] = {AF_INET: {}, AF_INET6: {}}
@@ -80,11 +80,7 @@ class Installer:
 
     def announced_path(self, family: int, key: int) -> Path | None:
         """The announced path of a prefix, from the first of the host's tables that has one."""
-        for table in self._host_tables:
-            path = self.announced.get((family, table), {}).get(key)
-            if path is not None:
-                return path
-        return None
+        return self.adj.path(family, key)
 
     def longest_match(self, family: int, key: int) -> tuple[int, Path] | None:
         """The announced prefix that decides about a prefix, with its path."""
@@ -106,10 +102,7 @@ class Installer:
 
     def announced_keys(self, family: int) -> list[int]:
         """Every announced prefix."""
-        tables = [self.announced.get((family, table), {}) for table in self._host_tables]
-        if len(tables) == 1:
-            return list(tables[0])
-        return list(dict.fromkeys(key for table in tables for key in table))
+        return self.adj.keys(family)
 
     def stale_keys(self, family: int) -> list[int]:
         """Prefixes that are installed, but neither announced nor a part of what is."""
@@ -314,6 +307,7 @@ class Installer:
         if left:
             self._withdraw(family, left)
         if repair:
+            self.restated[family] |= repair
             self._sync(family, self._wanted.with_inner(family, list(repair)), remove=True)
 
     def _withdraw(self, family: int, left: list[Refused]) -> None:

@@ -384,16 +384,23 @@ class AgentSession:
         refused = self.refused.setdefault(scope, {})
         if rtflags & rtnetlink.RTM_F_OFFLOAD_FAILED:
             refused[key] = Refusal("failed", "the agent gave no reason")
+        elif rtflags & rtnetlink.RTM_F_TRAP:
+            refused[key] = Refusal("slow_path", "the agent gave no reason")
         else:
             refused.pop(key, None)
             self._publish(scope, key)
 
     def _reason(self, error: rtnetlink.Acknowledgement) -> None:
         """The reason why the route of the previous answer was refused."""
-        key, path = self._source.rib.reader.read(error.request, 0, len(error.request))
+        request = error.request
+        if rtnetlink.LENGTH_TYPE_FLAGS.unpack_from(request)[1] not in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
+            return  # a consumer refuses another message of ours
+        key, path = self._source.rib.reader.read(request, 0, len(request))
         scope = (path.family, path.table)
-        if key in self.refused.get(scope, {}):
-            self.refused[scope][key] = Refusal.parse((error.text or f"error {error.errno}")[:_LONGEST_REASON])
+        known = self.refused.get(scope, {}).get(key)
+        if known is not None:
+            text = (error.text or f"error {error.errno}")[:_LONGEST_REASON]
+            self.refused[scope][key] = Refusal.parse(text, otherwise=known.state)
             self._publish(scope, key)
 
     def _publish(self, scope: TableKey, key: int) -> None:

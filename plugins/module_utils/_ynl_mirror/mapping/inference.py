@@ -27,6 +27,7 @@ from ..model.links import Vrf
 from ..model.routes import (
     ROUTE_TYPE_NAMES,
     RTN_UNICAST,
+    RTN_XRESOLVE,
     NextHop,
     Path,
     Prefix,
@@ -35,9 +36,6 @@ from ..model.routes import (
 from .host import Uplinks
 from .policy import Policy
 from .view import View
-
-#: A type that no kernel forwards by: the host's listener uses it for what is to stay on the slow path, with a reason.
-RTN_XRESOLVE = 11
 
 
 class Egress(NamedTuple):

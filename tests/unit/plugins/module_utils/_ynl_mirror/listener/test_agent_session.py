@@ -39,7 +39,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     RTM_DELROUTE,
     RTM_F_OFFLOAD,
     RTM_F_OFFLOAD_FAILED,
+    RTM_F_TRAP,
     RTM_NEWROUTE,
+    encode_done,
     encode_error,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.filters import Selection
@@ -174,6 +176,27 @@ def test_a_refusal_keeps_its_reason_until_the_route_changes(
     host.kernel(RTM_DELROUTE, TWO, via("192.0.2.1"))
     host.send()
     assert host.session.status()[state[0]] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("slow path: no egress", "no egress"), ("punted", "punted"), (None, "the agent gave no reason")],
+)
+def test_a_trap_is_a_decision_and_no_failure(host: Host, text: str | None, reason: str) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.answer(ONE, via("192.0.2.1"), RTM_F_TRAP, text)
+    assert host.state(ONE) == ("slow_path", reason)
+    assert (host.session.status()["slow_path"], host.session.status()["failed"]) == (1, 0)
+    host.answer(ONE, via("192.0.2.1"))
+    assert host.state(ONE) == ("offloaded", None)
+
+
+def test_a_refusal_of_another_message_changes_nothing(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.session._answers(encode_error(encode_done(), 95, "what is that?"))
+    assert host.state(ONE)[0] == "pending"
 
 
 def test_a_route_that_lost_all_hops_but_one_is_recognised_in_its_answer(host: Host) -> None:
