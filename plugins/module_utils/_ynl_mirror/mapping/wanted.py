@@ -64,6 +64,26 @@ class Wanted:
             self._lengths = {}
         return lengths
 
+    def everything(self, family: int, keys: Iterable[int]) -> dict[int, Mapping[int, Path]]:
+        """What to install for these prefixes, all that are announced, and for their parts: by prefix and table."""
+        announced = dict.fromkeys(keys)
+        self.use(family, announced)
+        outcomes = {key: self.outcome(family, key) for key in announced}
+        parts = {part for outcome in outcomes.values() for part in outcome.parts}.difference(announced)
+        self.use(family, parts)
+        outcomes.update((key, self.part(family, key)) for key in sorted(parts))
+        waiting = {
+            key: outcome
+            for key, outcome in outcomes.items()
+            if self.depends(family, key, outcome.targets, outcome.ways, key in announced)
+        }
+        return {
+            key: self.paths(family, key, outcome.targets, outcome.ways, key in announced)
+            if key in waiting
+            else outcome.targets
+            for key, outcome in outcomes.items()
+        }
+
     def outcome(self, family: int, key: int) -> Outcome:
         """The placement of a prefix, announced or a part of an announced one."""
         path = self._announced(family, key)

@@ -20,12 +20,18 @@ from hypothesis import strategies as st
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping import placement
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.wanted import Wanted
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import AF_INET, AF_INET6
 from ansible_collections.ekho.ynl_mirror.tests.support.build.fate_worlds import (
     Kernel,
     announce,
+    as_path,
+    as_way,
+    facts_of,
     installed,
     installer_of,
+    key_of,
+    network_of,
     some_announced,
     some_network,
     some_own,
@@ -159,6 +165,11 @@ def changed(world: World, changes: Mapping[Network, Way | None]) -> World:
 
 
 def anew(family: int, world: World, policy: Policy) -> dict[int, Table]:
-    installer = installer_of(family, world, policy)
-    announce(installer, family, world.announced)
-    return installed(installer, family)
+    announced = {key_of(net): as_path(family, way) for net, way in world.announced.items()}
+    mapper = Mapper(view_of(family, world), policy, facts_of(family, world))
+    wanted = Wanted(mapper, lambda _family, key: announced.get(key))
+    found: dict[int, dict[Network, Way]] = {table: {} for table in world.own}
+    for key, paths in wanted.everything(family, announced).items():
+        for table, path in paths.items():
+            found[table][network_of(family, key)] = as_way(path)
+    return {**found}
