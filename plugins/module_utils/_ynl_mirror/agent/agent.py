@@ -384,10 +384,10 @@ class Agent(ManualRoutes):
         Map everything again when a link turns out to lead to the host, since routes may have used it as egress. Routes
         that waited under a limit may be admitted now.
         """
-        for family, keys in self.installer.restated.items():
-            for session, _task in self._sessions.values() if keys else ():
-                session.state_changed(family, keys)
-            keys.clear()
+        for family, restated in self.installer.restated.items():
+            for session, _task in self._sessions.values() if restated else ():
+                session.state_changed(family, restated)
+            restated.clear()
         if self.installer.mapper.learnt:
             self.installer.mapper.learnt = False
             self._remap_all = True

@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..daemon.logs import about
-from ..mapping.placement import Mapper, Outcome, PathMapper
+from ..mapping.placement import Mapper, Outcome, PathMapper, Way
 from ..mapping.wanted import Wanted
 from ..model.refusal import Refusal
 from ..model.routes import AF_INET, AF_INET6, RTN_XRESOLVE, WIDTH, Address, Path, Prefix, TableKey
@@ -34,6 +34,8 @@ from .writer import Change, Item, Refused, Writer
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
 _FAMILIES = (AF_INET, AF_INET6)
 _Restricted = tuple[Mapping[int, Path], "str | None", Callable[[str], Refusal]]
+#: A prefix with its offloads and ways, and whether it is announced: what it needs depends on shorter ones.
+_Dependent = tuple[int, Mapping[int, Path], Mapping[int, Way], bool]
 _WRITTEN = ("fronts", "adds", "replacements")
 
 
@@ -155,10 +157,7 @@ class Installer:
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
         changes = [Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
-        parts = self._plan(family, keys, changes)
-        parts.difference_update(keys)
-        if parts:
-            self._plan(family, list(parts), changes)
+        self._plan(family, keys, changes)
         left: list[int] = []
         if not remove:
             for change in changes:
@@ -172,35 +171,47 @@ class Installer:
         self.mapper.look_at_host()
         return left
 
-    def _plan(self, family: int, keys: list[int], changes: list[Change]) -> set[int]:
-        """Find what has to be written for these prefixes; returns the parts of announced ones."""
-        inner = self._wanted.inner[family]
-        states = _States(self.refused[family])
+    def _plan(self, family: int, keys: list[int], changes: list[Change]) -> None:
+        """Find what has to be written for these prefixes, and for the parts of announced ones."""
         restricted = self._restrictions(family)
+        dependent: list[_Dependent] = []
+        parts = self._plan_independent(family, keys, restricted, changes, dependent)
+        parts.difference_update(keys)
+        if parts:
+            self._plan_independent(family, list(parts), restricted, changes, dependent)
+        for key, targets, ways, announced in dependent:
+            self._plan_key(changes, key, self._wanted.paths(family, key, targets, ways, announced))
+
+    def _plan_independent(
+        self,
+        family: int,
+        keys: list[int],
+        restricted: Callable[[int, Path | None, Outcome], _Restricted] | None,
+        changes: list[Change],
+        dependent: list[_Dependent],
+    ) -> set[int]:
+        """Plan the prefixes that do not depend on shorter ones, and list the others; returns the parts of announced."""
+        states = _States(self.refused[family])
         parts: set[int] = set()
         for key, path, outcome in self._outcomes(family, keys):
-            settled = _free(outcome) if restricted is None else restricted(key, path, outcome)
-            targets, reason, make = settled
+            targets, reason, make = _free(outcome) if restricted is None else restricted(key, path, outcome)
             if path is None:
                 states.clear(key)
             else:
                 states.set(key, reason, make)
                 parts.update(outcome.parts)
-            if path is not None and len(targets) == len(outcome.ways):
-                wanted = targets
-                inner.discard(key)
-            elif outcome.ways:
-                inner.add(key)
-                wanted = self._wanted.paths(family, key, targets, outcome.ways, path is not None)
+            if self._wanted.depends(family, key, targets, outcome.ways, path is not None):
+                dependent.append((key, targets, outcome.ways, path is not None))
             else:
-                inner.discard(key)
-                wanted = targets
-            for change in changes:
-                want = wanted.get(change.table)
-                have = change.installed.get(key)
-                if want is not have:
-                    self._plan_change(change, key, have, want)
+                self._plan_key(changes, key, targets)
         return parts
+
+    def _plan_key(self, changes: list[Change], key: int, wanted: Mapping[int, Path]) -> None:
+        for change in changes:
+            want = wanted.get(change.table)
+            have = change.installed.get(key)
+            if want is not have:
+                self._plan_change(change, key, have, want)
 
     def _outcomes(self, family: int, keys: list[int]) -> Iterator[tuple[int, Path | None, Outcome]]:
         """Each prefix with its announced path and its placement."""

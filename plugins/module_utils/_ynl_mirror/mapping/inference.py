@@ -126,6 +126,12 @@ class Inference:
                 ends, names = self._names(paired), self._names(owners)
                 raise Slow(f"gateway {hop.gateway} is an address of {names}, but the host sends by the link to {ends}")
             owners = fitting
+        elif hop.oif is not None:
+            taken = frozenset(link for links in self._uplinks.pairs.values() for link in links)
+            if taken.issuperset(owners):  # each is the other end of another link of the host's
+                raise Slow(
+                    f"gateway {hop.gateway} is an address of {self._names(owners)}, but the host sends elsewhere"
+                )
         if len(owners) > 1:
             raise Unknown(f"gateway {hop.gateway} is an address of several links: {self._names(owners)}")
         return owners[0]

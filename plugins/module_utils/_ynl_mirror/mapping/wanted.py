@@ -48,16 +48,41 @@ class Wanted:
 
     def with_inner(self, family: int, keys: list[int]) -> list[int]:
         """These distinct prefixes and those that depend on them, the longest first where lengths differ."""
-        width = WIDTH[family]
-        lengths = {key >> width for key in keys}
-        if not lengths <= self._announced_lengths[family]:
-            self._announced_lengths[family] |= lengths
-            self._lengths = {}
+        lengths = self._use(family, keys)
         inner = self.inner[family].within(keys)
         inner.difference_update(keys)
         if inner or len(lengths) > 1:
             return longest_first(family, [*keys, *inner])
         return keys
+
+    def _use(self, family: int, keys: Iterable[int]) -> set[int]:
+        """From now on prefixes of these lengths are looked for around others; returns the lengths."""
+        width = WIDTH[family]
+        lengths = {key >> width for key in keys}
+        if not lengths <= self._announced_lengths[family]:
+            self._announced_lengths[family] |= lengths
+            self._lengths = {}
+        return lengths
+
+    def everything(self, family: int, keys: Iterable[int]) -> dict[int, Mapping[int, Path]]:
+        """What to install for these prefixes, all that are announced, and for their parts: by prefix and table."""
+        announced = dict.fromkeys(keys)
+        self.use(family, announced)
+        outcomes = {key: self.outcome(family, key) for key in announced}
+        parts = {part for outcome in outcomes.values() for part in outcome.parts}.difference(announced)
+        self.use(family, parts)
+        outcomes.update((key, self.part(family, key)) for key in sorted(parts))
+        waiting = {
+            key: outcome
+            for key, outcome in outcomes.items()
+            if self.depends(family, key, outcome.targets, outcome.ways, key in announced)
+        }
+        return {
+            key: self.paths(family, key, outcome.targets, outcome.ways, key in announced)
+            if key in waiting
+            else outcome.targets
+            for key, outcome in outcomes.items()
+        }
 
     def outcome(self, family: int, key: int) -> Outcome:
         """The placement of a prefix, announced or a part of an announced one."""
@@ -73,6 +98,16 @@ class Wanted:
                     crowded = self.mapper.is_crowded(family, around)
                     return NO_OUTCOME if crowded else self.mapper.rule(path).outcome(key)
         return NO_OUTCOME
+
+    def depends(
+        self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
+    ) -> bool:
+        """Whether what a prefix needs depends on shorter ones, which is noted: `paths` tells, once all are noted."""
+        if not ways or (announced and len(targets) == len(ways)):
+            self.inner[family].discard(key)
+            return False
+        self.inner[family].add(key)
+        return True
 
     def paths(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
