@@ -397,12 +397,6 @@ class Decision:
         """What decides: a rule, or the user's filters."""
         return "filters" if self.step.layer is None else f"rule {self.step.layer.rule.words}"
 
-    @property
-    def own(self) -> Path:
-        """The kernel's own path where the view has a reason in its place."""
-        entry = self.step.table.get(self.prefix.key) if isinstance(self.step, LookUp) else None
-        return best_path(entry) or self.path
-
 
 class FibView:
     """The view of all families, on top of the tables of *rib*."""
@@ -485,6 +479,14 @@ class FibView:
                 return Decision(Prefix.from_key(family, key), path, step)
             if len(step) and step.covering(key) is not None:
                 return None
+        return None
+
+    def own_path(self, family: int, key: int) -> Path | None:
+        """The kernel's own path for a prefix: that of the first table that has one, whatever decides."""
+        for step in self.steps.get(family, []):
+            path = best_path(step.table.get(key)) if isinstance(step, LookUp) else None
+            if path is not None:
+                return path
         return None
 
     def decision(self, prefix: Prefix) -> Decision | None:

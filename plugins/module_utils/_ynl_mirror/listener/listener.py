@@ -281,18 +281,24 @@ class Listener:
                 yield "ynl_mirror_agent_routes", text, "gauge", {**labels, "state": state}, status[state]
 
     def routes(self, prefix: str | None = None, state: str | None = None) -> Iterator[dict[str, Any]]:
-        """The routes of the FIB view, each with its state; only those of a PREFIX or in a STATE if given."""
+        """The routes of the FIB view, each with its state; only those of a PREFIX or in a STATE if given.
+
+        A PREFIX that a table has, and that the view has not because something shorter decides, is shown with that.
+        """
         wanted = None if prefix is None else Prefix.parse(prefix)
         for family in list(self.view.steps):
             keys = self.view.keys(family) if wanted is None else [wanted.key] if wanted.family == family else []
             for key in keys:
                 decision = self.view.found(family, key)
+                if decision is None and wanted is not None and self.view.own_path(family, key) is not None:
+                    decision = self.view.decision(wanted)
                 if decision is not None:
-                    found = self._route(decision)
+                    found = self._route(decision, wanted or decision.prefix)
                     if state is None or found["state"] == state:
                         yield found
 
-    def _route(self, decision: Decision) -> dict[str, Any]:
+    def _route(self, decision: Decision, shown: Prefix) -> dict[str, Any]:
+        """A route to the prefix *shown*, about which the decision is."""
         prefix, path = decision.prefix, decision.path
         scope = (prefix.family, RT_TABLE_MAIN)
         state, reason = "pending", None
@@ -307,9 +313,9 @@ class Listener:
             state, reason = worst["state"] or "", worst["reason"]
         if path.reason is not None and state != "failed":
             state, reason = "slow_path", path.reason
-        own = decision.own
+        own = self.view.own_path(prefix.family, shown.key) or path
         table = None if decision.table is None else table_name(decision.table)
-        out: dict[str, Any] = {"prefix": str(prefix), "table": table}
+        out: dict[str, Any] = {"prefix": str(shown), "table": table}
         if own.type != RTN_UNICAST and own.reason is None:
             out["type"] = ROUTE_TYPE_NAMES.get(own.type, str(own.type))
         out.update(self.describe_path(own))
@@ -329,7 +335,7 @@ class Listener:
         if decision is None:
             steps.append(f"no table that the rules look up has a route to {wanted}")
         else:
-            route = self._route(decision)
+            route = self._route(decision, decision.prefix)
             routes.append(route)
             steps.append(f"longest match {decision.prefix}, by {decision.words}")
             steps.append(f"best path: {_path_text(route)}")

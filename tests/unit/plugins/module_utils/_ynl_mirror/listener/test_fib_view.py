@@ -307,9 +307,9 @@ def is_conditional(rule: Rule) -> bool:
 
 
 def longest(table: dict[Prefix, tuple[Path, ...]], packet: Packet) -> tuple[Prefix, Path] | None:
-    for prefix in table:
+    for prefix, routes in table.items():
         if holds(prefix, packet.address):
-            for path in table[prefix]:
+            for path in routes:
                 if path.tos in (0, packet.tos) and "dead" not in path.extras:
                     return prefix, path
     return None
