@@ -13,6 +13,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     AF_INET,
     AF_INET6,
     RTN_BLACKHOLE,
+    RTN_XRESOLVE,
     Address,
     NextHop,
     Path,
@@ -36,6 +37,7 @@ PATHS = (
     Path(AF_INET, nexthops=(NextHop(GATEWAY, 2, 3), NextHop(GATEWAY6, 3, 200, True))),
     Path(AF_INET, nexthops=(NextHop(GATEWAY6, 2, 1, True),)),
     Path(AF_INET, type=RTN_BLACKHOLE, tos=16),
+    Path(AF_INET, type=RTN_XRESOLVE, reason="rule 220: from 10.0.0.0/8 lookup 220 may apply"),
     Path(AF_INET, nh_id=7),
     Path(AF_INET6, metric=1024, nexthops=(NextHop(GATEWAY6, 2),)),
     Path(AF_INET6, metric=1024, nexthops=(NextHop(GATEWAY6, 2), NextHop(GATEWAY6, 3))),
@@ -82,6 +84,11 @@ def link_messages() -> list[bytes]:
         _message(rtnetlink.RTM_DELADDR, struct.pack("=BBBBI", AF_INET6, 64, 0, 0, 7), (1, GATEWAY6.packed)),
         _message(rtnetlink.RTM_NEWRULE, rule, (2, GATEWAY.packed), (3, b"eth1\0"), (6, u32(1000)), (15, u32(100000))),
         _message(rtnetlink.RTM_DELRULE, rule, (19, b"\1")),
+        _message(
+            *(rtnetlink.RTM_NEWRULE, struct.pack("=BBBBBBBBI", AF_INET, 8, 0, 16, 10, 0, 0, 2, 2)),
+            *((1, GATEWAY.packed), (4, u32(9)), (10, u32(1)), (14, u32(0)), (20, bytes(8)), (23, bytes(4))),
+        ),
+        _message(rtnetlink.RTM_NEWNETCONF, bytes((AF_INET, 0, 0, 0)), (1, u32(7)), (2, u32(1)), (6, u32(1))),
         _message(rtnetlink.RTM_DELNEXTHOP, bytes(8), (1, u32(7))),
     ]
 

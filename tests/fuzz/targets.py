@@ -25,11 +25,13 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.ynl import from_ynl
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import Deframer, FpmError, frame
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import AgentSession
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.fib_view import FibView
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.layers import Machine, layers_of
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.lpm import Lpm
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, Rule, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
@@ -363,14 +365,19 @@ def producer(data: bytes) -> None:
 def answers(data: bytes) -> None:
     """An agent's stream of answers into the listener."""
     rib = Rib([254])
-    listener = SimpleNamespace(rib=rib, watchers=[], selection=Selection(Filters.from_dict({}), {}, rib.reader))
+    view = FibView(rib)
+    rules = [Rule(family, 0, 254) for family in (AF_INET, AF_INET6)]
+    layers = {family: layers_of(family, rules, Machine({})) for family in (AF_INET, AF_INET6)}
+    view.compile(layers, Selection(Filters.from_dict({}), {}, rib.reader), (254,))
+    listener = SimpleNamespace(rib=rib, watchers=[], view=view)
     session = AgentSession(listener, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
     session.connected = True
     for message in seeds.route_messages():
         rib.apply(message)
-    session.mark(rib.take_changed())
-    for scope, routes in rib.tables.items():
-        session._messages(scope, list(routes))
+    session.mark(view.changed(rib.take_changed()))
+    for family in view.steps:
+        puts, drops, hidden = view.look_up(family, view.keys(family))
+        session._record(family, puts, drops, hidden)
     deframer = Deframer()
     try:
         for payload in deframer.feed(data):

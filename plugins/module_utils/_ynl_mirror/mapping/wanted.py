@@ -67,10 +67,10 @@ class Wanted:
     def everything(self, family: int, keys: Iterable[int]) -> dict[int, Mapping[int, Path]]:
         """What to install for these prefixes, all that are announced, and for their parts: by prefix and table."""
         announced = dict.fromkeys(keys)
-        self.use(family, announced)
+        self._use(family, announced)
         outcomes = {key: self.outcome(family, key) for key in announced}
         parts = {part for outcome in outcomes.values() for part in outcome.parts}.difference(announced)
-        self.use(family, parts)
+        self._use(family, parts)
         outcomes.update((key, self.part(family, key)) for key in sorted(parts))
         waiting = {
             key: outcome
