@@ -117,7 +117,8 @@ class AdjRibIn:
             stale[scope] = stale.get(scope, set()) | waiting
         told, self._told = self._told, None
         if told is not None and not told.issuperset(self.forwarding):
-            self.forwarding = {link: forwards for link, forwards in self.forwarding.items() if link in told}
+            for link in self.forwarding.keys() - told:
+                del self.forwarding[link]
             self.on_forwarding()
         return stale
 
