@@ -29,6 +29,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     nexthop_gone,
     route,
     route_through,
+    sysctl,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.zebra import Zebra
 from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
@@ -179,6 +180,18 @@ def test_a_group_that_is_replaced_in_place_moves_all_its_routes(lab: MirrorLab) 
         host.send(route("10.1.0.0/16", "192.168.102.1"), route("10.2.0.0/16", kind=RTM_DELROUTE), group(9, {7: 1}))
         until(lab.mirrored, {"a": [f"10.1.0.0/16 {by_b}"], "b": [f"10.3.0.0/16 {by_a}"]})
     assert "Traceback" not in agent.log()
+
+
+def test_a_word_on_forwarding_maps_everything_again_and_is_no_unknown_message(lab: MirrorLab) -> None:
+    agent = lab.agent().ready()
+    with Producer(lab.host) as host:
+        host.send(sysctl(forwarding=True), route("192.168.11.0/24", "192.168.101.1"), DONE)
+        until(lambda: lab.mirrored()["b"], ["192.168.11.0/24 dev eth3"])
+        remaps = until(lambda: agent.status()["remaps"], bool)
+        host.send(sysctl(forwarding=True))  # nothing new
+        host.send(sysctl(forwarding=False, family=10), sysctl(forwarding=False, index=3))
+        until(lambda: agent.status()["remaps"], lambda now: now > remaps)
+    assert "ignoring" not in agent.log()
 
 
 def test_a_route_waits_for_its_nexthop_object_and_is_answered_again(lab: MirrorLab) -> None:

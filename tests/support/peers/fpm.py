@@ -64,6 +64,12 @@ def foreign_route(family: int) -> bytes:
     return message(RTM_NEWROUTE, struct.pack("=BBBBBBBBI", family, 32, 32, 0, 254, 17, 0, 5, 0))
 
 
+def sysctl(forwarding: bool, family: int = 2, index: int = -1) -> bytes:
+    """An RTM_NEWNETCONF: whether packets that come in by a link (-1: any) are forwarded."""
+    ifindex, forwards = (_attribute(kind, struct.pack("=i", value)) for kind, value in ((1, index), (2, forwarding)))
+    return message(80, struct.pack("=Bxxx", family) + ifindex + forwards)
+
+
 def nexthop(number: int, gateway: str, oif: int = 2) -> bytes:
     """A nexthop object, as zebra sends it."""
     address = ipaddress.ip_address(gateway)

@@ -5,7 +5,7 @@
 
 It is the one owner of the announced routes: everybody reads them, and only its methods change them. It outlives the
 connections of the host: at the end of the first replay of a connection what that has not named is stale, routes as well
-as the host's word on whether it forwards. Nexthop objects, and what there was no room for, begin anew at once.
+as the host's word on whether it forwards. Nexthop objects, and what there was no room for, are forgotten at once.
 
 An announced route leaves in one of two ways. Without a guard it is removed when the host withdraws it. With one it is
 *held* first: it stays until the guard releases it, and is removed then, or the host announces it again.

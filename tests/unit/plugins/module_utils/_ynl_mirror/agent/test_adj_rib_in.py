@@ -224,7 +224,7 @@ def conf(family: int, index: int, forwarding: bool | None) -> bytes:
     return netconf_codec.encode(NetConf(family, index, forwarding))
 
 
-def test_a_hosts_word_on_forwarding_is_kept_and_its_changes_are_told() -> None:
+def test_a_hosts_word_on_forwarding_is_kept_and_its_changes_are_reported() -> None:
     host = Host()
     told: list[dict[tuple[int, int], bool]] = []
     host.adj.on_forwarding = lambda: told.append(dict(host.adj.forwarding))
