@@ -70,19 +70,12 @@ class Wanted:
         self._use(family, announced)
         outcomes = {key: self.outcome(family, key) for key in announced}
         parts = {part for outcome in outcomes.values() for part in outcome.parts}.difference(announced)
-        self._use(family, parts)
         outcomes.update((key, self.part(family, key)) for key in sorted(parts))
-        waiting = {
-            key: outcome
-            for key, outcome in outcomes.items()
-            if self.depends(family, key, outcome.targets, outcome.ways, key in announced)
-        }
-        return {
-            key: self.paths(family, key, outcome.targets, outcome.ways, key in announced)
-            if key in waiting
-            else outcome.targets
-            for key, outcome in outcomes.items()
-        }
+        found: dict[int, Mapping[int, Path]] = {}
+        for key, (targets, _reason, ways, _parts) in outcomes.items():
+            dependent = self.depends(family, key, targets, ways, key in announced)
+            found[key] = self.paths(family, key, targets, ways, key in announced) if dependent else targets
+        return found
 
     def outcome(self, family: int, key: int) -> Outcome:
         """The placement of a prefix, announced or a part of an announced one."""
@@ -102,7 +95,7 @@ class Wanted:
     def depends(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
     ) -> bool:
-        """Whether what a prefix needs depends on shorter ones, which is noted: `paths` tells, once all are noted."""
+        """Whether what a prefix needs depends on shorter ones, which is noted; `paths` tells what it needs then."""
         if not ways or (announced and len(targets) == len(ways)):
             self.inner[family].discard(key)
             return False
