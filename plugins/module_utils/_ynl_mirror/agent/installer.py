@@ -237,7 +237,11 @@ class Installer:
         """Note what these routes tell of the host, before any of them is placed."""
         facts = self.mapper.facts
         known = facts.told(family)
-        telling = {number for number, path in {id(path): path for path in paths}.items() if facts.may_tell(path)}
+        distinct = {id(path): path for path in paths}
+        for path in distinct.values():
+            if path is not None:
+                self.mapper.rule(path)  # learns its gateways
+        telling = {number for number, path in distinct.items() if facts.may_tell(path)}
         if not telling and known.isdisjoint(keys):
             return
         for key, path in zip(keys, paths):
