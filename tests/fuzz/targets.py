@@ -309,15 +309,16 @@ class _Kernel:
 
 
 def _mirror() -> Installer:
-    """The lab's DPU: two VRFs, and a way to 10/8 and fd00::/16 by eth3 in the first."""
+    """The lab's DPU: two VRFs; the first one leaves by eth3, the other one sends to the host what it does not know."""
     links = {number: Link(number, f"eth{number}", True, True) for number in (1, 2, 3, 4)}
     tables = {}
-    for family, text in ((AF_INET, "0.0.0.0/0"), (AF_INET6, "::/0")):
-        table = tables[family, 10] = Lpm(family)
-        table.set(Prefix.parse(text).key, Path(family, table=10, nexthops=(NextHop(None, 3),)))
+    for family, text, host in ((AF_INET, "0.0.0.0/0", "192.168.102.2"), (AF_INET6, "::/0", "fd00:102::2")):
+        for number, hop in ((10, NextHop(None, 3)), (20, NextHop(Address.parse(host), 2))):
+            table = tables[family, number] = Lpm(family)
+            table.set(Prefix.parse(text).key, Path(family, table=number, nexthops=(hop,)))
     owners: dict[Address, tuple[int, ...]] = {seeds.GATEWAY: (1,), seeds.GATEWAY6: (1,)}
     view = View((Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4)))), links, owners, tables)
-    return Installer(_Kernel(), Mapper(view, Policy(), set()), (254,), Rib(()))  # type: ignore[arg-type]
+    return Installer(_Kernel(), Mapper(view, Policy(host_links=("eth2",))), (254,), Rib(()))  # type: ignore[arg-type]
 
 
 def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
@@ -336,6 +337,9 @@ def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
             _check_answer(answer)
     for family, keys in session.machine._moved.items():
         mirror.sync(family, keys)
+    if mirror.mapper.learnt:  # about the host: the agent maps all routes again
+        for family in (AF_INET, AF_INET6):
+            mirror.sync(family, [*mirror.announced_keys(family), *mirror.stale_keys(family)])
     host = {scope: routes for scope, routes in mirror.announced.items() if routes}
     for (family, _table), routes in host.items():
         for key in routes:

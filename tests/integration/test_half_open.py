@@ -65,7 +65,7 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
     ours, theirs = _connected(dpu, host)
     with dpu.entered():
         requests = Requests()
-    mirror = Installer(requests, Mapper(View(), Policy(), set()), (MAIN,), Rib(()))
+    mirror = Installer(requests, Mapper(View(), Policy()), (MAIN,), Rib(()))
     mirror.announced[AF_INET, MAIN] = {BEFORE: PATH}
     messages = RouteWriter(rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE).batch([(NAMED, PATH)])
 

@@ -9,7 +9,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.admission import Admission
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.installer import Installer
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.host_policy import HostPolicy
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.host import HostFacts
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
@@ -152,6 +154,25 @@ def some_policy(chance: Chance) -> Policy:
     """Who imports from whom, and the metric."""
     imports: Mapping[str, tuple[str, ...]] = chance.choice(({}, {}, {}, {"a": ("b",)}, {"a": (), "c": ("b",)}))
     return Policy(imports=imports, metric=chance.choice((None, None, 7, 50)))
+
+
+def some_admission(chance: Chance, family: int) -> Admission | None:
+    """What the host may install: everything, or not."""
+    net = str(some_network(chance, family))
+    policy: Mapping[str, Any] | None = chance.choice(
+        (
+            None,
+            None,
+            {},
+            {"exclude_prefixes": [net]},
+            {"prefixes": [net]},
+            {"vrfs": ["a", "c"]},
+            {"routes": 2},
+            {"nexthops": 1},
+        )
+    )
+    limits = chance.choice(({}, {"a": 1}, {"a": 0, "b": 2}))
+    return None if policy is None else Admission("host", HostPolicy.from_dict(policy), limits)
 
 
 # -- as the mapping's values, and back

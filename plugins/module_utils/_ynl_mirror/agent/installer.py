@@ -174,13 +174,16 @@ class Installer:
     def _plan(self, family: int, keys: list[int], changes: list[Change]) -> None:
         """Find what has to be written for these prefixes, and for the parts of announced ones."""
         restricted = self._restrictions(family)
+        admission = self.admission
+        self._wanted.permits = admission.permits if admission is not None and admission.needed else None
         dependent: list[_Dependent] = []
         parts = self._plan_independent(family, keys, restricted, changes, dependent)
         parts.difference_update(keys)
         if parts:
             self._plan_independent(family, list(parts), restricted, changes, dependent)
         for key, targets, ways, announced in dependent:
-            self._plan_key(changes, key, self._wanted.paths(family, key, targets, ways, announced))
+            offloads = targets if announced else self._wanted.permitted(family, key, targets)
+            self._plan_key(changes, key, self._wanted.paths(family, key, offloads, ways, announced))
 
     def _plan_independent(
         self,
@@ -218,12 +221,14 @@ class Installer:
         mapper = self.mapper
         paths = self._announced_paths(family, keys)
         self._look_at_host(family, keys, paths)
+        pins = self._pins[family]
         last: Path | None = None
         rule: PathMapper | None = None
-        for key, path in zip(keys, paths):
-            if path is None:
+        for key, announced in zip(keys, paths):
+            if announced is None:
                 yield key, None, self._wanted.outcome(family, key)
                 continue
+            path = pins.get(key, announced)
             if path is not last or rule is None:  # routes come in runs with one path
                 last, rule = path, mapper.rule(path)
             yield key, path, rule.outcome(key)
@@ -237,7 +242,11 @@ class Installer:
         """Note what these routes tell of the host, before any of them is placed."""
         facts = self.mapper.facts
         known = facts.told(family)
-        telling = {number for number, path in {id(path): path for path in paths}.items() if facts.may_tell(path)}
+        distinct = {id(path): path for path in paths}
+        for path in distinct.values():
+            if path is not None:
+                self.mapper.rule(path)  # learns its gateways
+        telling = {number for number, path in distinct.items() if facts.may_tell(path)}
         if not telling and known.isdisjoint(keys):
             return
         for key, path in zip(keys, paths):

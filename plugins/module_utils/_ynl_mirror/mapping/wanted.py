@@ -32,6 +32,8 @@ class Wanted:
         self._mapper = mapper
         self.inner = {family: Prefixes(family) for family in _FAMILIES}
         self.blocked: dict[TableKey, dict[int, str]] = {}
+        # Which offloads may be installed because of an announced route; None: all.
+        self.permits: Callable[[int, int, Path, Mapping[int, Path]], Mapping[int, Path]] | None = None
         self._announced = announced
         self._announced_lengths: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # that ever were
         self._lengths: dict[int, list[int]] = {}  # of all that may be placed, longest first
@@ -70,19 +72,12 @@ class Wanted:
         self._use(family, announced)
         outcomes = {key: self.outcome(family, key) for key in announced}
         parts = {part for outcome in outcomes.values() for part in outcome.parts}.difference(announced)
-        self._use(family, parts)
         outcomes.update((key, self.part(family, key)) for key in sorted(parts))
-        waiting = {
-            key: outcome
-            for key, outcome in outcomes.items()
-            if self.depends(family, key, outcome.targets, outcome.ways, key in announced)
-        }
-        return {
-            key: self.paths(family, key, outcome.targets, outcome.ways, key in announced)
-            if key in waiting
-            else outcome.targets
-            for key, outcome in outcomes.items()
-        }
+        found: dict[int, Mapping[int, Path]] = {}
+        for key, (targets, _reason, ways, _parts) in outcomes.items():
+            dependent = self.depends(family, key, targets, ways, key in announced)
+            found[key] = self.paths(family, key, targets, ways, key in announced) if dependent else targets
+        return found
 
     def outcome(self, family: int, key: int) -> Outcome:
         """The placement of a prefix, announced or a part of an announced one."""
@@ -92,17 +87,30 @@ class Wanted:
     def part(self, family: int, key: int) -> Outcome:
         """The placement of a prefix that is not announced: by the decision about the announced one around it."""
         if self.mapper.is_part(family, key):
-            for around in self.shorter(family, key):
-                path = self._announced(family, around)
-                if path is not None:
-                    crowded = self.mapper.is_crowded(family, around)
-                    return NO_OUTCOME if crowded else self.mapper.rule(path).outcome(key)
+            for around, path in self._around(family, key):
+                crowded = self.mapper.is_crowded(family, around)
+                return NO_OUTCOME if crowded else self.mapper.rule(path).outcome(key)
         return NO_OUTCOME
+
+    def _around(self, family: int, key: int) -> Iterator[tuple[int, Path]]:
+        """The announced prefixes around a prefix, the longest first."""
+        for around in self.shorter(family, key):
+            path = self._announced(family, around)
+            if path is not None:
+                yield around, path
+
+    def permitted(self, family: int, key: int, targets: Mapping[int, Path]) -> Mapping[int, Path]:
+        """Those offloads of a prefix, announced or a part, that may be installed."""
+        if self.permits is None or not targets:
+            return targets
+        path = self._announced(family, key)
+        decides = next(self._around(family, key), None) if path is None else (key, path)
+        return targets if decides is None else self.permits(family, *decides, targets)
 
     def depends(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
     ) -> bool:
-        """Whether what a prefix needs depends on shorter ones, which is noted: `paths` tells, once all are noted."""
+        """Whether what a prefix needs depends on shorter ones, which is noted; `paths` tells what it needs then."""
         if not ways or (announced and len(targets) == len(ways)):
             self.inner[family].discard(key)
             return False
@@ -133,8 +141,9 @@ class Wanted:
         for candidate in self.shorter(family, key, way.length):
             path = self._announced(family, candidate)
             outcome = self.part(family, candidate) if path is None else self.mapper.rule(path).outcome(candidate)
-            if table in outcome.targets and candidate not in blocked:
-                return candidate, outcome.targets[table]
+            targets = self.permitted(family, candidate, outcome.targets)
+            if table in targets and candidate not in blocked:
+                return candidate, targets[table]
             if table in outcome.ways:
                 return None  # it stays on the slow path, and so does everything inside of it
         return None

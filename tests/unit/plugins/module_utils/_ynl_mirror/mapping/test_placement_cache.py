@@ -101,7 +101,7 @@ routes_of_a_host = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(views(), policies(), routes_of_a_host)
 def test_a_shared_decision_never_differs_from_one_of_its_own(
     seen: View, policy: Policy, routes: list[tuple[str, str, int]]

@@ -32,6 +32,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.fate_worlds import 
     installer_of,
     key_of,
     network_of,
+    some_admission,
     some_announced,
     some_network,
     some_own,
@@ -84,7 +85,7 @@ def most_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 #: The fixture above is the same for all examples.
-worlds = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+worlds = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @both
@@ -96,6 +97,7 @@ def test_no_mirrored_route_changes_a_fate_nor_does_any_part_of_a_replay_or_of_a_
 ) -> None:
     world, kernel = some_world(chance, family), Kernel()
     installer = installer_of(family, world, some_policy(chance), kernel)
+    installer.admission = some_admission(chance, family)
     announce(installer, family, world.announced)
     assert kernel.mirrored() == {table: routes for table, routes in installed(installer, family).items() if routes}
     announce(installer, family, dict.fromkeys(world.announced))
