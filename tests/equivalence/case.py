@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 DPU = "dpu"
 #: Links that every lab has; a script makes those that the case names.
-UPLINKS = ("u1", "u2", "u3", "u4")
+UPLINKS = ("u1", "u2", "u3", "u4", "u5", "u6")
 SECOND_UPLINKS = ("w1", "w2")
-ENDS = ("e1", "e2", "e3", "e4", "e5", "e6", "e7", "e8")
+ENDS = tuple(f"e{number}" for number in range(1, 15))
 HOST_LINKS = ("d1", "d2", "d3")
 MANAGEMENT = "mgmt"
+#: Where the other ends of end links are: nobody has to answer there.
+VOID = "void"
 
 
 class Line(NamedTuple):
@@ -98,8 +100,7 @@ class Case:
         lines = [
             "#!/bin/sh",
             f"# {self.name}",
-            f"for ns in {' '.join((DPU, *self.hosts))}; do ip netns add $ns; ip -n $ns link set lo up; done",
-            *(f"ip netns exec $ns sysctl -qw {item}" for item in ()),
+            f"for ns in {' '.join((DPU, *self.hosts, VOID))}; do ip netns add $ns; ip -n $ns link set lo up; done",
             f"for ns in {' '.join((DPU, *self.hosts))}; do ip netns exec $ns sysctl -qw "
             + " ".join(f"{key}={value}" for key, value in ROUTER.items())
             + "; done",
@@ -122,7 +123,9 @@ class Case:
         for machine, links in ((DPU, ENDS), *((host, HOST_LINKS) for host in self.hosts)):
             for link in links:
                 if link in used:
-                    yield f"ip -n {machine} link add {link} type dummy; ip -n {machine} link set {link} up"
+                    end = f"{machine}-{link}"
+                    yield f"ip -n {machine} link add {link} type veth peer name {end} netns {VOID}"
+                    yield f"ip -n {machine} link set {link} up; ip -n {VOID} link set {end} up"
 
     def _daemons(self) -> Iterable[str]:
         yield f"echo {shlex.quote(json.dumps(self.agent_settings()))} > agent.json"

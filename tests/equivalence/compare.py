@@ -19,6 +19,8 @@ from ansible_collections.ekho.ynl_mirror.tests.equivalence.model import Fate, Fl
 
 #: Addresses of one family that are looked up in a case, and how many of them are random.
 ADDRESSES, RANDOM = 140, 10
+#: Packets of one comparison; more of them are sampled.
+PACKETS = 2500
 Packet = tuple[Flow, Place]
 _UNROUTED = {
     4: [ipaddress.ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")],
@@ -105,7 +107,7 @@ def packets(world: World, case: Case, seed: int, number: int = ADDRESSES) -> lis
                 found += [(Flow(address, source, *kind), at) for kind in kinds]
             for kind, other in _sources(world, family, kinds):
                 found += [(Flow(address, other, *kind), at) for address in addresses[::3]]
-    return found
+    return found if len(found) <= PACKETS else rng.sample(found, PACKETS)
 
 
 def edges(world: World, family: int) -> Iterator[bytes]:
@@ -193,6 +195,17 @@ def neighbour(world: World, link: str, family: int, number: int) -> bytes | None
 
 
 # -- what becomes of them
+
+
+def check_model(lab: Lab, world: World, asked: list[Packet]) -> list[Difference]:
+    """The kernels' fates that the model does not know, before there is a mirror."""
+    assert lab.case is not None
+    found = []
+    for packet, kernels in zip(asked, walk(world, lab.kernels, asked)):
+        ways = tuple(world.ways(*packet))
+        if kernels.fate not in {way.fate for way in ways}:
+            found.append(Difference(lab.case, 0, "model", packet, ways, (), kernels))
+    return found
 
 
 @dataclass

@@ -93,7 +93,7 @@ class Space:
 
 
 def _subnet(link: str) -> int:
-    return {"e": 10, "u": 100, "w": 110, "d": 120}[link[0]] + int(link[1])
+    return {"e": 10, "u": 100, "w": 110, "d": 120}[link[0]] + int(link[1:])
 
 
 @dataclass
@@ -108,7 +108,7 @@ class PlannedVrf:
     @property
     def name(self) -> str:
         """a, b, c, ..."""
-        return "abcdefg"[self.number - 1]
+        return "abcdefgh"[self.number - 1]
 
     @property
     def table(self) -> int:
@@ -134,6 +134,7 @@ class Builder:
         self.control = "uplink"
         self._first: list[Line] = []  # addresses, and what they need
         self._lines: list[Line] = []
+        self._last: list[Line] = []  # rules of hosts, which the kernel asks when it checks a route's gateway
         self._keys: dict[tuple[str, int, str, str, str], Line] = {}
         self._free_ends = list(ENDS)
         self._free_uplinks = {HOST: list(UPLINKS), "host2": list(SECOND_UPLINKS)}
@@ -144,6 +145,10 @@ class Builder:
     def line(self, machine: str, family: int, text: str) -> None:
         """Any line."""
         self._lines.append(Line(machine, family, text))
+
+    def last(self, machine: str, family: int, text: str) -> None:
+        """A line that comes after all routes."""
+        self._last.append(Line(machine, family, text))
 
     def address(self, machine: str, family: int, text: str) -> None:
         """A line that comes before all routes."""
@@ -167,11 +172,12 @@ class Builder:
         machine: str, space: Space, prefix: str, how: str, table: int = 254, metric: int = 0, kind: str = ""
     ) -> Line:
         """The line alone."""
-        words = ("route add", kind, prefix, how, f"table {table}", f"metric {metric}" if metric else "")
+        words = ("route add", kind, prefix, f"table {table}", f"metric {metric}" if metric else "", how)
         return Line(machine, space.family, " ".join(filter(None, words)))
 
     @staticmethod
     def _key(machine: str, family: int, prefix: str, table: int, metric: int, how: str) -> tuple[str, int, str, str, str]:
+        metric = metric or (1024 if family == 6 else 0)
         return machine, family, prefix, str(table), f"{metric}{' tos' if ' tos ' in f' {how} ' else ''}"
 
     def drop(self, line: Line) -> None:
@@ -188,7 +194,7 @@ class Builder:
 
     def add_vrf(self, ends: int = 1, uplink: bool = True, default: bool = True, host: str = HOST) -> PlannedVrf | None:
         """One more VRF; None where there is no link left."""
-        if len(self._free_ends) < ends or (uplink and not self._free_uplinks[host]) or len(self.vrfs) > 5:
+        if len(self._free_ends) < ends or (uplink and not self._free_uplinks[host]) or len(self.vrfs) == 8:
             return None
         vrf = PlannedVrf(len(self.vrfs) + 1, host)
         self.vrfs.append(vrf)
@@ -289,7 +295,7 @@ class Builder:
             seed=self.seed,
             features=self.features,
             vrfs=vrfs,
-            lines=(*self._first, *self._lines),
+            lines=(*self._first, *self._lines, *self._last),
             hosts=tuple(self.hosts),
             changes=tuple(self.changes),
             agent=self.agent,
@@ -379,7 +385,7 @@ def specific_to_host(b: Builder) -> None:
     vrf, other = b.two()
     for space in b.spaces:
         for line in b.routes_of(DPU):
-            if line.text.startswith(f"route add {space.default} via") and f"table {vrf.table}" in line.text:
+            if line.text.startswith(f"route add {space.default} table {vrf.table} via"):
                 b.drop(line)
         for _time in b.times(1, 3):
             prefix = b.rng.choice(
@@ -473,7 +479,7 @@ def second_uplink(b: Builder) -> None:
     for space in b.spaces:
         hops = " ".join(f"nexthop via {space.at(link, 2)} dev {link} weight 1" for link in vrf.uplinks)
         for line in b.routes_of(DPU):
-            default = line.text.startswith(f"route add {space.default} via") and f" table {vrf.table}" in line.text
+            default = line.text.startswith(f"route add {space.default} table {vrf.table} via")
             if default and b.rng.random() < 0.5:
                 b.drop(line)
                 b.route(DPU, space, space.default, hops, vrf.table)
@@ -553,8 +559,8 @@ def host_gateway(b: Builder) -> None:
 
 @feature
 def host_other_link(b: Builder) -> None:
-    """A gateway of the DPU's that is reached by another link than its own."""
-    for space in b.spaces:
+    """A gateway of the DPU's that is reached by another link than its own (IPv4: the kernel takes no such IPv6 route)."""
+    for space in (space for space in b.spaces if space.family == 4):
         vrf, other = b.two()
         how = f"via {space.at(other.uplinks[0], 1)} dev {vrf.uplinks[0]} onlink"
         b.route(vrf.host, space, space.nested(b.rng.choice((vrf, other)).number, b.rng), how)
@@ -615,7 +621,7 @@ def nexthop_objects(b: Builder) -> None:
         for machine, table in ((HOST, 254), (DPU, None)):
             vrf, number = b.rng.choice([one for one in b.leading if one.host == HOST]), number + 1
             how = b.to_dpu(vrf, space) if machine == HOST else b.by_end(vrf, space)
-            b.line(machine, space.family, f"nexthop add id {number} {how}")
+            b.line(machine, space.family, f"nexthop add id {number} {how} onlink")
             b.route(machine, space, space.nested(vrf.number, b.rng), f"nhid {number}", table or vrf.table)
 
 
@@ -653,7 +659,7 @@ def _tunnel(b: Builder, space: Space, table: int, prefix: str) -> None:
 
 
 def _rule(b: Builder, space: Space, preference: int, text: str) -> None:
-    b.line(HOST, space.family, f"rule add pref {preference} {text}")
+    b.last(HOST, space.family, f"rule add pref {preference} {text}")
 
 
 def _target(b: Builder, space: Space) -> str:
@@ -676,7 +682,8 @@ def rule_to(b: Builder) -> None:
 def rule_from(b: Builder) -> None:
     """A rule of the host for a source."""
     for space in b.spaces:
-        source = b.rng.choice((space.subnet(b.one().ends[0]), space.default))
+        every = "192.168.0.0/19" if space.family == 4 else "fd00:10::/28"  # every end link, and no uplink
+        source = b.rng.choice((space.subnet(b.one().ends[0]), every))
         action = b.rng.choice(("unreachable", "lookup 78", "lookup 78"))
         _rule(b, space, 110, f"from {source} {action}")
         _tunnel(b, space, 78, b.rng.choice((space.default, _target(b, space))))
@@ -751,11 +758,11 @@ def forwarding_off(b: Builder) -> None:
     """The host forwards nothing: at all, or from one of the uplinks."""
     for space in b.spaces:
         if space.family == 6:
-            b.line(HOST, 0, "net.ipv6.conf.all.forwarding=0")
+            b.last(HOST, 0, "net.ipv6.conf.all.forwarding=0")
         elif b.rng.random() < 0.5:
-            b.line(HOST, 0, "net.ipv4.ip_forward=0")
+            b.last(HOST, 0, "net.ipv4.ip_forward=0")
         else:
-            b.line(HOST, 0, f"net.ipv4.conf.{b.one().uplinks[0]}.forwarding=0")
+            b.last(HOST, 0, f"net.ipv4.conf.{b.one().uplinks[0]}.forwarding=0")
     b.doubts.append("forwarding")
 
 

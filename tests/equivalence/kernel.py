@@ -246,11 +246,12 @@ class Kernel:
 
     def clear(self, keep_links: Sequence[str] = ("lo",)) -> None:
         """Remove every route, rule, nexthop object and address but for the kernel's own."""
+        for message in self._dump(_GET_NEXTHOP, bytes(8)):  # their routes go with them
+            number = _attributes(message, 24, len(message))[1]
+            self._delete(bytes(24) + _ATTRIBUTE.pack(8, 1) + number, NEW_NEXTHOP)
         for route in self.routes():
             if route.protocol != PROTOCOL_KERNEL or route.table not in (254, 255):
                 self._delete(route.message, NEW_ROUTE)
-        for message in self._dump(_GET_NEXTHOP, bytes(8)):
-            self._delete(message, NEW_NEXTHOP)
         kept = [index for index in (link.index for link in self.links() if link.name in keep_links)]
         for address in self.addresses():
             own = address.link in kept and address.address in (b"\x7f\0\0\1", bytes(15) + b"\1")
@@ -298,15 +299,15 @@ def _ask(one: Question, number: int) -> bytes:
     family = socket.AF_INET if bits == 32 else socket.AF_INET6
     size = 4 + len(one.destination)
     parts = [
-        _ROUTE.pack(family, bits, bits, one.tos, 0, 0, 0, 0, _LOOKUP_TABLE),
+        # IPv6 tells the table anyway, and takes no such flag.
+        _ROUTE.pack(family, bits, bits, one.tos, 0, 0, 0, 0, _LOOKUP_TABLE if bits == 32 else 0),
         _ATTRIBUTE.pack(size, 1) + one.destination,
         _ATTRIBUTE.pack(size, 2) + one.source,
         struct.pack("=HHI", 8, 3, one.iif),
     ]
     if one.mark:
         parts.append(struct.pack("=HHI", 8, 16, one.mark))
-    if one.protocol:
-        parts.append(struct.pack("=HHBxxx", 5, 27, one.protocol))
+    parts.append(struct.pack("=HHBxxx", 5, 27, one.protocol or socket.IPPROTO_UDP))
     if one.port:
         parts.append(struct.pack("=HH2sxx", 6, 28, one.port.to_bytes(2, "big")))
         parts.append(struct.pack("=HH2sxx", 6, 29, one.port.to_bytes(2, "big")))
@@ -317,7 +318,8 @@ def _ask(one: Question, number: int) -> bytes:
 def _answer(buffer: bytearray, offset: int, length: int, kind: int, question: Question) -> Answer:
     if kind == _ERROR:
         code = -struct.unpack_from("=i", buffer, offset + 16)[0]
-        if code not in _DROPS:
+        complaint = code == errno.EINVAL and length > 36  # a blackhole has no words
+        if code not in _DROPS or complaint:
             raise OSError(code, f"{os.strerror(code)}: look-up of {question}")
         return Answer("dropped")
     attributes = _attributes(buffer, offset + 28, offset + length)
