@@ -11,6 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from ansible_collections.ekho.ynl_mirror.tests.equivalence import kernel as k
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import DPU, Case
@@ -43,7 +44,11 @@ class Difference:
     def __str__(self) -> str:
         flow, (machine, link) = self.packet
         lines = [f"{self.what}: {flow} in by {link} of {machine}; {self.case.name}, after {self.changes} changes"]
-        for title, ways in (("without the mirror", self.without), ("with it", self.with_), ("kernels", (self.kernels,))):
+        for title, ways in (
+            ("without the mirror", self.without),
+            ("with it", self.with_),
+            ("kernels", (self.kernels,)),
+        ):
             for way in ways:
                 lines += [f"  {title}: {way.fate}", *(f"    {step}" for step in way.steps)]
         return "\n".join(lines)
@@ -139,7 +144,9 @@ def _unrouted(address: bytes) -> bool:
 def _random(rng: random.Random, family: int) -> bytes:
     while True:
         if family == socket.AF_INET:
-            address = bytes([rng.choice((10, rng.randrange(256))), rng.randrange(6), rng.randrange(256), rng.randrange(256)])
+            address = bytes(
+                [rng.choice((10, rng.randrange(256))), rng.randrange(6), rng.randrange(256), rng.randrange(256)]
+            )
         else:
             address = bytes([0xFD, 0x10, 0, rng.randrange(6)]) + rng.randbytes(12)
         if not _unrouted(address):
@@ -185,12 +192,11 @@ def _entries(world: World, case: Case, family: int) -> Iterator[tuple[Place, byt
 
 def neighbour(world: World, link: str, family: int, number: int) -> bytes | None:
     """An address in the subnet of a link of the DPU; None without a subnet."""
-    size = 4 if family == socket.AF_INET else 16
+    size, subnets = (4, b"\xc0\xa8") if family == socket.AF_INET else (16, b"\xfd\x00")
     for address in sorted(world.machines[DPU].addresses.get(link, ())):
-        if len(address) == size and not k.is_link_local(address) and address[-1] == 1 and address[0] in (192, 0xFD):
-            if address[:2] in (b"\xc0\xa8", b"\xfd\x00"):
-                # The text of an IPv6 address ends in the same digits, read as hexadecimal.
-                return address[:-1] + bytes([number if size == 4 else int(str(number), 16)])
+        if len(address) == size and address[:2] == subnets and address[-1] == 1:
+            # The text of an IPv6 address ends in the same digits, read as hexadecimal.
+            return address[:-1] + bytes([number if size == 4 else int(str(number), 16)])
     return None
 
 
@@ -260,10 +266,9 @@ class _Judge:
             tally.wrong += 1
             kind = what if what != "fate" else f"{_kind(wanted)} -> {_kind(expected)}"
             tally.kinds[kind] += 1
-            found.differences.append(
-                Difference(self._case, self._changes, what, packet, without, with_, kernels)
-            )
+            found.differences.append(Difference(self._case, self._changes, what, packet, without, with_, kernels))
         tally.mirrored += {way.steps[0].said for way in without} != {way.steps[0].said for way in with_}
+        tally.uneven += not what and len(wanted) > 1 and _shares(without) != _shares(with_)
         self._count(tally, packet, without, with_, excluded)
 
     def _count(
@@ -293,6 +298,13 @@ def _is_detour(way: Way) -> bool:
     """DPU, host, DPU, and out of it."""
     machines = way.machines
     return way.fate.kind == "out" and way.fate.machine == DPU and len(machines) == 3 and machines[1] != DPU
+
+
+def _shares(ways: Iterable[Way]) -> dict[Fate, Fraction]:
+    found: dict[Fate, Fraction] = {}
+    for way in ways:
+        found[way.fate] = found.get(way.fate, Fraction(0)) + way.share
+    return found
 
 
 def _kind(fates: Iterable[Fate]) -> str:

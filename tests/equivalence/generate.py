@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cases from seeds: the plain one, in which everything leads where it should, and the features that make it hard.
 
-``case(seed, features)`` is the same case for ever. A plain case has VRFs that all lead to the host by a default route, each
-with end links and prefixes of its own, and a host that knows the way to most of them. Each feature adds to that.
+``case(seed, features)`` is the same case for ever. A plain case has VRFs that all lead to the host by a default route,
+each with end links and prefixes of its own, and a host that knows the way to most of them. Each feature adds to that.
 """
 
 from __future__ import annotations
@@ -59,14 +59,18 @@ class Space:
         if self.family == 4:
             last = rng.choice((0, 1, 5, 129, 255))
             start = f"10.{number}.{part}"
-            return rng.choice(
-                (f"{start}.0/24", f"{start}.0/25", f"{start}.128/25", f"{start}.{last}/32", f"{start}.4/30")
-                + (f"10.{number}.128.0/17",)
-            )
+            halves = f"{start}.0/25", f"{start}.128/25", f"10.{number}.128.0/17"
+            return rng.choice((*halves, f"{start}.0/24", f"{start}.{last}/32", f"{start}.4/30"))
         last = rng.choice((0, 1, 5, 0xFFFF))
         start = f"fd10:{number}:{part:x}"
         return rng.choice(
-            (f"{start}::/48", f"{start}::/64", f"{start}:8000::/49", f"{start}::{last:x}/128", f"fd10:{number}:8000::/33")
+            (
+                f"{start}::/48",
+                f"{start}::/64",
+                f"{start}:8000::/49",
+                f"{start}::{last:x}/128",
+                f"fd10:{number}:8000::/33",
+            )
         )
 
     def single(self, number: int, rng: random.Random) -> str:
@@ -176,7 +180,9 @@ class Builder:
         return Line(machine, space.family, " ".join(filter(None, words)))
 
     @staticmethod
-    def _key(machine: str, family: int, prefix: str, table: int, metric: int, how: str) -> tuple[str, int, str, str, str]:
+    def _key(
+        machine: str, family: int, prefix: str, table: int, metric: int, how: str
+    ) -> tuple[str, int, str, str, str]:
         metric = metric or (1024 if family == 6 else 0)
         return machine, family, prefix, str(table), f"{metric}{' tos' if ' tos ' in f' {how} ' else ''}"
 
@@ -389,7 +395,12 @@ def specific_to_host(b: Builder) -> None:
                 b.drop(line)
         for _time in b.times(1, 3):
             prefix = b.rng.choice(
-                (space.own(other.number), space.nested(other.number, b.rng), space.cover(b.rng), space.subnet(other.ends[0]))
+                (
+                    space.own(other.number),
+                    space.nested(other.number, b.rng),
+                    space.cover(b.rng),
+                    space.subnet(other.ends[0]),
+                )
             )
             b.route(DPU, space, prefix, b.to_host(vrf, space), vrf.table)
 
@@ -430,7 +441,9 @@ def dpu_discard(b: Builder) -> None:
             vrf, other = b.two()
             kind = b.rng.choice((*DISCARDS, "throw"))
             owner = b.rng.choice((vrf, other))
-            prefix = b.rng.choice((space.nested(vrf.number, b.rng), space.nested(vrf.number, b.rng), space.own(vrf.number)))
+            prefix = b.rng.choice(
+                (space.nested(vrf.number, b.rng), space.nested(vrf.number, b.rng), space.own(vrf.number))
+            )
             b.route(DPU, space, prefix, "", owner.table, b.rng.choice((0, 0, 100)), kind=kind)
 
 
@@ -496,7 +509,9 @@ def host_nested(b: Builder) -> None:
         for _time in b.times(1, 4):
             vrf, other = b.two()
             by = b.rng.choice((vrf, other))
-            prefix = b.rng.choice((space.nested(vrf.number, b.rng), space.cover(b.rng), space.nested(vrf.number, b.rng)))
+            prefix = b.rng.choice(
+                (space.nested(vrf.number, b.rng), space.cover(b.rng), space.nested(vrf.number, b.rng))
+            )
             b.route(by.host, space, prefix, b.to_dpu(by, space))
             if b.rng.random() < 0.5 and prefix != space.own(vrf.number):
                 b.route(DPU, space, prefix, b.by_end(by, space), by.table)
@@ -559,7 +574,7 @@ def host_gateway(b: Builder) -> None:
 
 @feature
 def host_other_link(b: Builder) -> None:
-    """A gateway of the DPU's that is reached by another link than its own (IPv4: the kernel takes no such IPv6 route)."""
+    """A gateway of the DPU's that is reached by another link than its own; no kernel takes that in IPv6."""
     for space in (space for space in b.spaces if space.family == 4):
         vrf, other = b.two()
         how = f"via {space.at(other.uplinks[0], 1)} dev {vrf.uplinks[0]} onlink"
@@ -610,7 +625,13 @@ def host_metric(b: Builder) -> None:
             prefix = b.rng.choice((space.own(vrf.number), space.nested(vrf.number, b.rng)))
             one, two = b.rng.sample((5, 50, 1024, 3000), 2)
             b.route(vrf.host, space, prefix, b.to_dpu(vrf, space), metric=one)
-            b.route(vrf.host, space, prefix, b.rng.choice((b.to_dpu(other, space), b.host_link(vrf.host, space))), metric=two)
+            b.route(
+                vrf.host,
+                space,
+                prefix,
+                b.rng.choice((b.to_dpu(other, space), b.host_link(vrf.host, space))),
+                metric=two,
+            )
 
 
 @feature
@@ -715,7 +736,8 @@ def rule_iif(b: Builder) -> None:
     """A rule of the host for the link that a packet comes in by: an uplink, another one, or its own packets."""
     for space in b.spaces:
         link = b.rng.choice((b.one().uplinks[0], b.one().uplinks[0], "lo", "d1"))
-        to = b.rng.choice(("", f"to {_target(b, space)} "))
+        # A rule for all of the host's own packets would take the mirror's connection with it.
+        to = b.rng.choice(("" if link != "lo" else f"to {_target(b, space)} ", f"to {_target(b, space)} "))
         _rule(b, space, 140, f"iif {link} {to}{b.rng.choice(('lookup 80', 'lookup 80', 'unreachable'))}")
         _tunnel(b, space, 80, b.rng.choice((space.default, _target(b, space))))
         vrf = b.one()
@@ -769,15 +791,19 @@ def forwarding_off(b: Builder) -> None:
 @feature
 def exclude_listener(b: Builder) -> None:
     """Prefixes that the listener's filters exclude."""
-    prefixes = [_target(b, space) for space in b.spaces for _time in b.times(1, 2)]
+    prefixes = _excluded(b)
     b.listeners.setdefault(HOST, {})["filters"] = {"exclude_prefixes": prefixes}
     b.excluded += prefixes
+
+
+def _excluded(b: Builder) -> list[str]:
+    return sorted({_target(b, space) for space in b.spaces for _time in b.times(1, 2)})
 
 
 @feature
 def exclude_agent(b: Builder) -> None:
     """Prefixes that the agent's policy excludes."""
-    prefixes = [_target(b, space) for space in b.spaces for _time in b.times(1, 2)]
+    prefixes = _excluded(b)
     b.agent.setdefault("host_defaults", {})["exclude_prefixes"] = prefixes
     b.excluded += prefixes
 
@@ -943,3 +969,14 @@ def restart(b: Builder) -> None:
 CHANGING = ("mutate_host", "mutate_dpu", "mutate_rule", "mutate_address", "mutate_link", "restart")
 #: Those that make a case hard from the start.
 STANDING = tuple(name for name in FEATURES if name not in CHANGING)
+#: How likely a feature is in a mix.
+_LIKELY = 0.2
+
+
+def mix(seed: int) -> tuple[str, ...]:
+    """Some features, and things that happen in one case of three."""
+    rng = random.Random(f"mix {seed}")
+    found = [name for name in STANDING if rng.random() < _LIKELY]
+    if rng.random() < 1 / 3:
+        found.append(rng.choice(CHANGING))
+    return tuple(found)

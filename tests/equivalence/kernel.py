@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A kernel, asked over a netlink socket of its own: look-ups of forwarded packets by the thousand, dumps, a clean slate.
+"""A kernel, asked over a netlink socket of its own: look-ups of packets by the thousand, dumps, a clean slate.
 
 It shares no code with the collection, whose codec it helps to judge. Addresses are bytes here, 4 or 16 of them.
 """
@@ -125,7 +125,7 @@ class Address(NamedTuple):
 class Link(NamedTuple):
     """A link."""
 
-    index: int
+    number: int
     name: str
     up: bool
     carrier: bool
@@ -252,7 +252,7 @@ class Kernel:
         for route in self.routes():
             if route.protocol != PROTOCOL_KERNEL or route.table not in (254, 255):
                 self._delete(route.message, NEW_ROUTE)
-        kept = [index for index in (link.index for link in self.links() if link.name in keep_links)]
+        kept = [link.number for link in self.links() if link.name in keep_links]
         for address in self.addresses():
             own = address.link in kept and address.address in (b"\x7f\0\0\1", bytes(15) + b"\1")
             if not own and not _by_the_kernel(address.address):

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Machines for case after case: their namespaces and links stay, all else is cleared in milliseconds.
 
-The VRFs are policy rules, which the case's lines make. For VRF devices `load` is the place: the rest asks for links only.
+The VRFs are policy rules, which the case's lines make. For VRF devices `load` is the place: the rest asks for links
+only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +127,12 @@ class Lab:
                 self.machines[machine].run("sysctl", "-q", "-w", *texts)
         for machine, family in groups:
             if family == 6:
-                until(lambda: self._local_routes(machine), True)
+                until(partial(self._local_routes, machine), True)
 
     def _local_routes(self, machine: str) -> bool:
         """Whether each IPv6 address of a link that is up has its local route: the kernel adds them a moment later."""
         kernel = self.kernels[machine]
-        up = {link.index for link in kernel.links() if link.up}
+        up = {link.number for link in kernel.links() if link.up}
         local = {route.destination for route in kernel.routes() if route.type == LOCAL}
         return all(one.address in local for one in kernel.addresses() if one.link in up)
 

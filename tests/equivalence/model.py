@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where a packet ends, walked over several machines: by an independent model of their tables, and by their kernels.
 
-A *fate* is the end of a packet's way: out by a link to a next hop, delivered to a machine, dropped, or in a loop. The model
-computes it from dumps of rules and tables, with or without the routes of a protocol, so it knows what the fate would be
-without the mirror while the mirror runs. It has every leg of a multipath route, of which the kernel takes one by hash.
+A *fate* is the end of a packet's way: out by a link to a next hop, delivered to a machine, dropped, or in a loop. The
+model computes it from dumps of rules and tables, with or without the routes of a protocol, so it knows what the fate would
+be without the mirror while the mirror runs. It has every leg of a multipath route, of which the kernel takes one by hash.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import NamedTuple
 
 from ansible_collections.ekho.ynl_mirror.tests.equivalence import kernel as k
@@ -62,7 +63,7 @@ class Fate(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A machine on the way: in by a link, and what its tables say; *doubts* are what makes that uncertain for a mirror."""
+    """A machine on the way: in by a link, what its tables say, and why a mirror may doubt that (*doubts*)."""
 
     machine: str
     iif: str
@@ -78,6 +79,7 @@ class Way(NamedTuple):
 
     fate: Fate
     steps: tuple[Step, ...]
+    share: Fraction = Fraction(1)  # of the packets, by the weights of hops
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -86,7 +88,7 @@ class Way(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What one machine does with a packet: *hops* where it forwards it; *table* is the one that decided, 0 for a rule."""
+    """What one machine does with a packet; *table* is the one that decided, 0 for a rule."""
 
     kind: str  # unicast, local, dropped
     hops: tuple[Hop, ...] = ()
@@ -125,7 +127,11 @@ class Lpm:
     def types_of_service(self) -> set[int]:
         """Those that a route asks for."""
         return {
-            route.tos for prefixes in self._prefixes.values() for routes in prefixes.values() for route in routes if route.tos
+            route.tos
+            for prefixes in self._prefixes.values()
+            for routes in prefixes.values()
+            for route in routes
+            if route.tos
         }
 
     def prefixes(self) -> Iterator[tuple[int, int]]:
@@ -254,7 +260,9 @@ def _meets(rule: Rule, flow: Flow, iif: str, mark: int) -> bool:
         and (rule.mark ^ mark) & rule.mask == 0
         and (not rule.tos or rule.tos == flow.tos)
         and (not rule.protocol or rule.protocol == (flow.protocol or 17))
-        and all(ports is None or ports[0] <= flow.port <= ports[1] for ports in (rule.source_ports, rule.destination_ports))
+        and all(
+            ports is None or ports[0] <= flow.port <= ports[1] for ports in (rule.source_ports, rule.destination_ports)
+        )
     )
     return met != rule.inverted
 
@@ -272,7 +280,7 @@ def machine_of(name: str, kernel: Kernel, without: Iterable[int] = ()) -> Machin
     left_out = set(without)
     made = Machine(name)
     for link in kernel.links():
-        made.names[link.index] = link.name
+        made.names[link.number] = link.name
         if link.up:
             made.up.add(link.name)
     for route in kernel.routes():
@@ -308,29 +316,31 @@ class World:
 
     def ways(self, flow: Flow, at: Place) -> list[Way]:
         """All ways that a packet may take from a link on."""
-        return list(self._ways(flow, at, (), 0))
+        return list(self._ways(flow, at, (), 0, Fraction(1)))
 
-    def _ways(self, flow: Flow, at: Place, steps: tuple[Step, ...], mtu: int) -> Iterator[Way]:
+    def _ways(self, flow: Flow, at: Place, steps: tuple[Step, ...], mtu: int, share: Fraction) -> Iterator[Way]:
         if len(steps) >= STEPS or any((step.machine, step.iif) == at for step in steps):
-            yield Way(Fate("loop"), steps)
+            yield Way(Fate("loop"), steps, share)
             return
         name, iif = at
         machine = self.machines[name]
         verdict = machine.look_up(flow, iif, self.mark(flow, name))
         if verdict.kind != "unicast":
             step = Step(name, iif, f"{verdict.kind} (table {verdict.table})", verdict.doubts)
-            yield Way(Fate(verdict.kind, name if verdict.kind == "local" else ""), (*steps, step))
+            yield Way(Fate(verdict.kind, name if verdict.kind == "local" else ""), (*steps, step), share)
             return
         mtu = smaller(mtu, verdict.mtu)
+        total = sum(hop.weight for hop in verdict.hops)
         for hop in verdict.hops:
+            part = share if hop.weight == total else share * Fraction(hop.weight, total)
             link = machine.names[hop.oif]
             doubts = verdict.doubts + self._doubts(name, link, hop.gateway)
             step = Step(name, iif, f"to {k.text(hop.gateway)} by {link} (table {verdict.table})", doubts)
             following = self.onward(name, link, hop.gateway, flow.destination)
             if following is None:
-                yield Way(Fate("out", name, link, hop.gateway, mtu), (*steps, step))
+                yield Way(Fate("out", name, link, hop.gateway, mtu), (*steps, step), part)
             else:
-                yield from self._ways(flow, following, (*steps, step), mtu)
+                yield from self._ways(flow, following, (*steps, step), mtu, part)
 
     def mark(self, flow: Flow, machine: str) -> int:
         """The mark that a packet has on a machine."""

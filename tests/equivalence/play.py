@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import DPU, Case, Change
+from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import Case, Change
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.compare import (
     Comparison,
     Difference,
@@ -21,6 +21,7 @@ from ansible_collections.ekho.ynl_mirror.tests.equivalence.compare import (
     compare,
     packets,
 )
+from ansible_collections.ekho.ynl_mirror.tests.equivalence.kernel import Kernel
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.lab import Lab
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.model import Fate, Way, World, walk
 
@@ -135,7 +136,9 @@ class Glimpse:
         flow, (_machine, link) = self.packet
         fates = [" or ".join(map(str, sorted(fates, key=str))) for fates in (self.before, self.after)]
         steps = "".join(f"\n    {step}" for step in self.seen.steps)
-        return f"{flow} in by {link}, during {self.change}:\n  {fates[0]}, then {fates[1]}; seen: {self.seen.fate}{steps}"
+        return (
+            f"{flow} in by {link}, during {self.change}:\n  {fates[0]}, then {fates[1]}; seen: {self.seen.fate}{steps}"
+        )
 
 
 @dataclass
@@ -147,68 +150,76 @@ class Sampled:
 
 
 def sample(lab: Lab, case: Case) -> Sampled:
-    """Start a mirror, then let things happen, and walk a handful of packets all the time: each has an old or a new fate."""
+    """Walk a handful of packets all the time while a mirror starts and things happen: their fates are old or new ones."""
     found = Sampled()
     try:
         lab.load(case)
-        for change, act in _acts(lab, case):
-            _sample(lab, case, change, act, found)
+        with lab.own_sockets() as kernels:
+            sampler = _Sampler(lab, case, kernels, found)
+            sampler.watch(Change(restart="everything (the first start)"), lab.start)
+            for change in case.changes:
+                if change.restart:
+                    sampler.watch(change, lambda change=change: lab.apply(change))  # type: ignore[misc]
+                else:
+                    sampler.watch(change, lab.settle, lambda change=change: lab.apply(change))  # type: ignore[misc]
     finally:
         lab.stop()
     return found
 
 
-def _acts(lab: Lab, case: Case) -> Iterator[tuple[Change, Callable[[], None]]]:
-    yield Change(restart="both (first start)"), lab.start
-    for change in case.changes:
-        yield change, lambda change=change: lab.apply(change)  # type: ignore[misc]
+class _Sampler:
+    """Walks over sockets of its own while another thread waits for the mirror."""
 
+    def __init__(self, lab: Lab, case: Case, kernels: dict[str, Kernel], found: Sampled) -> None:
+        self._lab = lab
+        self._case = case
+        self._kernels = kernels
+        self._found = found
 
-def _sample(lab: Lab, case: Case, change: Change, act: Callable[[], None], found: Sampled) -> None:
-    world = lab.world(False)
-    asked = _handful(lab, world, case)
-    before = [_fates(world, packet) for packet in asked]
-    seen: list[dict[Fate, Way]] = [{} for _packet in asked]
-    # What the kernels say while they change under the walk is neither; only walks after the change count.
-    failure: list[BaseException] = []
-    begun = threading.Event()
-    done = threading.Event()
+    def watch(self, change: Change, wait: Callable[[], None], act: Callable[[], None] | None = None) -> None:
+        """Let something happen by *act*, at once, and walk until *wait* is over.
 
-    def happen() -> None:
-        try:
-            begun.set()
+        What is seen while the change itself is made is neither old nor new, so walks begin after it.
+        """
+        world = self._lab.world(False)
+        asked = _handful(self._lab, world, self._case)
+        before = [_fates(world, packet) for packet in asked]
+        seen: list[dict[Fate, Way]] = [{} for _packet in asked]
+        if act is not None:
             act()
-            lab.settle()
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            done.set()
-
-    if change.lines:
-        act()
-        act = _nothing
-    thread = threading.Thread(target=happen)
-    thread.start()
-    # Links may have gone: what joins them is looked up once more. The mirror's routes do not matter for that.
-    with lab.own_sockets() as kernels:
-        now = World([lab.machine(name, False, kernels) for name in lab.names], lab.wires)
-        while not done.is_set():
-            for number, way in enumerate(walk(now, kernels, asked)):
+            if any(" link " in f" {line.text}" or line.text.startswith("address") for line in change.lines):
+                world = self._lab.world(False)  # who answers on which link
+        waiting = _Waiting(wait)
+        waiting.start()
+        rounds = 0
+        while waiting.is_alive():
+            for number, way in enumerate(walk(world, self._kernels, asked)):
                 seen[number].setdefault(way.fate, way)
-            found.walks += len(asked)
-    thread.join()
-    if failure:
-        raise failure[0]
-    world = lab.world(False)
-    for packet, old, ways in zip(asked, before, seen):
-        new = _fates(world, packet)
-        found.glimpses += [
-            Glimpse(packet, change, old, new, way) for fate, way in ways.items() if fate not in old | new
-        ]
+            rounds += 1
+        waiting.join()
+        if waiting.failure is not None:
+            raise waiting.failure
+        self._found.walks += rounds * len(asked)
+        world = self._lab.world(False)
+        for packet, old, ways in zip(asked, before, seen):
+            new = _fates(world, packet)
+            third = [way for fate, way in ways.items() if fate not in old | new]
+            self._found.glimpses += [Glimpse(packet, change, old, new, way) for way in third]
 
 
-def _nothing() -> None:
-    """It has happened."""
+class _Waiting(threading.Thread):
+    """Waits in the background, and keeps what went wrong."""
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        super().__init__()
+        self._wait = wait
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._wait()
+        except BaseException as error:
+            self.failure = error
 
 
 def _handful(lab: Lab, world: World, case: Case) -> list[Packet]:
@@ -227,6 +238,3 @@ def _fates(world: World, packet: Packet) -> frozenset[Fate]:
     if link not in world.machines[machine].up:
         return frozenset({Fate("dropped")})
     return frozenset(way.fate for way in world.ways(*packet))
-
-
-__all__ = ["DPU", "Glimpse", "Outcome", "Sampled", "minimal", "play", "sample"]
