@@ -31,6 +31,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 HOSTS = ("host", "host2")
 #: Polls in a row, and seconds that they take at least, in which nothing changes any more: then the mirror is at rest.
 _POLLS, _QUIET = 5, 0.08
+#: Seconds after which a mirror that is not at rest never will be.
+_AT_REST = 20.0
 _HARMLESS = re.compile("File exists|already assigned|^Command failed")
 #: What goes on changing in a status that is at rest.
 _RESTLESS = {"uptime", "audit", "lease", "since", "age", "seconds"}
@@ -185,7 +187,7 @@ class Lab:
             polls += 1
             return polls >= _POLLS and time.monotonic() - since >= quiet
 
-        until(at_rest, True, 30, "the mirror is at rest")
+        until(at_rest, True, _AT_REST, "the mirror is at rest")
 
     def _told(self) -> str | None:
         """What the daemons and the DPU's kernel say; None while there is something to do."""

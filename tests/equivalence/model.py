@@ -4,8 +4,8 @@
 """Where a packet ends, walked over several machines: by an independent model of their tables, and by their kernels.
 
 A *fate* is the end of a packet's way: out by a link to a next hop, delivered to a machine, dropped, or in a loop. The
-model computes it from dumps of rules and tables, with or without the routes of a protocol, so it knows what the fate would
-be without the mirror while the mirror runs. It has every leg of a multipath route, of which the kernel takes one by hash.
+model computes it from dumps of rules and tables, with or without the routes of a protocol, so it knows what the fate
+would be without the mirror while the mirror runs. It has every leg of a multipath route, of which the kernel takes one.
 """
 
 from __future__ import annotations

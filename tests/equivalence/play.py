@@ -150,7 +150,7 @@ class Sampled:
 
 
 def sample(lab: Lab, case: Case) -> Sampled:
-    """Walk a handful of packets all the time while a mirror starts and things happen: their fates are old or new ones."""
+    """Walk a handful of packets while a mirror starts and things happen: each fate is an old or a new one."""
     found = Sampled()
     try:
         lab.load(case)

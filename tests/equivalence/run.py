@@ -20,6 +20,7 @@ import multiprocessing
 import multiprocessing.util
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -63,6 +64,7 @@ def main() -> int:
     if os.geteuid() != 0:
         sys.exit("network namespaces need root: run it with sudo")
     jobs = list(_jobs(options))
+    signal.signal(signal.SIGTERM, _stop)
     rows: dict[str, Tally] = {}
     troubles: Counter[str] = Counter()
     began = time.monotonic()
@@ -133,6 +135,13 @@ def _jobs(options: argparse.Namespace) -> Iterator[tuple[str, int, tuple[str, ..
         yield row, seed, mix(seed) if features is None else features, not options.no_mirror, options.minimal
 
 
+def _stop(*_signal: object) -> None:
+    """Told to end: so are the workers, whose machines go with them."""
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    sys.exit(143)
+
+
 def _begin() -> None:
     """A worker's lab, which goes when the worker does."""
     global _lab  # noqa: PLW0603 - one for each process
@@ -141,6 +150,14 @@ def _begin() -> None:
     folder = tempfile.TemporaryDirectory()
     _lab = Lab(Path(folder.name))
     multiprocessing.util.Finalize(_lab, _end, (_lab, folder), exitpriority=10)
+    made = _lab
+
+    def stop(*_signal: object) -> None:
+        _end(made, folder)
+        os._exit(143)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
 
 
 def _end(made: Lab, folder: tempfile.TemporaryDirectory[str]) -> None:
