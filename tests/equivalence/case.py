@@ -9,12 +9,16 @@ Lines can be left out one by one, which makes a failing case small, and printed 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 DPU = "dpu"
+#: Where cases that differ are left as scripts.
+SCRIPTS = Path(__file__).resolve().parent.parent.parent / ".cache" / "equivalence"
 #: Links that every lab has; a script makes those that the case names.
 UPLINKS = ("u1", "u2", "u3", "u4", "u5", "u6")
 SECOND_UPLINKS = ("w1", "w2")
@@ -137,6 +141,14 @@ class Case:
 
 def _shell(change: Change) -> list[str]:
     return [f": restart {change.restart}"] if change.restart else [line.shell() for line in change.lines]
+
+
+def leave(name: str, script: str) -> Path:
+    """Leave a script where it is found, and say where."""
+    SCRIPTS.mkdir(parents=True, exist_ok=True)
+    file = SCRIPTS / f"{re.sub('[^a-z0-9_]+', '-', name)[:80]}.sh"
+    file.write_text(script)
+    return file
 
 
 def wires() -> list[tuple[str, str, str]]:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 COLLECTIONS = CHECKOUT / ".cache" / "collections"
-SCRIPTS = CHECKOUT / ".cache" / "equivalence"
 sys.path.insert(0, str(COLLECTIONS))
 os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)  # the daemons are started from there
 #: Differences of one case that are reported in words.
@@ -186,16 +185,14 @@ def _play(job: tuple[str, int, tuple[str, ...], bool, bool]) -> Played:
 
 
 def _report(played: Played, options: argparse.Namespace, rows: dict[str, Tally], troubles: Counter[str]) -> None:
+    from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import leave
     from ansible_collections.ekho.ynl_mirror.tests.equivalence.compare import Tally
 
     rows.setdefault(played.row, Tally()).add(played.tally)
     troubles[played.row] += bool(played.trouble)
     if not played.script:
         return
-    SCRIPTS.mkdir(parents=True, exist_ok=True)
-    seed = played.name.partition(",")[0].replace(" ", "-")
-    script = SCRIPTS / f"{played.row.replace('+', '-')}-{seed}.sh"
-    script.write_text(played.script)
+    script = leave(f"{played.row} {played.name}", played.script)
     if not options.quiet:
         print(f"== {played.name}: {played.tally.wrong} of {played.tally.fates} fates are wrong, {script}")
         print(*([played.trouble] if played.trouble else []), *played.told, sep="\n", flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import leave
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.generate import CHANGING, case
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.lab import Lab
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.play import sample
@@ -18,8 +19,9 @@ def watch(lab: Lab, seed: int, *features: str) -> None:
     assert found.walks
     if found.glimpses:
         text = "\n".join(str(one) for one in found.glimpses[:3])
+        script = leave(made.name, made.script())
         pytest.fail(
-            f"{made.name}: {len(found.glimpses)} fates of {found.walks} are neither, such as\n{text}\n\n{made.script()}"
+            f"{len(found.glimpses)} of {found.walks} fates are neither, such as\n{text}\n{script} makes it again"
         )
 
 
