@@ -228,9 +228,8 @@ def compare(lab: Lab, asked: list[Packet], changes: int) -> Comparison:
     without, with_ = lab.worlds()
     walked = walk(with_, lab.kernels, asked)
     found = Comparison([], Tally(cases=1))
-    judge = _Judge(lab.case, changes, without)
+    judge = _Judge(lab.case, changes)
     for packet, kernels in zip(asked, walked):
-        # Most packets never meet a mirrored route: the models are asked once then.
         ways = tuple(without.ways(*packet))
         mirrored = tuple(with_.ways(*packet))
         judge.take(found, packet, ways, mirrored, kernels)
@@ -240,10 +239,9 @@ def compare(lab: Lab, asked: list[Packet], changes: int) -> Comparison:
 class _Judge:
     """Judges packet by packet."""
 
-    def __init__(self, case: Case, changes: int, without: World) -> None:
+    def __init__(self, case: Case, changes: int) -> None:
         self._case = case
         self._changes = changes
-        self._without = without
         self._excluded = [ipaddress.ip_network(text) for text in case.excluded]
 
     def take(
