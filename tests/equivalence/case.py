@@ -111,7 +111,7 @@ class Case:
             *self._made_links(),
             *(line.shell() for line in self.lines),
             *self._daemons(),
-            "sleep 2",
+            "sleep 5",
             *(f"{line}  # change {number}" for number, change in enumerate(self.changes) for line in _shell(change)),
             *more,
         ]
@@ -132,11 +132,16 @@ class Case:
                     yield f"ip -n {machine} link set {link} up; ip -n {VOID} link set {end} up"
 
     def _daemons(self) -> Iterable[str]:
-        yield f"echo {shlex.quote(json.dumps(self.agent_settings()))} > agent.json"
+        yield _written("agent.json", {**self.agent_settings(), "control_socket": "/tmp/agent.sock"})
         yield f"ip netns exec {DPU} ynl-mirror agent --config agent.json &"
         for host in self.hosts:
-            yield f"echo {shlex.quote(json.dumps(self.listener_settings(host)))} > listener-{host}.json"
+            settings = {**self.listener_settings(host), "control_socket": f"/tmp/listener-{host}.sock"}
+            yield _written(f"listener-{host}.json", settings)
             yield f"ip netns exec {host} ynl-mirror listener --config listener-{host}.json &"
+
+
+def _written(file: str, settings: dict[str, Any]) -> str:
+    return f"echo {shlex.quote(json.dumps(settings))} > {file}"
 
 
 def _shell(change: Change) -> list[str]:

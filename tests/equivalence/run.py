@@ -192,7 +192,7 @@ def _report(played: Played, options: argparse.Namespace, rows: dict[str, Tally],
     troubles[played.row] += bool(played.trouble)
     if not played.script:
         return
-    script = leave(f"{played.row} {played.name}", played.script)
+    script = leave(played.name, played.script)
     if not options.quiet:
         print(f"== {played.name}: {played.tally.wrong} of {played.tally.fates} fates are wrong, {script}")
         print(*([played.trouble] if played.trouble else []), *played.told, sep="\n", flush=True)
