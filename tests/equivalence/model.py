@@ -281,7 +281,7 @@ def machine_of(name: str, kernel: Kernel, without: Iterable[int] = ()) -> Machin
     made = Machine(name)
     for link in kernel.links():
         made.names[link.number] = link.name
-        if link.up:
+        if link.up and link.carrier:
             made.up.add(link.name)
     for route in kernel.routes():
         if route.protocol not in left_out:

@@ -202,6 +202,9 @@ class _Sampler:
         self._found.walks += rounds * len(asked)
         world = self._lab.world(False)
         for packet, old, ways in zip(asked, before, seen):
+            machine, link = packet[1]
+            if link not in world.machines[machine].up:
+                continue  # nothing comes in by it any more
             new = _fates(world, packet)
             third = [way for fate, way in ways.items() if fate not in old | new]
             self._found.glimpses += [Glimpse(packet, change, old, new, way) for way in third]
@@ -233,8 +236,5 @@ def _handful(lab: Lab, world: World, case: Case) -> list[Packet]:
 
 
 def _fates(world: World, packet: Packet) -> frozenset[Fate]:
-    """A packet's fates in a state; none where its link is down."""
-    (machine, link) = packet[1]
-    if link not in world.machines[machine].up:
-        return frozenset({Fate("dropped")})
+    """A packet's fates in a state."""
     return frozenset(way.fate for way in world.ways(*packet))
