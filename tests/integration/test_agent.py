@@ -1,11 +1,12 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent on a DPU that has a life of its own: why routes are not mapped, other people's routes, restarts, sweeps."""
+"""The agent on a DPU that has a life of its own: why routes are slow, other people's routes, restarts, sweeps."""
 
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
         lab.dpu,
         "route add unreachable 10.5.0.0/16 table 10",
         "route add 10.6.0.0/16 via 192.168.11.2 dev eth3 table 10",
-        "route add 10.6.6.0/24 via 192.168.101.2 dev eth1 table 10",
+        "route add 10.6.0.0/16 via 192.168.12.2 dev eth4 table 20",
         "address add 192.168.109.1/32 dev lo",
     )
     batch(
@@ -61,9 +62,9 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
         "10.1.0.0/24": "gateway 192.168.101.9 is not an address of the DPU",
         "10.2.0.0/24": "egress link eth1 leads back to the host",
         "10.3.0.0/24": "blackhole routes are not mirrored: they have no egress",
-        "10.4.0.0/24": "gateway 192.168.109.1 is on lo, which is in no VRF",
+        "10.4.0.0/24": "gateway 192.168.109.1 is an address of lo, but the host sends by the link to eth1",
         "10.5.1.0/24": "VRF a has unreachable 10.5.0.0/16",
-        "10.6.0.0/20": "ambiguous: VRF a has a more specific route 10.6.6.0/24 with another next hop",
+        "10.6.0.0/20": "no VRF sends packets for this prefix to the host",
         "10.7.0.0/24": "egress link eth1 leads back to the host",
         "192.168.101.0/24": "connected route of the host: no gateway",
     }
@@ -85,14 +86,17 @@ def test_explain_lists_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
     assert (told["state"], told["reason"]) == ("offloaded", None)
     assert told["steps"] == [
         "the host announced 192.168.11.0/24 via 192.168.101.1 proto boot",
+        "VRF a: its own route does not lead to the host: 192.168.11.0/24 dev eth3 proto kernel",
+        "VRF b: sends packets to the host: 0.0.0.0/0 via 192.168.102.2 dev eth2 proto boot",
+        "static: no static rule matches",
         "nexthop: gateway 192.168.101.1 is on eth1 in VRF a (table 10)",
         "nexthop: longest match in VRF a: 192.168.11.0/24 dev eth3 proto kernel",
         "nexthop: egress dev eth3 in VRF a",
-        "imported into VRF b: every importing VRF except the source",
+        "VRF b: offload, dev eth3",
     ]
 
 
-def test_prefix_static_rules_and_imports_decide_where_nexthop_cannot(lab: MirrorLab) -> None:
+def test_prefix_static_rules_and_imports_decide_where_nexthop_would_not(lab: MirrorLab) -> None:
     static = [
         {"prefix": "10.8.0.0/16", "vrf": "b", "dev": "eth4", "via": "192.168.12.2"},
         {"gateway": "192.168.101.9", "vrf": "a", "dev": "eth3"},
@@ -108,7 +112,8 @@ def test_prefix_static_rules_and_imports_decide_where_nexthop_cannot(lab: Mirror
         "route add 10.8.1.0/24 via 192.168.101.8",
         "route add 10.9.1.0/24 via 192.168.101.9",
     )
-    lab.mirror(agent={"static": static, "vrfs": vrfs, "imports": {"c": ["b"]}})
+    agent = {"static": static, "vrfs": vrfs, "imports": {"c": ["b"]}, "inference": ["static", "prefix", "nexthop"]}
+    lab.mirror(agent=agent)
     from_a = ["10.9.1.0/24 dev eth3", "192.168.11.0/24 dev eth3"]
     from_b = ["10.8.1.0/24 via 192.168.12.2 dev eth4"]
     assert lab.mirrored() == {"a": from_b, "b": from_a, "30": from_b}
@@ -121,7 +126,106 @@ def test_the_order_of_inferences_is_the_users(lab: MirrorLab) -> None:
     assert lab.mirrored() == {"a": [], "b": ["192.168.11.0/24 via 192.168.11.2 dev eth3"]}
 
 
+@pytest.mark.parametrize("agent", [{}, {"inference": ["nexthop", "prefix"]}], ids=["default", "prefix after it"])
+def test_a_veto_of_nexthop_asks_no_guess(lab: MirrorLab, agent: dict[str, Any]) -> None:
+    """VRF a has the very prefix, but the host sends its packets to somebody else."""
+    lab.host.ip("route add 192.168.11.0/24 via 192.168.101.8")
+    mirror = lab.mirror(agent=agent)
+    reason = "nexthop: gateway 192.168.101.8 is not an address of the DPU"
+    assert mirror.agent.state("192.168.11.0/24") == ("slow_path", reason)
+    assert lab.mirrored() == NOTHING
+
+
+# -- where packets go
+
+#: The host sends all of it to VRF a, which has more specific routes inside of it.
+AROUND = {"10.6.0.0/16": "192.168.101.1", "fd06::/16": "fd00:101::1"}
+
+
+def _fates(lab: MirrorLab, *addresses: str) -> dict[str, str]:
+    """The next hop of packets that come from VRF b, by address."""
+    found = {}
+    for address in addresses:
+        source = "fd00:12::2" if ":" in address else "192.168.12.2"
+        words = lab.dpu.ip(f"route get {address} from {source} iif eth4").split()
+        found[address] = words[words.index("via") + 1]
+    return found
+
+
+def test_what_the_source_sends_another_way_has_a_route_of_its_own(lab: MirrorLab) -> None:
+    batch(
+        lab.dpu,
+        "route add 10.6.0.0/16 via 192.168.11.2 dev eth3 table 10",
+        "route add 10.6.1.0/24 via 192.168.11.3 dev eth3 table 10",
+        "route add 10.6.2.0/24 via 192.168.101.2 dev eth1 table 10",  # back to the host
+        "route add unreachable 10.6.3.0/24 table 10",
+        "route add 10.6.4.0/24 via 192.168.11.2 dev eth3 table 10",  # no other way
+        "route add fd06::/16 via fd00:11::2 dev eth3 table 10",
+        "route add fd06:2::/32 via fd00:101::2 dev eth1 table 10",
+    )
+    batch(lab.host, *(f"route add {prefix} via {gateway}" for prefix, gateway in AROUND.items()))
+    mirror = lab.mirror()
+    placed = [
+        "10.6.0.0/16 via 192.168.11.2 dev eth3",
+        "10.6.1.0/24 via 192.168.11.3 dev eth3",
+        "10.6.2.0/24 via 192.168.102.2 dev eth2",
+        "10.6.3.0/24 via 192.168.102.2 dev eth2",
+        "fd06:2::/32 via fd00:102::2 dev eth2",
+        "fd06::/16 via fd00:11::2 dev eth3",
+    ]
+    assert lab.mirrored() == {"a": [], "b": placed}
+    assert {prefix: mirror.agent.state(prefix) for prefix in AROUND} == dict.fromkeys(AROUND, ("offloaded", None))
+    # They follow the source's routes, and go with the route of the host.
+    lab.dpu.ip("route del 10.6.2.0/24 table 10")
+    lab.dpu.ip("-6 route replace fd06:2::/32 via fd00:11::3 dev eth3 table 10")
+    placed = [line for line in placed if not line.startswith(("10.6.2.0", "fd06:2::"))]
+    until(lab.mirrored, {"a": [], "b": sorted([*placed, "fd06:2::/32 via fd00:11::3 dev eth3"])})
+    batch(lab.host, *(f"route del {prefix}" for prefix in AROUND))
+    until(lab.mirrored, NOTHING)
+
+
+def test_what_stays_slow_inside_of_an_offload_is_trapped(lab: MirrorLab) -> None:
+    batch(
+        lab.dpu,
+        "route add 10.6.0.0/16 via 192.168.11.2 dev eth3 table 10",
+        "route add fd06::/16 via fd00:11::2 dev eth3 table 10",
+    )
+    slow = ("blackhole 10.6.1.0/24", "10.6.2.0/24 via 192.168.101.9", "unreachable fd06:1::/32")
+    batch(lab.host, *(f"route add {route}" for route in slow))
+    mirror = lab.mirror()
+    assert lab.mirrored() == NOTHING  # nothing shorter is offloaded
+    batch(lab.host, *(f"route add {prefix} via {gateway}" for prefix, gateway in AROUND.items()))
+    traps = [
+        "10.6.1.0/24 via 192.168.102.2 dev eth2",
+        "10.6.2.0/24 via 192.168.102.2 dev eth2",
+        "fd06:1::/32 via fd00:102::2 dev eth2",
+    ]
+    offloads = ["10.6.0.0/16 via 192.168.11.2 dev eth3", "fd06::/16 via fd00:11::2 dev eth3"]
+    until(lab.mirrored, {"a": [], "b": sorted(traps + offloads)})
+    assert _fates(lab, "10.6.1.1", "10.6.9.1", "fd06:1::1", "fd06:9::1") == {
+        "10.6.1.1": "192.168.102.2",
+        "10.6.9.1": "192.168.11.2",
+        "fd06:1::1": "fd00:102::2",
+        "fd06:9::1": "fd00:11::2",
+    }
+    # A trap route is no offload, whatever the kernel has of it.
+    for prefix in ("10.6.1.0/24", "10.6.2.0/24", "fd06:1::/32"):
+        assert mirror.agent.state(prefix)[0] == "slow_path"
+        until(lambda p=prefix: mirror.listener.state(p)[0], "slow_path")
+    # By another way to the host, the traps go that way too.
+    lab.dpu.ip("route replace default via 192.168.101.2 dev eth1 table 20")
+    moved = [trap.replace("192.168.102.2 dev eth2", "192.168.101.2 dev eth1") for trap in traps]
+    until(lab.mirrored, {"a": [], "b": sorted(moved + offloads)})
+    batch(lab.host, *(f"route del {prefix}" for prefix in AROUND))
+    until(lab.mirrored, NOTHING)
+
+
 # -- other people's routes
+
+#: By prefix: a route of VRF b that does not lead to the host, and one that does.
+ELSEWHERE = {"192.168.11.0/24": "dev eth4", "fd00:11::/64": "dev eth4"}
+TO_HOST = {"192.168.11.0/24": "via 192.168.102.2 dev eth2", "fd00:11::/64": "via fd00:102::2 dev eth2"}
+NO_VRF = ("slow_path", "no VRF sends packets for this prefix to the host")
 
 
 @pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
@@ -130,10 +234,10 @@ def test_a_foreign_route_with_the_same_key_is_left_alone(lab: MirrorLab, prefix:
     lab.deploy()
     before = lab.others()
     mirror = lab.mirror()
-    reason = "VRF b: the table has a route with this prefix and metric that the mirror did not install"
-    assert mirror.agent.state(prefix) == ("failed", reason)
-    assert mirror.listener.state(prefix) == ("failed", reason)
-    assert mirror.agent.explain(prefix)["steps"][-1] == f"refused by the kernel: {reason}"
+    assert mirror.agent.state(prefix) == NO_VRF
+    assert mirror.listener.state(prefix) == NO_VRF
+    step = f"VRF b: its own route does not lead to the host: {prefix} dev eth4 proto static"
+    assert step in mirror.agent.explain(prefix)["steps"]
     assert lab.mirrored() == {**OFFLOADED, "b": [r for r in OFFLOADED["b"] if not r.startswith(prefix)]}
     assert lab.others() == before
 
@@ -143,28 +247,73 @@ def test_a_foreign_route_with_the_same_key_is_left_alone(lab: MirrorLab, prefix:
 
 
 @pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
+def test_a_foreign_route_to_the_host_with_the_same_key_gives_way_and_stays(lab: MirrorLab, prefix: str) -> None:
+    lab.dpu.ip(f"route add {prefix} {TO_HOST[prefix]} table 20 proto static")
+    lab.deploy()
+    before = lab.others()
+    mirror = lab.mirror()
+    assert mirror.agent.state(prefix) == ("offloaded", None)
+    in_front = [_in_front(route, prefix) for route in OFFLOADED["b"]]
+    assert lab.mirrored() == {**OFFLOADED, "b": in_front}
+    assert lab.others() == before
+    _wins(lab, prefix)
+    lab.host.ip(f"route del {prefix}")
+    until(lambda: lab.mirrored()["b"], [route for route in OFFLOADED["b"] if not route.startswith(prefix)])
+    assert lab.others() == before
+
+
+def _in_front(route: str, prefix: str) -> str:
+    """A mirrored route that has to win over an own one: in IPv6 by its metric, else they would share the packets."""
+    return f"{route} metric 1023" if ":" in prefix and route.startswith(prefix) else route
+
+
+def _wins(lab: MirrorLab, prefix: str) -> None:
+    """Packets from VRF b take the mirrored route."""
+    address, source = ("fd00:11::2", "fd00:12::2") if ":" in prefix else ("192.168.11.2", "192.168.12.2")
+    until(lambda: "dev eth3" in lab.dpu.ip(f"route get {address} from {source} iif eth4"), True)
+
+
+@pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
 def test_a_route_that_somebody_writes_over_ours_is_left_alone(lab: MirrorLab, prefix: str) -> None:
     """The kernel's REPLACE ignores the protocol: `ip route replace` takes the mirrored route away."""
     lab.deploy()
     mirror = lab.mirror()
-    lab.dpu.ip(f"route replace {prefix} dev eth4 table 20 proto static")
-    until(lambda: mirror.agent.state(prefix)[0], "failed")
+    lab.dpu.ip(f"route replace {prefix} {ELSEWHERE[prefix]} table 20 proto static")
+    until(lambda: mirror.agent.state(prefix), NO_VRF)
     theirs = lab.others()
     lab.host.ip(f"route del {prefix}")
     until(lambda: mirror.agent.state(prefix), (None, None))
     assert lab.others() == theirs
     lab.host.ip(f"route add {prefix} via {'fd00:101::1' if ':' in prefix else '192.168.101.1'}")
-    until(lambda: mirror.agent.state(prefix)[0], "failed")
+    until(lambda: mirror.agent.state(prefix), NO_VRF)
+    assert lab.others() == theirs
     lab.dpu.ip(f"route del {prefix} dev eth4 table 20 proto static")
     until(lab.mirrored, OFFLOADED)
 
 
+@pytest.mark.parametrize("prefix", ["192.168.11.0/24", "fd00:11::/64"])
+def test_ours_comes_back_in_front_of_a_route_to_the_host_that_somebody_writes_over_it(
+    lab: MirrorLab, prefix: str
+) -> None:
+    lab.deploy()
+    mirror = lab.mirror()
+    lab.dpu.ip(f"route replace {prefix} {TO_HOST[prefix]} table 20 proto static")
+    theirs = lab.others()
+    until(lab.mirrored, {**OFFLOADED, "b": [_in_front(route, prefix) for route in OFFLOADED["b"]]})
+    _wins(lab, prefix)
+    until(lambda: mirror.agent.state(prefix), ("offloaded", None))
+    assert lab.others() == theirs
+    lab.host.ip(f"route del {prefix}")
+    until(lambda: mirror.agent.state(prefix), (None, None))
+    assert lab.others() == theirs
+
+
 def test_other_routes_are_never_changed_or_deleted(lab: MirrorLab) -> None:
     """Everything that others own - beside, around and under the mirrored routes - is the same after a full life."""
-    for prefix in ("192.168.11.0/24", "fd00:11::/64"):
+    for prefix, to_host in TO_HOST.items():
         batch(
             lab.dpu,
-            f"route add {prefix} dev eth4 table 20 proto static metric 50",
+            f"route add {prefix} {to_host} table 20 proto static metric 50",
             f"route add {prefix} dev eth4 table 20 proto {MANUAL} metric 60",
             f"route add {prefix} dev eth4 table 30 proto bird",
             f"route add {prefix} dev eth4 proto static",
@@ -174,7 +323,7 @@ def test_other_routes_are_never_changed_or_deleted(lab: MirrorLab) -> None:
     mirror = lab.mirror()
     for _round in range(2):
         lab.deploy()
-        until(lab.mirrored, OFFLOADED)
+        until(lab.mirrored, {**OFFLOADED, "b": ["192.168.11.0/24 dev eth3", "fd00:11::/64 dev eth3 metric 49"]})
         assert lab.others() == before
         batch(lab.host, "route replace 192.168.11.0/24 via 192.168.101.1 mtu 1400", "route del fd00:11::/64")
         until(lambda: lab.mirrored()["b"], ["192.168.11.0/24 dev eth3"])

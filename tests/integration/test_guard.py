@@ -137,14 +137,14 @@ def test_what_a_host_withdraws_just_before_it_leaves_is_withdrawn(lab: MirrorLab
 
 
 def test_the_default_route_alone_is_held(lab: MirrorLab) -> None:
-    lab.dpu.ip("route del default table 20")
     lab.host.ip(f"route add default {TO_A}")
     rule = {"prefix": "0.0.0.0/0", "vrf": "a", "dev": "eth3", "via": "192.168.11.2"}
     mirror = lab.mirror(agent={"static": [rule], "inference": ["static"]})
-    until(lambda: _mirrored(lab), ["0.0.0.0/0"])
+    # Beside it are trap routes, for what the host does not send by its default route.
+    until(lambda: "0.0.0.0/0" in _mirrored(lab), True)
     lab.host.ip("route del default")
     until(lambda: _mirrored(lab), [])
-    mirror.agent.says(f"{HELD}: VRF b would lose the default route, 1 of 1 mirrored ipv4 routes at once")
+    mirror.agent.says(rf"{HELD}: VRF b would lose the default route, 1 of \d+ mirrored ipv4 routes at once")
 
 
 def test_a_host_that_comes_back_with_nothing_is_asked_too(lab: MirrorLab) -> None:
