@@ -266,14 +266,12 @@ class Mapper:
             if not links:
                 note(f"VRF {vrf.name}: its own route does not lead to the host: {words}")
             elif down:
-                note(
-                    f"VRF {vrf.name}: its own route leads to the host by {self.view.link_name(down[0])}, which is down"
-                )
+                note(f"VRF {vrf.name}: its way to the host is down: {words}")
             elif closed:
                 note(f"VRF {vrf.name}: the host does not forward what comes by {self.view.link_name(closed[0])}")
             else:
                 note(f"VRF {vrf.name}: sends packets to the host: {words}")
-            if links and not closed:
+            if links and not down and not closed:
                 found[vrf.table] = _Uplink(own[0], own[1], links)
             elif self._entered(own[1]) is not None:
                 # The other VRF may send a part of what the own route covers to the host, and not this one.
