@@ -14,6 +14,7 @@ description:
   - Computes the routes that a DPU needs in its VRFs to forward by itself what would otherwise take the slow path over
     the host.
   - It is the mapping of the agent, applied to data that other tasks have gathered. It changes nothing.
+  - A route is mapped for the VRFs whose own routes send such packets to the host, and to no others.
 positional: dpu
 options:
   _input:
@@ -28,13 +29,14 @@ options:
     required: true
   inference:
     description:
-      - The inferences that find egress and source VRF of a route, in the order in which they are tried.
-      - V(nexthop) looks the destination up in the VRF whose link owns the announced route's gateway.
-      - V(prefix) takes the DPU's own route to the same prefix. V(static) follows O(static).
+      - The inferences that find egress and source VRF of a route. The first one that knows decides.
+      - V(static) follows O(static). V(nexthop) looks the destination up in the VRF whose link has the announced route's
+        gateway.
+      - V(prefix) takes the DPU's own route to the same prefix, whatever the gateway. It is a guess.
     type: list
     elements: str
-    choices: [nexthop, prefix, static]
-    default: [nexthop, prefix, static]
+    choices: [static, nexthop, prefix]
+    default: [static, nexthop]
   static:
     description: Egresses by rule, for the inference V(static).
     type: list
@@ -105,9 +107,10 @@ _value:
     vrfs:
       description:
         - For each VRF of the DPU its C(table), and its C(routes) as suboptions for M(ekho.ynl_mirror.vrf_route).
+        - Trap routes are among them. They lead to the host, and keep a prefix on the slow path inside one that is not.
       type: dict
     slow_path:
-      description: The host's routes that stay on the slow path, each C(route) with its C(reason).
+      description: The host's routes that no VRF can forward by itself, each C(route) with its C(reason).
       type: list
       elements: dict
 """

@@ -115,15 +115,16 @@ options:
     default: {}
   inference:
     description:
-      - Ways to find the VRF and egress of an announced route. The first that finds them decides.
-      - V(nexthop) - the host's gateway is an address of this machine. Its link is in a VRF, and the longest match in
-        the table of that VRF is the egress.
-      - V(prefix) - a route of this machine to the same prefix has both.
+      - Ways to find the VRF and egress of an announced route. The first that knows decides. V(prefix) is a guess.
       - V(static) - the rules of O(static).
+      - V(nexthop) - the host's gateway is an address of this machine. Its link is in a VRF, and the longest match in
+        the table of that VRF is the egress. This is what can be proven.
+      - V(prefix) - a route of this machine to the same prefix has both, whatever the gateway. Nothing proves that
+        packets take this way.
     type: list
     elements: str
-    choices: [nexthop, prefix, static]
-    default: [nexthop, prefix, static]
+    choices: [static, nexthop, prefix]
+    default: [static, nexthop]
   static:
     description:
       - Rules for the inference V(static).

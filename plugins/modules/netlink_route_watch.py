@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: netlink_route_watch
 short_description: Run the listener, which follows the kernel's routes and mirrors them
 description:
-  - Runs the listener as a service of the managed machine, the host. The listener follows the kernel's routing tables
-    and sends the best path of each prefix to one or more agents (M(ekho.ynl_mirror.dpu_agent)), or to any other FPM
-    consumer.
+  - Runs the listener as a service of the managed machine, the host. The listener follows the kernel's rules and routing
+    tables and sends what the kernel does with forwarded packets, one path for each prefix, to one or more agents
+    (M(ekho.ynl_mirror.dpu_agent)), or to any other FPM consumer.
   - Installs the program, writes the configuration and starts the listener. Restarts it if program or configuration have
     changed. Returns once the listener is ready.
 version_added: "0.1.0"
@@ -30,10 +30,21 @@ options:
     choices: [started, stopped, restarted, absent]
     default: started
   tables:
-    description: Routing tables to follow, by number or name.
+    description:
+      - Routing tables whose routes may be offloaded, by number or name. What another table decides stays slow.
+      - The listener follows every table that the policy rules of the host look up, and announces what its kernel does
+        with a forwarded packet. A table in this list that no rule looks up takes no part in that; the log names it.
     type: list
     elements: raw
     default: [254]
+  ignore_rules:
+    description:
+      - Priorities of policy rules that are treated as absent, because they concern no packet of a DPU.
+      - A rule with a condition that a forwarded packet may or may not meet, such as a mark or a source address, keeps
+        what it covers on the slow path. List it here if you know that packets from the DPU never meet it.
+    type: list
+    elements: int
+    default: []
   families:
     description: Address families to follow.
     type: list
@@ -41,7 +52,9 @@ options:
     choices: [ipv4, ipv6]
     default: [ipv4, ipv6]
   filters:
-    description: Which routes are mirrored. What is left out or empty restricts nothing.
+    description:
+      - Which routes are mirrored. What is left out or empty restricts nothing.
+      - A route that the filters exclude stays on the slow path, and so does all traffic to O(filters.exclude_prefixes).
     type: dict
     suboptions:
       protocols:

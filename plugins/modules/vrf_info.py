@@ -126,8 +126,23 @@ links:
     table:
       description: Table of a VRF device, V(null) for other links.
       type: int
+    mtu:
+      description: Largest packet that it carries, in bytes.
+      type: int
+    lower:
+      description: Name of the link that a VLAN or macvlan link runs on, V(null) for other links.
+      type: str
   sample:
-    - {name: eth1, index: 2, kind: veth, up: true, carrier: true, master: red, vrf: red, table: null}
+    - name: eth1
+      index: 2
+      kind: veth
+      up: true
+      carrier: true
+      master: red
+      vrf: red
+      table: null
+      mtu: 1500
+      lower: null
 addresses:
   description: All addresses.
   returned: when C(addresses) is in O(gather_subset)

@@ -13,6 +13,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     AF_INET,
     AF_INET6,
     RTN_BLACKHOLE,
+    RTN_XRESOLVE,
     Address,
     NextHop,
     Path,
@@ -36,6 +37,7 @@ PATHS = (
     Path(AF_INET, nexthops=(NextHop(GATEWAY, 2, 3), NextHop(GATEWAY6, 3, 200, True))),
     Path(AF_INET, nexthops=(NextHop(GATEWAY6, 2, 1, True),)),
     Path(AF_INET, type=RTN_BLACKHOLE, tos=16),
+    Path(AF_INET, type=RTN_XRESOLVE, reason="rule 220: from 10.0.0.0/8 lookup 220 may apply"),
     Path(AF_INET, nh_id=7),
     Path(AF_INET6, metric=1024, nexthops=(NextHop(GATEWAY6, 2),)),
     Path(AF_INET6, metric=1024, nexthops=(NextHop(GATEWAY6, 2), NextHop(GATEWAY6, 3))),
@@ -54,6 +56,7 @@ def route_messages() -> list[bytes]:
             route = Route(Prefix.parse(text, path.family), path)
             made.append(encode_route(route, rtnetlink.RTM_NEWROUTE, _CREATE))
         made.append(encode_route(route, rtnetlink.RTM_DELROUTE, rtnetlink.NLM_F_REQUEST))
+    made += [fpm_peer.label_route(100, "192.168.101.1"), fpm_peer.foreign_route(129)]
     for text in ("192.168.11.0/24", "fd00:11::/64"):
         made += [fpm_peer.route(text, "fd00::9" if ":" in text else "192.168.101.1"), fpm_peer.route(text, kind=25)]
     return made
@@ -81,6 +84,11 @@ def link_messages() -> list[bytes]:
         _message(rtnetlink.RTM_DELADDR, struct.pack("=BBBBI", AF_INET6, 64, 0, 0, 7), (1, GATEWAY6.packed)),
         _message(rtnetlink.RTM_NEWRULE, rule, (2, GATEWAY.packed), (3, b"eth1\0"), (6, u32(1000)), (15, u32(100000))),
         _message(rtnetlink.RTM_DELRULE, rule, (19, b"\1")),
+        _message(
+            *(rtnetlink.RTM_NEWRULE, struct.pack("=BBBBBBBBI", AF_INET, 8, 0, 16, 10, 0, 0, 2, 2)),
+            *((1, GATEWAY.packed), (4, u32(9)), (10, u32(1)), (14, u32(0)), (20, bytes(8)), (23, bytes(4))),
+        ),
+        _message(rtnetlink.RTM_NEWNETCONF, bytes((AF_INET, 0, 0, 0)), (1, u32(7)), (2, u32(1)), (6, u32(1))),
         _message(rtnetlink.RTM_DELNEXTHOP, bytes(8), (1, u32(7))),
     ]
 
@@ -105,7 +113,26 @@ def streams() -> list[bytes]:
         b"".join(frames(messages)) + frame(rtnetlink.encode_done()),
         b"".join(map(frame, messages[:8])),
         frame(b"") + frame(rtnetlink.request(rtnetlink.NLMSG_NOOP, 0)) + frame(messages[0] + messages[1]),
+        b"".join(map(frame, object_messages())) + frame(rtnetlink.encode_done()),
+        frame(b"".join(object_messages())),
         *(frame(message) for message in messages),
+    ]
+
+
+def object_messages() -> list[bytes]:
+    """Nexthop objects, routes that name them before and after they come, and what happens to them."""
+    return [
+        fpm_peer.route_through("10.1.0.0/16", 7),
+        fpm_peer.nexthop(7, "192.168.101.1"),
+        fpm_peer.nexthop(8, "192.168.101.1", 3),
+        fpm_peer.route_through("10.2.0.0/16", 9),
+        fpm_peer.group(9, {7: 1, 8: 300}),
+        fpm_peer.route_through("fd00:12::/64", 10),
+        fpm_peer.nexthop(10, "fd00:101::1"),
+        fpm_peer.group(9, {8: 1}),
+        fpm_peer.route("10.1.0.0/16", "192.168.101.1"),
+        fpm_peer.nexthop_gone(8),
+        fpm_peer.route("10.2.0.0/16", kind=25),
     ]
 
 

@@ -21,9 +21,9 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     OFFLOAD,
-    OFFLOAD_FAILED,
     RTM_DELROUTE,
     RTM_NEWROUTE,
+    TRAP,
     Message,
     Producer,
     frame,
@@ -549,9 +549,9 @@ def test_frames_in_pieces_and_several_messages_a_frame(lab: MirrorLab) -> None:
         producer.send(route("10.0.0.0/24", "192.168.101.1"), route("10.0.1.0/24", "192.168.101.1", table=100))
         # What every producer understands, and behind it the reason in an extended ack.
         assert [(told.kind, told.prefix, told.flags) for told in producer.take(4)] == [
-            (RTM_NEWROUTE, "10.0.0.0/24", OFFLOAD_FAILED),
+            (RTM_NEWROUTE, "10.0.0.0/24", TRAP),
             (2, "", 0),
-            (RTM_NEWROUTE, "10.0.1.0/24", OFFLOAD_FAILED),
+            (RTM_NEWROUTE, "10.0.1.0/24", TRAP),
             (2, "", 0),
         ]
 

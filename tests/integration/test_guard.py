@@ -11,7 +11,15 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.labs import mirror as mirror_lab
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, RouteMonitor, batch
-from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, RTM_DELROUTE, Producer, route
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
+    DONE,
+    RTM_DELROUTE,
+    Producer,
+    nexthop,
+    nexthop_gone,
+    route,
+    route_through,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.middleman import Middleman
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
@@ -85,6 +93,21 @@ def test_a_producer_that_cannot_be_asked_confirms_by_reconnecting(lab: MirrorLab
         host.send(route(PREFIXES[0], "192.168.101.1"), route("10.2.0.0/24", "192.168.101.1"))
         until(lambda: _mirrored(lab), [PREFIXES[0], "10.2.0.0/24"])
     assert agent.status()["held"]["withdrawals"] == 0
+
+
+def test_held_routes_keep_the_next_hops_of_an_object_that_is_gone(lab: MirrorLab) -> None:
+    _prepare(lab, [])
+    agent = lab.agent(settle_time=0.3).ready()
+    with Producer(lab.host) as host:
+        host.send(nexthop(7, "192.168.101.1"), *(route_through(prefix, 7) for prefix in PREFIXES))
+        agent.says("replay complete")
+        host.send(*(route(prefix, kind=RTM_DELROUTE) for prefix in PREFIXES), nexthop_gone(7))
+        assert host.closed()
+    agent.says(HELD)
+    assert _mirrored(lab) == sorted(PREFIXES)
+    with Producer(lab.host) as host:
+        host.send(nexthop(3, "192.168.101.1"), route_through(PREFIXES[0], 3))
+        until(lambda: _mirrored(lab), PREFIXES[:1])
 
 
 def test_a_host_that_never_confirms_is_obeyed_in_the_end(lab: MirrorLab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,13 +65,13 @@ def test_a_connection_that_times_out_ends_its_session_and_sweeps_nothing(
     ours, theirs = _connected(dpu, host)
     with dpu.entered():
         requests = Requests()
-    mirror = Installer(requests, Mapper(View(), Policy(), set()), (MAIN,), Rib(()))
+    mirror = Installer(requests, Mapper(View(), Policy()), (MAIN,), Rib(()))
     mirror.announced[AF_INET, MAIN] = {BEFORE: PATH}
     messages = RouteWriter(rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_CREATE).batch([(NAMED, PATH)])
 
     async def play() -> HostSession:
         reader, writer = await asyncio.open_connection(sock=ours)
-        session = HostSession("host", mirror, (MAIN,), 30.0, asyncio.Lock())
+        session = HostSession("host", mirror, 30.0, asyncio.Lock())
         task = asyncio.ensure_future(serve(session, reader, writer))
         theirs.sendall(b"".join(frames(messages + [rtnetlink.encode_done()] * complete)))
         assert await asyncio.get_running_loop().run_in_executor(None, theirs.recv, 1)

@@ -18,7 +18,19 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
     RouteMonitor,
     batch,
 )
-from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import DONE, RTM_DELROUTE, Producer, route, wide_route
+from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
+    DONE,
+    OFFLOAD,
+    RTM_DELROUTE,
+    TRAP,
+    Producer,
+    group,
+    nexthop,
+    nexthop_gone,
+    route,
+    route_through,
+    wide_route,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
 
 #: The host as an agent without TLS knows it.
@@ -185,6 +197,23 @@ def test_paths_of_thousands_of_next_hops_fill_no_memory_and_get_in_when_there_is
         producer.send(*(route(prefix, "192.168.101.1") for prefix in prefixes), DONE)
         until(lambda: len(lab.mirrored()["b"]), 40)
         assert "routes_over_limit" not in agent.status()["hosts"][0]
+
+
+def test_nexthop_objects_are_limited_like_paths_and_those_that_go_make_room(lab: MirrorLab) -> None:
+    lab.dpu.ip("route add 10.0.0.0/8 dev eth3 table 10")
+    agent = lab.agent(hosts=[{"name": HOST, "routes": 40}]).ready()
+    with Producer(lab.host) as producer:
+        producer.send(nexthop(1, "192.168.101.1"))
+        for number in range(10, 80):  # 70,070 next hops, where 69,652 are remembered
+            producer.send(group(number, dict.fromkeys(range(1001, 2001), 1)))
+        producer.send(route_through("10.1.0.0/16", 1), route_through("10.2.0.0/16", 79), DONE)
+        assert [told.flags for told in producer.take(2)] == [OFFLOAD, TRAP]
+        agent.says(
+            r"limit of nexthop objects reached \(69652 next hops, 1024 in a group\); routes that name further ones "
+        )
+        producer.send(nexthop_gone(10), group(79, {1: 1}))
+        until(lambda: lab.mirrored()["b"], ["10.1.0.0/16 dev eth3", "10.2.0.0/16 dev eth3"])
+    assert "Traceback" not in agent.log()
 
 
 # -- leases

@@ -134,12 +134,16 @@ def test_ipv6_hops_come_and_go_one_by_one(lab: MirrorLab) -> None:
     until(lab.mirrored, _in_c(f"{prefix} {by_b}"))
 
 
-def test_a_route_for_one_tos_only_is_no_best_path(lab: MirrorLab) -> None:
+def test_a_prefix_with_routes_for_a_tos_stays_on_the_slow_path(lab: MirrorLab) -> None:
     prefix, to_a, to_b, by_a, _by_b = FAMILIES["ipv4"]
     _reach_more(lab)
-    lab.mirror(agent={"vrfs": THREE_VRFS})
-    lab.host.ip(f"route add {prefix} via {to_b} tos 0x10")
+    mirror = lab.mirror(agent={"vrfs": THREE_VRFS})
     lab.host.ip(f"route add {prefix} via {to_a}")
+    until(lab.mirrored, _in_c(f"{prefix} {by_a}"))
+    lab.host.ip(f"route add {prefix} via {to_b} tos 0x10")
+    until(lab.mirrored, NOTHING)
+    assert mirror.listener.state(prefix) == ("slow_path", "the prefix has routes for a tos: 0x10")
+    lab.host.ip(f"route del {prefix} via {to_b} tos 0x10")
     until(lab.mirrored, _in_c(f"{prefix} {by_a}"))
 
 
@@ -244,33 +248,45 @@ def test_excluded_protocols_and_families_stay_on_the_slow_path(lab: MirrorLab) -
 def test_a_table_other_than_main_is_mirrored(lab: MirrorLab) -> None:
     lab.deploy()
     _reach_more(lab)
-    lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
-    mirror = lab.mirror(agent={"vrfs": THREE_VRFS, "host_tables": [4711]}, listener={"tables": [4711]})
+    batch(lab.host, "route add 10.1.1.0/24 via 192.168.101.1 table 4711", "rule add pref 4000 lookup 4711")
+    mirror = lab.mirror(agent={"vrfs": THREE_VRFS}, listener={"tables": [4711]})
     by_a = "10.1.1.0/24 via 192.168.11.2 dev eth3"
     assert lab.mirrored() == _in_c(by_a)
     lab.host.ip("route add 10.1.2.0/24 via 192.168.101.1 table 4711")
     until(lab.mirrored, _in_c(by_a, by_a.replace("10.1.1", "10.1.2")))
-    until(lambda: set(mirror.listener.routes(state="offloaded")), {"10.1.1.0/24", "10.1.2.0/24"})
+    assert set(mirror.listener.routes(state="offloaded")) == {"10.1.1.0/24", "10.1.2.0/24"}
+    assert mirror.listener.state("192.168.11.0/24") == (
+        *("slow_path", "decided by table main, which `tables` does not list"),
+    )
     lab.host.ip("route flush table 4711")
     until(lab.mirrored, NOTHING)
 
 
 def test_of_two_host_tables_the_first_is_used(lab: MirrorLab) -> None:
     _reach_more(lab)
-    lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
-    lab.host.ip("route add 10.1.1.0/24 via 192.168.102.1")
-    lab.mirror(agent={"vrfs": THREE_VRFS, "host_tables": [4711, "main"]}, listener={"tables": [4711, "main"]})
+    batch(
+        lab.host,
+        "route add 10.1.1.0/24 via 192.168.101.1 table 4711",
+        "route add 10.1.1.0/24 via 192.168.102.1",
+        "rule add pref 4000 lookup 4711",
+    )
+    lab.mirror(agent={"vrfs": THREE_VRFS}, listener={"tables": [4711, "main"]})
     assert lab.mirrored() == _in_c("10.1.1.0/24 via 192.168.11.2 dev eth3")
     lab.host.ip("route flush table 4711")
     until(lab.mirrored, _in_c("10.1.1.0/24 via 192.168.12.2 dev eth4"))
 
 
-def test_a_table_that_the_agent_does_not_take_is_slow_path(lab: MirrorLab) -> None:
+def test_a_table_that_no_rule_looks_up_is_no_part_of_the_view(lab: MirrorLab) -> None:
+    _reach_more(lab)
     lab.host.ip("route add 10.1.1.0/24 via 192.168.101.1 table 4711")
-    mirror = lab.mirror(listener={"tables": [4711]})
-    reason = "the agent's host_tables do not include table 4711"
-    assert mirror.listener.state("10.1.1.0/24") == ("slow_path", reason)
+    mirror = lab.mirror(agent={"vrfs": THREE_VRFS}, listener={"tables": [254, 4711]})
+    assert mirror.listener.state("10.1.1.0/24") == (None, None)
+    assert mirror.listener.status()["tables_without_rule"] == ["4711"]
+    assert "table 4711 is in `tables`, but no rule looks it up" in mirror.listener.log()
     assert lab.mirrored() == NOTHING
+    lab.host.ip("rule add pref 4000 lookup 4711")
+    until(lab.mirrored, _in_c("10.1.1.0/24 via 192.168.11.2 dev eth3"))
+    assert mirror.listener.status()["tables_without_rule"] == []
 
 
 # -- several agents

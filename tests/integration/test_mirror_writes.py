@@ -23,6 +23,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
+    RTN_BLACKHOLE,
     Address,
     NextHop,
     Path,
@@ -38,6 +39,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     read_addresses,
     read_links,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.entry import best_path
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.rib import Rib
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
@@ -49,6 +51,8 @@ HOST = {
     AF_INET: Path(AF_INET, MAIN, protocol=4, nexthops=(NextHop(Address.parse("192.0.2.1"), 9),)),
     AF_INET6: Path(AF_INET6, MAIN, protocol=4, nexthops=(NextHop(Address.parse("fd00:99::1"), 9),)),
 }
+#: The host's address on e0.
+TO_HOST = {AF_INET: "192.0.2.2", AF_INET6: "fd00:99::2"}
 PREFIX = {AF_INET: Prefix.parse("10.0.0.0/8"), AF_INET6: Prefix.parse("fd10::/16")}
 #: The source VRF's way to a prefix, as next hops over e1 and e2.
 IPV4_WAYS = (
@@ -78,7 +82,7 @@ ALL = [(AF_INET, way) for way in IPV4_WAYS] + [(AF_INET6, way) for way in IPV6_W
 
 @dataclass
 class Dpu:
-    """A machine with the host behind link e0 (VRF b) and egresses e1 and e2 (VRF b too); VRFs a and c import."""
+    """A machine with the host behind link e0 (VRF b), egresses e1 and e2 (VRF b too); VRFs a and c send to the host."""
 
     machine: Namespace
     requests: Requests
@@ -94,9 +98,9 @@ class Dpu:
             hops.append(NextHop(Address.parse(gateway) if gateway else None, index, int(weight or 1)))
         self.view.lpm(family, B).set((prefix or PREFIX[family]).key, Path(family, B, nexthops=tuple(hops)))
 
-    def mirror(self, policy: Policy | None = None) -> Installer:
+    def mirror(self, policy: Policy | None = None, others: Rib | None = None) -> Installer:
         """An installer as after the start of an agent: it has read its routes back."""
-        made = Installer(self.requests, Mapper(self.view, policy or Policy()), (MAIN,), Rib((A, B, C)))
+        made = Installer(self.requests, Mapper(self.view, policy or Policy()), (MAIN,), others or Rib((A, B, C)))
         self.audit(made)
         return made
 
@@ -140,11 +144,19 @@ def dpu(namespaces: NamespaceFactory) -> Iterator[Dpu]:
         links = {link.index: link for link in read_links(requests)}
         members = frozenset(index for index, link in links.items() if link.name in ("e0", "e1", "e2"))
         vrfs = (Vrf("a", A), Vrf("b", B, members), Vrf("c", C))
-        yield Dpu(machine, requests, View(vrfs, links, address_owners(read_addresses(requests))))
+        view = View(vrfs, links, address_owners(read_addresses(requests)))
+        uplink = next(index for index, link in links.items() if link.name == "e0")
+        for table in (A, C):
+            for family, gateway in TO_HOST.items():
+                view.lpm(family, table).set(
+                    Prefix(family, 0, 0).key,
+                    Path(family, table, protocol=4, nexthops=(NextHop(Address.parse(gateway), uplink),)),
+                )
+        yield Dpu(machine, requests, view)
 
 
 def counts(mirror: Installer) -> tuple[int, int, int]:
-    return mirror.added, mirror.replaced, mirror.deleted
+    return mirror.writer.added, mirror.writer.replaced, mirror.writer.deleted
 
 
 @pytest.mark.parametrize(("family", "way"), ALL)
@@ -169,12 +181,12 @@ def test_every_egress_can_replace_every_other(dpu: Dpu, metric: int | None) -> N
     chance = random.Random(0)
     before: dict[int, str] = {}
     for family, way in [*ALL, *chance.choices(ALL, k=60)]:
-        expected = mirror.replaced + (2 if before.get(family) not in (None, way) else 0)
+        expected = mirror.writer.replaced + (2 if before.get(family) not in (None, way) else 0)
         dpu.know(family, way)
         dpu.sync(mirror, family)
         assert mirror.refused[family] == {}
         assert dpu.audit(mirror) == set(), f"{before.get(family)} -> {way}"
-        assert mirror.replaced == expected
+        assert mirror.writer.replaced == expected
         before[family] = way
     assert counts(mirror)[0] == 4
     assert counts(mirror)[2] == 0
@@ -232,7 +244,7 @@ async def replay(mirror: Installer, prefixes: list[str]) -> None:
     ours, theirs = socket.socketpair()
     reader, out = await asyncio.open_connection(sock=ours)
     far_reader, far = await asyncio.open_connection(sock=theirs)
-    session = HostSession("host", mirror, (MAIN,), 5.0, asyncio.Lock())
+    session = HostSession("host", mirror, 5.0, asyncio.Lock())
     task = asyncio.ensure_future(session.run(reader, out))
     far.writelines(frames([*messages, rtnetlink.encode_done()]))
     far.write_eof()
@@ -244,11 +256,78 @@ async def replay(mirror: Installer, prefixes: list[str]) -> None:
         await end.wait_closed()
 
 
+def test_a_trap_route_is_read_back_as_it_was_written(dpu: Dpu) -> None:
+    for family, prefix, slow in ((AF_INET, "10.0.0.0/8", "10.1.0.0/16"), (AF_INET6, "fd10::/16", "fd10:1::/32")):
+        dpu.know(family, "@e1")
+        mirror = dpu.mirror()
+        around, inner = Prefix.parse(prefix), Prefix.parse(slow)
+        mirror.announced[family, MAIN] = {around.key: HOST[family], inner.key: Path(family, MAIN, RTN_BLACKHOLE)}
+        mirror.sync(family, [around.key, inner.key])
+        assert mirror.state(family, inner.key) == (
+            "slow_path",
+            "blackhole routes are not mirrored: they have no egress",
+        )
+        assert dpu.audit(mirror) == set()
+        shown = dpu.machine.ip_json(f"-{'4' if family == AF_INET else '6'} route show table {C}")
+        assert {route["dst"]: (route.get("gateway"), route["dev"]) for route in shown} == {
+            prefix: (None, "e1"),
+            slow: (TO_HOST[family], "e0"),
+        }
+        del mirror.announced[family, MAIN][around.key]
+        mirror.sync(family, [around.key])
+        assert dpu.machine.ip_json(f"-{'4' if family == AF_INET else '6'} route show table {C}") == []
+        assert dpu.audit(mirror) == set()
+
+
+def test_a_mirrored_route_stands_in_front_of_one_that_leads_to_the_host_and_leaves_it_there(dpu: Dpu) -> None:
+    """Same prefix, same metric, another owner: the kernel uses the first of them."""
+    prefix = PREFIX[AF_INET]
+    own = f"{prefix} via {TO_HOST[AF_INET]} dev e0 proto static"
+    dpu.machine.ip(f"route add {own} table {A}")
+    others = Rib((A, B, C))
+    for chunk in dpu.requests.dump(rtnetlink.route_dump_request(AF_INET, table=A)):
+        for _kind, _flags, start, end in rtnetlink.messages(chunk):
+            others.apply(chunk[start:end])
+    dpu.view.lpm(AF_INET, A).set(prefix.key, best_path(others.tables[AF_INET, A][prefix.key]) or HOST[AF_INET])
+    dpu.know(AF_INET, "198.51.100.7@e1")
+    mirror = dpu.mirror(others=others)
+    dpu.sync(mirror, AF_INET)
+    assert mirror.state(AF_INET, prefix.key) == ("offloaded", None)
+    shown = dpu.machine.ip_json(f"route show table {A}")
+    assert [route["dev"] for route in shown] == ["e1", "e0"]
+    assert dpu.audit(mirror) == set()
+    dpu.know(AF_INET, "@e2")  # cannot be replaced: the kernel would replace whatever is the first
+    dpu.sync(mirror, AF_INET)
+    assert [route["dev"] for route in dpu.machine.ip_json(f"route show table {A}")] == ["e2", "e0"]
+    dpu.sync(mirror, AF_INET, [])
+    assert [route["dev"] for route in dpu.machine.ip_json(f"route show table {A}")] == ["e0"]
+
+
+def test_a_refused_trap_route_blocks_the_offload_that_it_would_protect_from(dpu: Dpu) -> None:
+    """The kernel refuses an IPv6 route whose gateway is an address of the DPU."""
+    around, inner = Prefix.parse("fd10::/16"), Prefix.parse("fd10:1::/32")
+    dpu.know(AF_INET6, "fd00:1::7@e1")
+    dpu.know(AF_INET6, "fd00:1::1@e1", inner)
+    mirror = dpu.mirror()
+    dpu.sync(mirror, AF_INET6, [around, inner])
+    assert mirror.state(AF_INET6, inner.key)[0] == "failed"
+    assert mirror.state(AF_INET6, around.key) == (
+        "slow_path",
+        "fd10:1::/32 inside of it cannot be installed in VRF c",
+    )
+    assert dpu.machine.ip_json(f"-6 route show table {C}") == []
+    dpu.know(AF_INET6, "fd00:1::8@e1", inner)
+    mirror.mapper = Mapper(dpu.view, mirror.mapper.policy, mirror.mapper.facts)
+    mirror.sync(AF_INET6, {inner.key, *mirror.unblock(AF_INET6)})
+    assert mirror.state(AF_INET6, around.key) == mirror.state(AF_INET6, inner.key) == ("offloaded", None)
+    assert dpu.audit(mirror) == set()
+
+
 def test_a_link_that_turns_out_to_lead_to_the_host_is_no_egress_from_then_on(lab: MirrorLab) -> None:
-    lab.dpu.ip("route add 10.9.0.0/16 via 192.168.101.9 dev eth1 table 20")
+    lab.dpu.ip("route add 10.9.0.0/16 via 192.168.11.9 dev eth3 table 20")
     lab.host.ip("route add 10.9.0.0/16 via 192.168.102.1")
     mirror = lab.mirror()
-    until(lab.mirrored, {"a": ["10.9.0.0/16 via 192.168.101.9 dev eth1"], "b": []})
-    lab.host.ip("route add 192.168.11.0/24 via 192.168.101.1")
-    until(lab.mirrored, {"a": [], "b": ["192.168.11.0/24 dev eth3"]}, seconds=5)
+    until(lab.mirrored, {"a": ["10.9.0.0/16 via 192.168.11.9 dev eth3"], "b": []})
+    lab.host.ip("route add 192.0.2.0/24 via 192.168.11.1 dev eth1 onlink")
+    until(lab.mirrored, {"a": [], "b": []}, seconds=5)
     assert "leads back to the host" in mirror.agent.state("10.9.0.0/16")[1]

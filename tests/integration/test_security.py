@@ -34,8 +34,8 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespa
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
     DONE,
     OFFLOAD,
-    OFFLOAD_FAILED,
     RTM_DELROUTE,
+    TRAP,
     Consumer,
     Producer,
     message,
@@ -291,7 +291,7 @@ def test_a_host_names_no_table_of_the_dpu_and_takes_away_nothing_of_others(lab: 
     before = lab.others()
     with Producer(lab.host) as producer:
         producer.send(route("10.2.0.0/16", "192.168.101.1", table=20))
-        assert producer.take(1)[0].flags == OFFLOAD_FAILED
+        assert producer.take(1)[0].flags == TRAP
         for table in (20, 254):
             for prefix in ("10.1.0.0/16", "192.168.12.0/24", "0.0.0.0/0"):
                 producer.send(route(prefix, kind=RTM_DELROUTE, table=table))

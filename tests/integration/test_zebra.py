@@ -12,13 +12,24 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import NOTHING, OFFLOADED, MirrorLab, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
+    DONE,
     NLMSG_DONE,
+    NLMSG_ERROR,
     OFFLOAD,
     RTM_DELROUTE,
     RTM_NEWROUTE,
+    TRAP,
     Consumer,
     Message,
+    Producer,
+    foreign_route,
+    group,
+    label_route,
+    nexthop,
+    nexthop_gone,
     route,
+    route_through,
+    sysctl,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.zebra import Zebra
 from ansible_collections.ekho.ynl_mirror.tests.support.until import always, until
@@ -31,9 +42,9 @@ STATIC = [
 ]
 
 
-@pytest.fixture
-def zebra(lab: MirrorLab) -> Iterator[Zebra]:
-    made = Zebra(lab.host, "192.168.101.1", STATIC)
+@pytest.fixture(params=[True, False], ids=["objects", "hops"])
+def zebra(lab: MirrorLab, request: pytest.FixtureRequest) -> Iterator[Zebra]:
+    made = Zebra(lab.host, "192.168.101.1", STATIC, objects=request.param)
     yield made
     made.close()
 
@@ -93,6 +104,23 @@ def test_zebras_changes_and_multipath_are_followed(lab: MirrorLab, zebra: Zebra)
     until(lab.mirrored, NOTHING)
 
 
+def test_zebras_ipv6_multipath_is_followed(lab: MirrorLab, zebra: Zebra) -> None:
+    for subnet, link, table in ((11, "eth3", 10), (12, "eth4", 20)):
+        batch(lab.dpu, f"route add fd10::/16 via fd00:{subnet}::2 dev {link} table {table}")
+    vrfs = {
+        "a": {"table": 10, "links": ["eth1", "eth3"]},
+        "b": {"table": 20, "links": ["eth2", "eth4"]},
+        "c": {"table": 30},
+    }
+    lab.agent(vrfs=vrfs).ready()
+    zebra.configure(["fd10:1::/32 fd00:101::1", "fd10:1::/32 fd00:102::1"])
+    zebra.start()
+    by_a, by_b = "via fd00:11::2 dev eth3", "via fd00:12::2 dev eth4"
+    until(lab.mirrored, {"a": [], "b": [], "30": [f"fd10:1::/32 {by_a} weight 1 + {by_b} weight 1"]})
+    zebra.set("no ipv6 route fd10:1::/32 fd00:101::1")
+    until(lab.mirrored, {"a": [f"fd10:1::/32 {by_b}"], "b": [], "30": [f"fd10:1::/32 {by_b}"]})
+
+
 def test_zebra_comes_back_and_what_it_does_not_name_any_more_goes(lab: MirrorLab, zebra: Zebra) -> None:
     agent = lab.agent(settle_time=1.0).ready()
     zebra.start()
@@ -103,6 +131,85 @@ def test_zebra_comes_back_and_what_it_does_not_name_any_more_goes(lab: MirrorLab
     zebra.configure(STATIC[:1])
     zebra.start()
     until(lab.mirrored, {"a": [], "b": OFFLOADED["b"][:1]})
+
+
+# -- other producers
+
+
+def test_what_is_not_ours_is_passed_over_and_logged_once(lab: MirrorLab) -> None:
+    agent = lab.agent().ready()
+    labels = [label_route(number, "192.168.101.1") for number in (100, 101)]
+    with Producer(lab.host) as host:
+        # An MPLS route comes first, as from zebra, and more of them later.
+        host.send(*labels, foreign_route(128), foreign_route(129), route("192.168.11.0/24", "192.168.101.1"), *labels)
+        host.send(DONE)
+        until(lambda: lab.mirrored()["b"], ["192.168.11.0/24 dev eth3"])
+        assert host.take(1) == [Message(RTM_NEWROUTE, "192.168.11.0/24", 254, OFFLOAD)]
+        agent.says("replay complete")
+        assert agent.status()["hosts"][0]["connected"]
+    for what in ("MPLS routes (address family 28)", "IPv4 multicast routes (address family 128)"):
+        assert agent.log().count(f"ignoring {what}, which are not mirrored") == 1
+
+
+def _two_egresses(lab: MirrorLab) -> tuple[str, str]:
+    for subnet, link, table in ((11, "eth3", 10), (12, "eth4", 20)):
+        batch(lab.dpu, f"route add 10.0.0.0/8 via 192.168.{subnet}.2 dev {link} table {table}")
+    return "via 192.168.11.2 dev eth3", "via 192.168.12.2 dev eth4"
+
+
+def test_a_group_that_is_replaced_in_place_moves_all_its_routes(lab: MirrorLab) -> None:
+    by_a, by_b = _two_egresses(lab)
+    agent = lab.agent().ready()
+    with Producer(lab.host) as host:
+        host.send(nexthop(7, "192.168.101.1"), nexthop(8, "192.168.102.1"), group(9, {7: 1}))
+        through = [route_through(prefix, 9) for prefix in ("10.1.0.0/16", "10.2.0.0/16")]
+        host.send(*through, route("10.3.0.0/16", "192.168.101.1"), DONE)
+        assert [answer.flags for answer in host.take(2)] == [OFFLOAD, OFFLOAD]
+        # The answer is the message as it came, but for the flags.
+        assert host.flagged(0) == through[1]
+        moved = ["10.1.0.0/16", "10.2.0.0/16"]
+        until(lab.mirrored, {"a": [], "b": [f"{prefix} {by_a}" for prefix in (*moved, "10.3.0.0/16")]})
+        host.send(group(9, {8: 1}))
+        until(lab.mirrored, {"a": [f"{prefix} {by_b}" for prefix in moved], "b": [f"10.3.0.0/16 {by_a}"]})
+        # The same by a member.
+        host.send(nexthop(8, "192.168.101.1"))
+        until(lab.mirrored, {"a": [], "b": [f"{prefix} {by_a}" for prefix in (*moved, "10.3.0.0/16")]})
+        host.send(nexthop_gone(9))
+        until(lab.mirrored, {"a": [], "b": [f"10.3.0.0/16 {by_a}"]})
+        assert agent.state("10.1.0.0/16") == ("slow_path", "next hops of nexthop object 9 unknown")
+        host.send(route("10.1.0.0/16", "192.168.102.1"), route("10.2.0.0/16", kind=RTM_DELROUTE), group(9, {7: 1}))
+        until(lab.mirrored, {"a": [f"10.1.0.0/16 {by_b}"], "b": [f"10.3.0.0/16 {by_a}"]})
+    assert "Traceback" not in agent.log()
+
+
+def test_a_word_on_forwarding_maps_everything_again_and_is_no_unknown_message(lab: MirrorLab) -> None:
+    agent = lab.agent().ready()
+    with Producer(lab.host) as host:
+        host.send(sysctl(forwarding=True), route("192.168.11.0/24", "192.168.101.1"), DONE)
+        until(lambda: lab.mirrored()["b"], ["192.168.11.0/24 dev eth3"])
+        remaps = until(lambda: agent.status()["remaps"], bool)
+        host.send(sysctl(forwarding=True))  # nothing new
+        host.send(sysctl(forwarding=False, family=10), sysctl(forwarding=False, index=3))
+        until(lambda: agent.status()["remaps"], lambda now: now > remaps)
+    assert "ignoring" not in agent.log()
+
+
+def test_a_route_waits_for_its_nexthop_object_and_is_answered_again(lab: MirrorLab) -> None:
+    by_a, _by_b = _two_egresses(lab)
+    agent = lab.agent().ready()
+    with Producer(lab.host) as host:
+        host.send(route_through("10.1.0.0/16", 20), DONE)
+        assert [(told.kind, told.flags) for told in host.take(2)] == [(RTM_NEWROUTE, TRAP), (NLMSG_ERROR, 0)]
+        assert agent.state("10.1.0.0/16") == ("slow_path", "next hops of nexthop object 20 unknown")
+        host.send(group(20, {21: 1}))
+        host.send(nexthop(21, "192.168.101.1"))
+        assert host.take(1) == [Message(RTM_NEWROUTE, "10.1.0.0/16", 254, OFFLOAD)]
+        assert lab.mirrored() == {"a": [], "b": [f"10.1.0.0/16 {by_a}"]}
+    # Objects are those of one connection: numbers of the previous one mean nothing.
+    with Producer(lab.host) as host:
+        host.send(route_through("10.1.0.0/16", 20), DONE)
+        assert host.take(1)[0].flags == TRAP
+    assert "Traceback" not in agent.log()
 
 
 # -- a stranger in the agent's place

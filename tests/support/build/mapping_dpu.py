@@ -11,7 +11,12 @@ from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper, Outcome
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import Policy
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import (
+    View,
+    address_owners,
+    shared_subnets,
+)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.wanted import Wanted
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress, Vrf
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     Address,
@@ -88,7 +93,7 @@ def view(
     vrfs: tuple[Vrf, ...] = VRFS,
     links: dict[int, Link] = LINKS,
 ) -> View:
-    made = View(vrfs, links, address_owners(ADDRESSES))
+    made = View(vrfs, links, address_owners(ADDRESSES), subnets=shared_subnets(ADDRESSES))
     for prefix, path in (*(own(*route) for route in (*routes, *more)), *others):
         made.lpm(prefix.family, path.table).set(prefix.key, path)
     return made
@@ -110,15 +115,31 @@ def lab_mapper(seen: View | None = None, policy: Policy | None = None) -> Mapper
     return Mapper(seen or view(), replace(policy, host_links=(*UPLINKS, *policy.host_links)))
 
 
+def placed(
+    *routes: tuple[int, Path], seen: View | None = None, policy: Policy | None = None, mapper: Mapper | None = None
+) -> dict[int, dict[str, str]]:
+    """All that the host's routes (of `host`) need: table -> prefix -> next hops. Empty tables are left out."""
+    mapper = mapper or lab_mapper(seen, policy)
+    announced = dict(routes)
+    found: dict[int, dict[str, str]] = {}
+    family = routes[0][1].family
+    for key, paths in Wanted(mapper, lambda _family, key: announced.get(key)).everything(family, announced).items():
+        for table, path in paths.items():
+            found.setdefault(table, {})[str(Prefix.from_key(family, key))] = hops_of(path)
+    return found
+
+
+def hops_of(path: Path) -> str:
+    """Next hops in the words of these tests, a ``!`` behind each that is onlink."""
+    return " ".join(
+        f"{one.gateway or ''}@{one.oif}" + (f"*{one.weight}" if one.weight > 1 else "") + "!" * one.onlink
+        for one in path.nexthops
+    )
+
+
 def told(outcome: Outcome) -> dict[int, str]:
-    """The outcome in the words of these tests: table -> next hops, a ``!`` behind each that is onlink."""
-    return {
-        table: " ".join(
-            f"{one.gateway or ''}@{one.oif}" + (f"*{one.weight}" if one.weight > 1 else "") + "!" * one.onlink
-            for one in path.nexthops
-        )
-        for table, path in outcome.targets.items()
-    }
+    """The offloads of an outcome in the words of these tests: table -> next hops."""
+    return {table: hops_of(path) for table, path in outcome.targets.items()}
 
 
 def reason(outcome: Outcome) -> str:

@@ -84,5 +84,7 @@ def single(number: int, gateway: str, oif: int, kind: int = rtnetlink.RTM_NEWNEX
 
 def group(number: int, **members: int) -> bytes:
     """``group(3, _1=1, _2=5)``: members by number, with their weights."""
-    packed = [struct.pack("=IBBH", int(name[1:]), weight - 1, 0, 0) for name, weight in members.items()]
+    packed = [
+        struct.pack("=IBBH", int(name[1:]), weight - 1 & 255, weight - 1 >> 8, 0) for name, weight in members.items()
+    ]
     return nexthop(number, rtnetlink.attribute(2, b"".join(packed)), rtnetlink.attribute(3, b"\0\0"), family=0)

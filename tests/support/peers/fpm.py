@@ -19,8 +19,10 @@ from typing import NamedTuple
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 NLMSG_ERROR, NLMSG_DONE, RTM_NEWROUTE, RTM_DELROUTE = 2, 3, 24, 25
-OFFLOAD, OFFLOAD_FAILED = 0x4000, 0x20000000
-_DST, _OIF, _GATEWAY, _PRIORITY, _MULTIPATH = 1, 4, 5, 6, 9
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP = 104, 105
+OFFLOAD, TRAP, OFFLOAD_FAILED = 0x4000, 0x8000, 0x20000000
+_DST, _OIF, _GATEWAY, _PRIORITY, _MULTIPATH, _VIA, _NH_ID = 1, 4, 5, 6, 9, 18, 30
+_NHA_ID, _NHA_GROUP, _NHA_GROUP_TYPE, _NHA_OIF, _NHA_GATEWAY = 1, 2, 3, 5, 6
 _SECONDS = 20
 
 
@@ -47,6 +49,58 @@ def wide_route(prefix: str, gateway: str, hops: int, metric: int) -> bytes:
     multipath = (struct.pack("=HBBi", 8 + len(via), 0, 0, 2) + via) * hops
     attributes = _attribute(_DST, network.network_address.packed) + _attribute(_PRIORITY, struct.pack("=I", metric))
     return message(RTM_NEWROUTE, header + attributes + _attribute(_MULTIPATH, multipath))
+
+
+def label_route(label: int, gateway: str) -> bytes:
+    """An MPLS route as zebra sends it: packets with this label go to a gateway. Its family is 28."""
+    header = struct.pack("=BBBBBBBBI", 28, 20, 0, 0, 254, 11, 0, 1, 0)
+    via = struct.pack("=H", 2) + ipaddress.ip_address(gateway).packed
+    attributes = _attribute(_DST, struct.pack(">I", label << 12 | 1 << 8)) + _attribute(_VIA, via)
+    return message(RTM_NEWROUTE, header + attributes + _attribute(_OIF, struct.pack("=I", 2)))
+
+
+def foreign_route(family: int) -> bytes:
+    """A route of another family, such as 128 (IPv4 multicast), of which nobody here can read more than the header."""
+    return message(RTM_NEWROUTE, struct.pack("=BBBBBBBBI", family, 32, 32, 0, 254, 17, 0, 5, 0))
+
+
+def sysctl(forwarding: bool, family: int = 2, index: int = -1) -> bytes:
+    """An RTM_NEWNETCONF: whether packets that come in by a link (-1: any) are forwarded."""
+    ifindex, forwards = (_attribute(kind, struct.pack("=i", value)) for kind, value in ((1, index), (2, forwarding)))
+    return message(80, struct.pack("=Bxxx", family) + ifindex + forwards)
+
+
+def nexthop(number: int, gateway: str, oif: int = 2) -> bytes:
+    """A nexthop object, as zebra sends it."""
+    address = ipaddress.ip_address(gateway)
+    # nh_family, nh_scope, nh_protocol (zebra), reserved, flags
+    header = struct.pack("=BBBBI", 2 if address.version == 4 else 10, 0, 11, 0, 0)
+    attributes = _attribute(_NHA_ID, struct.pack("=I", number)) + _attribute(_NHA_GATEWAY, address.packed)
+    return message(RTM_NEWNEXTHOP, header + attributes + _attribute(_NHA_OIF, struct.pack("=I", oif)))
+
+
+def group(number: int, members: dict[int, int]) -> bytes:
+    """A nexthop group: the numbers of its members, each with its weight, of which the third byte has the high half."""
+    packed = [struct.pack("=IBBH", n, weight - 1 & 255, weight - 1 >> 8, 0) for n, weight in members.items()]
+    attributes = _attribute(_NHA_ID, struct.pack("=I", number)) + _attribute(_NHA_GROUP_TYPE, struct.pack("=H", 0))
+    return message(
+        RTM_NEWNEXTHOP, struct.pack("=BBBBI", 0, 0, 11, 0, 0) + attributes + _attribute(_NHA_GROUP, b"".join(packed))
+    )
+
+
+def nexthop_gone(number: int) -> bytes:
+    """The end of an object or a group."""
+    header = struct.pack("=BBBBI", 0, 0, 11, 0, 0)
+    return message(RTM_DELNEXTHOP, header + _attribute(_NHA_ID, struct.pack("=I", number)))
+
+
+def route_through(prefix: str, number: int) -> bytes:
+    """A route that names a nexthop object, as zebra sends it."""
+    network = ipaddress.ip_network(prefix)
+    family = 2 if network.version == 4 else 10
+    header = struct.pack("=BBBBBBBBI", family, network.prefixlen, 0, 0, 254, 11, 0, 1, 0)
+    attributes = _attribute(_DST, network.network_address.packed) + _attribute(_PRIORITY, struct.pack("=I", 20))
+    return message(RTM_NEWROUTE, header + attributes + _attribute(_NH_ID, struct.pack("=I", number)))
 
 
 def message(kind: int, payload: bytes) -> bytes:

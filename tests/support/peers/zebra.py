@@ -23,17 +23,20 @@ USER = "frr"  # of the package; its group frrvty may use the vty sockets
 
 
 class Zebra:
-    """zebra with the module dplane_fpm_nl, which feeds ``address``, and staticd with static routes."""
+    """zebra with the module dplane_fpm_nl, which feeds ``address``, and staticd with static routes.
 
-    def __init__(self, namespace: Namespace, address: str, routes: Iterable[str] = ()) -> None:
+    By default zebra sends nexthop groups, and routes that name one; with *objects* False each route has its hops.
+    """
+
+    def __init__(self, namespace: Namespace, address: str, routes: Iterable[str] = (), objects: bool = True) -> None:
         if not (PROGRAMS / "zebra").exists() or shutil.which("vtysh") is None:
             pytest.fail("FRR's zebra is not installed here: apt-get install frr", pytrace=False)
         self._namespace = namespace
         # Not below pytest's folder, which user frr may not enter.
         self._folder = Path(tempfile.mkdtemp(prefix="ynl-mirror-frr-"))
         shutil.chown(self._folder, USER, USER)
-        fpm = f"fpm address {address} port 2620\nno fpm use-next-hop-groups\n"
-        (self._folder / "zebra.conf").write_text(fpm)
+        fpm = f"fpm address {address} port 2620\n"
+        (self._folder / "zebra.conf").write_text(fpm + ("" if objects else "no fpm use-next-hop-groups\n"))
         self.configure(routes)
         self._processes: list[subprocess.Popen[str]] = []
 

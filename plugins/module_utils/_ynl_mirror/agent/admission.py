@@ -113,6 +113,19 @@ class Admission:
                 self._places[family].discard(key)
         return targets, reason if reason is None else self._reasons.setdefault(reason, reason)
 
+    def permits(self, family: int, key: int, path: Path, targets: Mapping[int, Path]) -> Mapping[int, Path]:
+        """Those TARGETS that may be installed because of an announced route, its own or those of a part of it.
+
+        Nothing is counted: parts take no places. `admit` comes before, for the announced route.
+        """
+        if self._judge(path) is not None or (self._by_prefix and self._prefix_reason(family, key) is not None):
+            return {}
+        if self.counts and key not in self._places[family]:
+            return {}
+        if self.policy.nexthops is not None:
+            targets = {table: path for table, path in targets.items() if len(path.nexthops) <= self.policy.nexthops}
+        return self._of_allowed_vrfs(targets)[0] if self.policy.vrfs else targets
+
     def leave(self, family: int, key: int) -> None:
         """The host has withdrawn a prefix, or it is no longer mapped."""
         self._places[family].discard(key)

@@ -107,7 +107,9 @@ class Agent(ManualRoutes):
         self._rounds = Rounds()
         self._tally = Tally().watch(REPLICA, WIRE, FIB)
         self._audits = self._kernel_audits()
-        self._guard = Guard(config.guard_share, config.guard_routes)
+        self._guard = self.installer.adj.guard = Guard(config.guard_share, config.guard_routes)
+        self.installer.adj.on_forwarding = self._map_everything
+        self._facts.forwarding = self.installer.adj.forwarding
         self._report = AgentReport(
             installer=self.installer,
             replica=self._replica,
@@ -180,12 +182,11 @@ class Agent(ManualRoutes):
         config = self._config
         admit_host(name, config, self.installer)
         self._keep_connected(writer.get_extra_info("peername"))
-        announced, tables = self.installer.announced, config.host_tables
-        wire_audit = WireAudit(name, announced, tables, config.audit_interval, self._tally, self._guard)
+        wire_audit = WireAudit(name, self.installer.adj, config.audit_interval, self._tally)
         session = HostSession(
-            *(name, self.installer, tables, config.settle_time, self._lock, self._check_learnt),
+            *(name, self.installer, config.settle_time, self._lock, self._check_learnt),
             audit=wire_audit if config.audit_interval else None,
-            guard=self._guard,
+            sync=self._sync,
         )
         task = asyncio.ensure_future(serve(session, reader, writer))
         self._sessions[name] = (session, task)
@@ -280,6 +281,10 @@ class Agent(ManualRoutes):
         )
         self.installer.mapper = Mapper(self._view, self._policy, self._facts)
 
+    def _map_everything(self) -> None:
+        self._remap_all = True
+        self._work_to_do.set()
+
     async def _remapper(self) -> None:
         """Map the routes again that a change on the DPU affects."""
         while True:
@@ -320,12 +325,9 @@ class Agent(ManualRoutes):
             return
         text = "held withdrawals not confirmed within %g s; applying them: %s"
         _LOG.warning(text, CONFIRM_TIMEOUT, self._report.held())
-        for scope, keys in self._guard.release().items():
-            for key in keys:
-                self.installer.announced.get(scope, {}).pop(key, None)
-            self._dirty[scope[0]] |= keys
-        self._remap_all = True
-        self._work_to_do.set()
+        for family, keys in self.installer.adj.release().items():
+            self._dirty[family] |= keys
+        self._map_everything()
 
     async def _sync_all(self) -> None:
         for family in _FAMILIES:
@@ -344,12 +346,9 @@ class Agent(ManualRoutes):
     async def _withdraw(self) -> int:
         """Withdraw all routes: the lease of the host has ended. Returns how many were installed."""
         installed = sum(map(len, self.installer.installed.values()))
-        named = {family: self.installer.announced_keys(family) for family in _FAMILIES}
-        for routes in self.installer.announced.values():
-            routes.clear()
-        self._guard.release()  # nothing is left to confirm
+        named = self.installer.adj.clear()
         for family in _FAMILIES:
-            await self._sync(family, list(dict.fromkeys((*named[family], *self.installer.stale_keys(family)))))
+            await self._sync(family, list(named.get(family, set()).union(self.installer.stale_keys(family))))
         return installed
 
     async def _sync(self, family: int, keys: list[int]) -> None:
@@ -385,6 +384,10 @@ class Agent(ManualRoutes):
         Map everything again when a link turns out to lead to the host, since routes may have used it as egress. Routes
         that waited under a limit may be admitted now.
         """
+        for family, restated in self.installer.restated.items():
+            for session, _task in self._sessions.values() if restated else ():
+                session.state_changed(family, restated)
+            restated.clear()
         if self.installer.mapper.learnt:
             self.installer.mapper.learnt = False
             self._remap_all = True

@@ -1,196 +1,142 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's end of a session with a host: FPM frames in, announced routes to the installer, an answer for each.
+"""The agent's end of a session with a host: the sockets and the tasks around the state machine.
 
-A host replays all its routes when it connects. Routes that the replay does not announce are stale, but they are swept
-only when the replay is known to be complete: at NLMSG_DONE, or, for a producer that sends none, when nothing has been
-received for the settle time. A peer that sends no frame, or only part of one, is disconnected.
+What a session does and when is in `session_machine`. Here is what takes time: reading, writing to the DPU and to the
+host, waiting. Four tasks share a session: one reads, one waits for the machine's alarm, one answers routes whose state
+has changed on the DPU, and one runs the wire audit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic as now
 from typing import Any
 
 from ..daemon.logs import about
-from ..fpm import audit as wire
-from ..fpm.framing import LONGEST, Deframer, FpmError, frame, frames
-from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, Path, TableKey, table_name
+from ..fpm.framing import FpmError, frame
+from ..model.routes import Path, TableKey
 from ..netlink import rtnetlink
-from ..netlink.route_codec import RouteReader, RouteWriter, with_route_flags
-from .guard import Guard, Keys
+from .adj_rib_in import Touched
+from .answers import Answers
 from .installer import Installer
+from .session_machine import Action, End, Replayed, Send, SessionMachine, Sync
 from .wire_audit import WireAudit
 
 _LOG = logging.getLogger("ynl_mirror.agent.session")
 _READ = 1 << 18
-#: Seconds for the first frame of a session, for the rest of a frame, and for the next data of a confirming replay.
-_TIMEOUT = 10.0
-#: Unknown message types that are logged in each session.
-_LOGGED_TYPES = 8
 #: Routes answered, or mapped, in one batch.
 _BATCH = 2048
-#: Bytes from which a message is too long for an answer that holds both the message and a reason.
-_LONG = LONGEST - 1024
-_NO_FLAGS = bytes(4)
-_OFFLOADED = struct.pack("=I", rtnetlink.RTM_F_OFFLOAD)
+
+
+class _Dpu:
+    """What the machine reads of an installer."""
+
+    def __init__(self, installer: Installer) -> None:
+        self._installer = installer
+        self.stale_keys = installer.stale_keys
+        self.vrf_name = installer.vrf_name
+
+    @property
+    def installed(self) -> Mapping[TableKey, Mapping[int, Path]]:
+        return self._installer.installed
+
+    def may_have_room(self) -> bool:
+        return self._installer.admission is None or self._installer.admission.may_have_room()
 
 
 class HostSession:
     """Feeds *installer* from one connection. *lock* keeps others from writing between reading and answering.
 
-    *on_sync* is called each time the installer has written. *audit* is the wire audit of this session. *guard* outlives
-    the session, and may hold withdrawals until the host confirms them.
+    *on_sync* is called each time the installer has written. *audit* is the wire audit of this session. *sync* brings
+    many prefixes of a family up to date, in an order that does no harm, and answers those whose state changes.
     """
 
     def __init__(
         self,
         name: str,
         installer: Installer,
-        tables: tuple[int, ...],
         settle: float,
         lock: asyncio.Lock,
         on_sync: Callable[[], None] = lambda: None,
         audit: WireAudit | None = None,
-        guard: Guard | None = None,
+        sync: Callable[[int, list[int]], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.since = now()
         self.updates_received = 0
-        self.over_limit = 0  # announcements that were ignored because the route limit was reached
-        self.replayed = False
-        self._frames = 0
-        self._done = False  # the data received last had NLMSG_DONE
+        self.machine = SessionMachine(name, installer.adj, _Dpu(installer), settle, self.since, audit)
         self._installer = installer
-        self._tables = frozenset(tables)
-        self._settle = settle
+        self._adj = installer.adj
+        self._answers = Answers(name, installer.adj, installer.refused, self.machine.intake.reader)
         self._lock = lock
         self._on_sync = on_sync
         self._audit = audit
-        self._guard = guard or Guard()
-        self._confirms = self._guard.held is not None  # the next complete replay confirms the held withdrawals
-        self._guard_busy = asyncio.Event()  # the guard collects or holds withdrawals
-        self._confirming = False  # a confirming replay has been requested and is not complete
-        self._confirmed = asyncio.Event()
-        self._last_data = now()
-        self._marked = asyncio.Event()  # the producer ended its replay with NLMSG_DONE, so it may be our listener
-        self._reader = RouteReader()
-        # What this replay has announced so far, by table; None for a table of which nothing was known before, where
-        # every route is from this replay.
-        self._named: dict[TableKey, dict[int, Path] | None] = {}
-        for scope, routes in installer.announced.items():
-            self._named[scope] = {} if routes else None
-        self._logged_types: set[int] = set()
+        self._sync = sync or self._sync_in_batches
+        self._ended: FpmError | None = None  # why we have disconnected the host
+        self._alarmed = asyncio.Event()  # the machine's alarm may have changed
+        self._marked = asyncio.Event()  # the host may be a listener of ours, so the wire audit may ask
         # Prefixes whose state was changed by something other than an update from the host.
-        self._changed: dict[int, set[int]] = {}
+        self._changed: Touched = {}
         self._has_changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._put = RouteWriter(
-            rtnetlink.RTM_NEWROUTE, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_CREATE | rtnetlink.NLM_F_REPLACE
-        )
+
+    @property
+    def replayed(self) -> bool:
+        """Whether a replay has been complete."""
+        return self.machine.replayed
+
+    @property
+    def over_limit(self) -> int:
+        """Announcements that were ignored because the route limit was reached."""
+        return self._adj.over_limit
+
+    # -- tasks
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the connection until its end. FpmError or WireError if the peer is silent or violates the protocol."""
-        helpers = [asyncio.ensure_future(self._report_changes(writer)), asyncio.ensure_future(self._run_audit(writer))]
-        helpers.append(asyncio.ensure_future(self._run_guard(writer)))
+        work = (self._wait_for_alarms(writer), self._report_changes(writer), self._run_audit(writer))
+        helpers = [asyncio.ensure_future(coroutine) for coroutine in work]
         try:
             await self._listen(reader, writer)
+        except OSError:
+            if self._ended is None:
+                raise
         finally:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            if self._guard.held is None and self._guard.number:  # collected, and no more of them will follow now
-                await self._apply_withdrawals(self._guard.release())
+            await self._carry_out(self.machine.left(now()), writer)
+        if self._ended is not None:
+            raise self._ended
 
-    async def _run_guard(self, writer: asyncio.StreamWriter) -> None:
-        """Apply the withdrawals that the guard has collected when it is time, or have the host confirm them."""
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not self.machine.closed:
+            try:
+                data = await asyncio.wait_for(reader.read(_READ), self.machine.patience(now()))
+            except asyncio.TimeoutError as error:
+                if getattr(error, "errno", None) is not None:
+                    raise  # the connection has timed out (ETIMEDOUT), which is the same class since Python 3.11
+                data = None
+            if data == b"" or self.machine.closed:  # we may have disconnected it meanwhile
+                return
+            if data is None:
+                await self._carry_out(self.machine.silence(now()), writer)
+            else:
+                await self._take(data, writer)
+            await self._advance(writer)
+
+    async def _wait_for_alarms(self, writer: asyncio.StreamWriter) -> None:
         while True:
-            await self._guard_busy.wait()
-            self._guard_busy.clear()
-            while (due := self._guard.due(now())) is not None:
-                await asyncio.sleep(due)
-                await self._apply_withdrawals(self._ask_guard())
-            if self._guard.held is not None and self.replayed:
-                await self._confirm(writer)
-
-    async def _confirm(self, writer: asyncio.StreamWriter) -> None:
-        """Request a replay; a producer that cannot be asked is disconnected, and replays when it connects again."""
-        if self._marked.is_set():
-            self._confirming = self._confirms = True
-            self._named = {scope: {} for scope in self._installer.announced}
-            request = rtnetlink.RTMSG.pack(0, *[0] * 8)  # of both families
-            dump = rtnetlink.request(rtnetlink.RTM_GETROUTE, rtnetlink.NLM_F_REQUEST | rtnetlink.NLM_F_DUMP, request)
-            self._last_data = now()
-            await self._write(writer, [frame(dump)])
-            self._confirmed.clear()
-            while self._confirming and (left := self._last_data + _TIMEOUT - now()) > 0:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._confirmed.wait(), left)
-            self._confirming = False
-        if self._guard.held is not None:
-            text = "does not answer requests for a replay; disconnecting it, the replay of its next connection confirms"
-            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
-            writer.transport.abort()
-
-    def _ask_guard(self) -> Keys:
-        """The withdrawals that the guard releases now; logs when it begins or ceases to hold."""
-        held = self._guard.held
-        released = self._guard.look(self._installer.installed, now())
-        if self._guard.held is not held:
-            self._log_held()
-        if self._guard.number:
-            self._guard_busy.set()
-        return released
-
-    def _withdraw(self, released: Keys) -> dict[int, set[int]]:
-        """Take these prefixes out of the announced routes; returns them by family."""
-        touched: dict[int, set[int]] = {}
-        for scope, keys in released.items():
-            routes = self._installer.announced.get(scope, {})
-            for key in keys:
-                routes.pop(key, None)
-            touched.setdefault(scope[0], set()).update(keys)
-        return touched
-
-    async def _apply_withdrawals(self, released: Keys) -> None:
-        await self._sync_all(self._withdraw(released))
-
-    async def _sync_all(self, touched: dict[int, set[int]]) -> None:
-        """Bring these prefixes, by family, up to date on the DPU, in batches."""
-        for family, keys in touched.items():
-            waiting = list(keys)
-            for start in range(0, len(waiting), _BATCH):
-                async with self._lock:
-                    self._installer.sync(family, waiting[start : start + _BATCH])
-                self._on_sync()
-                await asyncio.sleep(0)
-
-    def _log_held(self) -> None:
-        held = self._guard.held
-        if held is None:
-            text = "held withdrawals cancelled: the host announced the routes again"
-            _LOG.info("%s: %s", self.name, text, extra=about(host=self.name))
-            return
-        text = f"withdrawals held until the host confirms them: {held.words(self._installer.vrf_name(held.scope[1]))}"
-        _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
-
-    async def _run_audit(self, writer: asyncio.StreamWriter) -> None:
-        if self._audit is not None:
-            await self._marked.wait()
-            await self._audit.run(lambda message: self._write(writer, [frame(message)]))
-
-    def state_changed(self, family: int, keys: Iterable[int]) -> None:
-        """Something on the DPU changed the state of these prefixes: answer them again."""
-        self._changed.setdefault(family, set()).update(keys)
-        self._has_changed.set()
+            self._alarmed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._alarmed.wait(), self.machine.alarm(now()))
+                continue
+            await self._advance(writer)
 
     async def _report_changes(self, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -201,14 +147,74 @@ class HostSession:
                 keys = [waiting.pop() for _count in range(min(_BATCH, len(waiting)))]
                 if not waiting:
                     del self._changed[family]
-                await self._write(writer, list(frames(self._answers(self._as_sent(family, keys)))))
+                await self._write(writer, self._answers.again(family, keys))
 
-    def _as_sent(self, family: int, keys: Iterable[int]) -> bytes:
-        """The announced routes of these prefixes, as messages."""
-        tables = [self._installer.announced.get((family, table), {}) for table in self._tables]
-        routes = [(key, routes[key]) for routes in tables for key in keys if key in routes]
-        # Encoded again, a route with thousands of next hops may not fit into a frame: its new state is not sent.
-        return b"".join(message for message in self._put.batch(routes) if len(message) <= LONGEST)
+    async def _run_audit(self, writer: asyncio.StreamWriter) -> None:
+        if self._audit is not None:
+            await self._marked.wait()
+            await self._audit.run(lambda message: self._write(writer, [frame(message)]))
+
+    # -- what they do
+
+    async def _take(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """Take data: write the routes to the DPU, and answer them."""
+        async with self._lock:
+            received = self.machine.receive(data, now())
+            try:
+                for family, keys in received.touched.items():
+                    self.updates_received += len(keys)
+                    self._installer.sync(family, keys)
+                answers = self._answers.to(received.taken, received.touched) if received.error is None else []
+            finally:
+                self._on_sync()
+        if received.error is not None:
+            raise received.error
+        await self._write(writer, answers)
+
+    async def _advance(self, writer: asyncio.StreamWriter) -> None:
+        """Do all that the machine wants done by now."""
+        while not self.machine.closed:
+            actions = self.machine.advance(now())
+            if self.machine.marked:
+                self._marked.set()
+            if not actions:
+                break
+            await self._carry_out(actions, writer)
+        if self.machine.alarm(now()) is not None:
+            self._alarmed.set()
+
+    async def _carry_out(self, actions: list[Action], writer: asyncio.StreamWriter) -> None:
+        for action in actions:
+            if isinstance(action, Sync):
+                for family, keys in action.touched.items():
+                    await self._sync(family, list(keys))
+            elif isinstance(action, Send):
+                await self._write(writer, [frame(action.message)])
+            elif isinstance(action, End):
+                self._ended = FpmError(action.reason)
+                writer.transport.abort()
+            elif isinstance(action, Replayed):
+                self._log_replay(action)
+
+    async def _sync_in_batches(self, family: int, keys: list[int]) -> None:
+        refused = self._installer.refused[family]
+        for start in range(0, len(keys), _BATCH):
+            part = keys[start : start + _BATCH]
+            async with self._lock:
+                before = [refused.get(key) for key in part]
+                self._installer.sync(family, part)
+                changed = [key for key, old in zip(part, before) if refused.get(key) != old]
+            if changed:
+                self.state_changed(family, changed)
+            self._on_sync()
+            await asyncio.sleep(0)
+
+    def _log_replay(self, replayed: Replayed) -> None:
+        _LOG.info(
+            "%s: replay complete (%s): %d routes in %.2f s, %d stale routes swept",
+            *(self.name, replayed.why, self._adj.number, now() - self.since, replayed.stale),
+            extra=about(host=self.name),
+        )
 
     async def _write(self, writer: asyncio.StreamWriter, answers: list[bytes]) -> None:
         async with self._writing:  # several tasks write; before Python 3.12 only one may call StreamWriter.drain()
@@ -216,234 +222,12 @@ class HostSession:
             await writer.drain()
         await asyncio.sleep(0)
 
-    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        deframer = Deframer()
-        due: float | None = now() + _TIMEOUT  # deadline of the current frame; None: no frame has begun
-        while True:
-            timeout = None if self.replayed else self._settle
-            try:
-                data = await asyncio.wait_for(reader.read(_READ), timeout if due is None else max(0.0, due - now()))
-            except asyncio.TimeoutError as error:
-                if getattr(error, "errno", None) is not None:
-                    raise  # the connection has timed out (ETIMEDOUT), which is the same class since Python 3.11
-                if due is not None:
-                    raise FpmError(_overdue(deframer.waiting)) from None
-                await self._end_of_replay(f"no data for {self._settle:g} s")
-                continue
-            if not data:
-                return
-            self._last_data = now()
-            frames_before = self._frames
-            async with self._lock:
-                try:
-                    answers = self._take(deframer.feed(data))
-                finally:
-                    self._on_sync()
-            if not deframer.waiting:
-                due = None
-            elif due is None or self._frames > frames_before:
-                due = now() + _TIMEOUT
-            if self._done:
-                self._marked.set()
-                await self._end_of_replay("NLMSG_DONE")
-            self._check_room()
-            await self._write(writer, answers)
+    # -- for the agent
 
-    def _take(self, payloads: Iterable[bytes]) -> list[bytes]:
-        """Process whole frames; returns the answers. Routes before a malformed message are installed."""
-        touched: dict[int, set[int]] = {}  # family -> prefix keys
-        taken: list[tuple[bytes, list[int] | None]] = []
-        try:
-            for payload in payloads:
-                self._frames += 1
-                taken.append((payload, self._take_frame(payload, touched)))
-        finally:
-            if self._audit is not None:
-                self._audit.touch(touched)
-            if self._guard.waiting:
-                for family, gone in self._withdraw(self._ask_guard()).items():
-                    touched.setdefault(family, set()).update(gone)
-            for family, keys in touched.items():
-                self.updates_received += len(keys)
-                self._installer.sync(family, keys)
-        refused = self._installer.refused
-        all_installed = all(refused[family].keys().isdisjoint(keys) for family, keys in touched.items())
-        answers: list[bytes] = []
-        for payload, starts in taken:
-            if all_installed and starts is not None:
-                answers.append(_answer_in_place(payload, starts))
-            else:
-                answers += frames(self._answers(payload))
-        return answers
-
-    def _take_frame(self, payload: bytes, touched: dict[int, set[int]]) -> list[int] | None:
-        """Record the updates of a frame; returns where its messages start, None if it has more than plain additions."""
-        starts: list[int] | None = []
-        last: Path | None = None
-        routes: dict[int, Path] = {}
-        named: dict[int, Path] | None = None
-        waiting: set[int] | None = None
-        keys: set[int] = set()
-        memory = self._installer.memory
-        room, fits = None if memory is None else memory.room(len(payload)), True
-        for kind, _flags, start, end, key, path in self._reader.scan(payload):
-            if path is None:
-                self._take_control(payload, start, end, kind, touched)
-                last = starts = None  # look the tables up again
-                continue
-            if path.table not in self._tables:
-                starts = None
-                continue
-            if path is not last:  # routes come in runs with one path
-                last = path
-                routes, named, waiting = self._tables_of(path)
-                keys = touched.setdefault(path.family, set())
-                fits = memory is None or memory.fits(path, now())
-                if payload[start + 24 : start + 28] != _NO_FLAGS:
-                    starts = None
-            if (room is not None or not fits) and kind == rtnetlink.RTM_NEWROUTE:
-                new = key not in routes
-                if not fits or (new and not room):
-                    starts = None
-                    self._ignore_route()
-                    if not new:
-                        _forget(key, keys, routes, named, waiting)
-                    continue
-                if room is not None:
-                    room -= new
-            keys.add(key)
-            if kind == rtnetlink.RTM_NEWROUTE:
-                routes[key] = path
-                if waiting:
-                    waiting.discard(key)
-                if named is not None:
-                    named[key] = path
-                if starts is not None:
-                    starts.append(start)
-                continue
-            starts = None
-            if named is not None:
-                named.pop(key, None)
-            waiting = self._withdrawn(key, path, routes)
-        return starts
-
-    def _withdrawn(self, key: int, path: Path, routes: dict[int, Path]) -> set[int] | None:
-        """The host has withdrawn a route; returns the withdrawals of its table that the guard has."""
-        scope = (path.family, path.table)
-        if not self._guard.enabled:
-            routes.pop(key, None)
-        elif key in routes:
-            self._guard.waiting.setdefault(scope, set()).add(key)
-        return self._guard.waiting.get(scope)
-
-    def _take_control(self, payload: bytes, start: int, end: int, kind: int, touched: dict[int, set[int]]) -> None:
-        """Process a message other than a route."""
-        if kind != wire.AUDIT or self._audit is None:
-            self._control(kind)
-            return
-        message = wire.decode(payload, start, end)
-        if message is not None:
-            self._audit.suspended = bool(self.over_limit)
-            self._audit.take(message, self._named, touched)
-
-    def _ignore_route(self) -> None:
-        """There is no room to store a route."""
-        if not self.over_limit:
-            text = (
-                f"route limit reached ({self._installer.memory}); further routes are ignored; raise `routes` in `hosts`"
-            )
-            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
-        self.over_limit += 1
-
-    def _check_room(self) -> None:
-        """Have the host replay its routes when there is room for those that were ignored."""
-        if not self.over_limit or not self.replayed:
-            return
-        admission, memory = self._installer.admission, self._installer.memory
-        if (admission is None or admission.may_have_room()) and (memory is None or memory.may_have_room(now())):
-            raise FpmError("below the route limit again: the host has to replay the routes that were ignored")
-
-    def _control(self, kind: int) -> None:
-        logged = self._logged_types
-        if kind == rtnetlink.NLMSG_DONE:
-            self._done = True
-        elif kind != rtnetlink.NLMSG_NOOP and kind not in logged and len(logged) < _LOGGED_TYPES:
-            logged.add(kind)
-            more = "; further unknown types are not logged" if len(logged) == _LOGGED_TYPES else ""
-            text = f"ignoring netlink messages of unknown type {kind}{more}"
-            _LOG.warning("%s: %s", self.name, text, extra=about(host=self.name, reason=text))
-
-    def _tables_of(self, path: Path) -> tuple[dict[int, Path], dict[int, Path] | None, set[int] | None]:
-        """Of a path's table: the announced routes, those of this replay, and the withdrawals that the guard has."""
-        scope = (path.family, path.table)
-        return self._installer.announced.setdefault(scope, {}), self._named.get(scope), self._guard.waiting.get(scope)
-
-    def _answers(self, payload: bytes) -> list[bytes]:
-        """The answer to each addition in a payload, with the reason where there is one."""
-        answers: list[bytes] = []
-        for kind, _flags, start, end, key, path in self._reader.scan(payload):
-            if kind != rtnetlink.RTM_NEWROUTE or path is None:
-                continue
-            message = payload[start:end] + bytes(start - end & 3)  # the next one has to start at a multiple of four
-            refusal = self._installer.refused[path.family].get(key)
-            if path.table not in self._tables:
-                refusal = Refusal("slow_path", f"the agent's host_tables do not include table {table_name(path.table)}")
-            elif self.over_limit and key not in self._installer.announced.get((path.family, path.table), ()):
-                limit = f"over the agent's route limit for {self.name} ({self._installer.memory})"
-                refusal = Refusal("failed", f"{limit}; raise `routes` in its `hosts`")
-            if refusal is None:
-                answers.append(_flagged(message, rtnetlink.RTM_F_OFFLOAD))
-            else:
-                # The flag is for every producer (FRR reads it), the error with the reason for our listener.
-                answers.append(_flagged(message, rtnetlink.RTM_F_OFFLOAD_FAILED))
-                # The error echoes the whole route, or its prefix where that would be too long for a frame.
-                subject = message if len(message) < _LONG else self._put.message(key, Path(path.family, path.table))
-                answers.append(rtnetlink.encode_error(subject, errno.EOPNOTSUPP, str(refusal)))
-        return answers
-
-    async def _end_of_replay(self, why: str) -> None:
-        """The replay is complete: sweep the stale routes."""
-        self._done = False
-        if self.replayed and not self._confirming:
-            return
-        self.replayed = True
-        self._confirming = False
-        self._confirmed.set()
-        gone = self._sweep()
-        stale = sum(map(len, gone.values()))
-        await self._sync_all(gone)
-        seconds = now() - self.since
-        total = sum(map(len, self._installer.announced.values()))
-        _LOG.info(
-            "%s: replay complete (%s): %d routes in %.2f s, %d stale routes swept",
-            *(self.name, why, total, seconds, stale),
-            extra=about(host=self.name),
-        )
-
-    def _sweep(self) -> dict[int, set[int]]:
-        """Withdraw the stale routes, unless the guard holds them; returns the prefixes to sync, by family."""
-        guard, announced = self._guard, self._installer.announced
-        named, self._named = self._named, {}
-        stale = {
-            scope: announced.get(scope, {}).keys() - keys.keys() for scope, keys in named.items() if keys is not None
-        }
-        for scope, waiting in guard.waiting.items():
-            stale[scope] = stale.get(scope, set()) | waiting
-        gone = {family: set(self._installer.stale_keys(family)) for family in (AF_INET, AF_INET6)}
-        for (family, _table), keys in stale.items():
-            # Those that were never installed as well, so that the reasons for that are dropped.
-            gone[family] |= keys
-        if guard.held is not None and self._confirms:
-            text = "host confirmed the held withdrawals; applying them"
-            _LOG.info("%s: %s", self.name, text, extra=about(host=self.name))
-        elif not guard.sweep(self._installer.installed, gone, now()):
-            guard.waiting = stale
-            self._log_held()
-            self._guard_busy.set()
-            return {}
-        guard.release()
-        self._withdraw(stale)
-        return gone
+    def state_changed(self, family: int, keys: Iterable[int]) -> None:
+        """Something on the DPU changed the state of these prefixes: answer them again."""
+        self._changed.setdefault(family, set()).update(keys)
+        self._has_changed.set()
 
     def status(self) -> dict[str, Any]:
         """The session, for /status."""
@@ -456,37 +240,6 @@ class HostSession:
             "replay": "complete" if self.replayed else "in progress",
             "wire_audit": "off" if self._audit is None else self._audit.status(),
         }
-
-
-def _forget(
-    key: int, touched: set[int], routes: dict[int, Path], named: dict[int, Path] | None, waiting: set[int] | None
-) -> None:
-    """Forget an announced route: it was replaced by one that there is no room to store."""
-    touched.add(key)
-    del routes[key]
-    if named is not None:
-        named.pop(key, None)
-    if waiting:
-        waiting.discard(key)
-
-
-def _overdue(waiting: int) -> str:
-    if waiting:
-        return f"incomplete frame ({waiting} bytes) after {_TIMEOUT:g} s"
-    return f"no frame within {_TIMEOUT:g} s after connecting"
-
-
-def _flagged(message: bytes, flag: int) -> bytes:
-    (old,) = struct.unpack_from("=I", message, 24)
-    return with_route_flags(message, old | flag)
-
-
-def _answer_in_place(payload: bytes, starts: list[int]) -> bytes:
-    """The usual answer: a copy of the frame with every route flagged as offloaded."""
-    answer = bytearray(payload)
-    for start in starts:
-        answer[start + 24 : start + 28] = _OFFLOADED
-    return frame(bytes(answer)) if answer else b""
 
 
 async def serve(session: HostSession, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,21 +20,22 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..daemon.logs import about
-from ..mapping.inference import RTN_XRESOLVE
-from ..mapping.placement import Mapper, Outcome, PathMapper
+from ..mapping.placement import Mapper, Outcome, PathMapper, Way
 from ..mapping.wanted import Wanted
 from ..model.refusal import Refusal
-from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, Path, Prefix, TableKey
+from ..model.routes import AF_INET, AF_INET6, RTN_XRESOLVE, WIDTH, Address, Path, Prefix, TableKey
 from ..netlink import sockets
 from ..replica.entry import paths_of
 from ..replica.rib import Rib
+from .adj_rib_in import AdjRibIn
 from .admission import Admission, Denial
-from .limits import HostMemory
 from .writer import Change, Item, Refused, Writer
 
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
 _FAMILIES = (AF_INET, AF_INET6)
 _Restricted = tuple[Mapping[int, Path], "str | None", Callable[[str], Refusal]]
+#: A prefix with its offloads and ways, and whether it is announced: what it needs depends on shorter ones.
+_Dependent = tuple[int, Mapping[int, Path], Mapping[int, Way], bool]
 _WRITTEN = ("fronts", "adds", "replacements")
 
 
@@ -43,9 +44,9 @@ class Installer:
 
     def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.admission: Admission | None = None  # None admits every announced route
-        self.memory: HostMemory | None = None  # how many announced routes are stored; None: all
         self._others = others  # the DPU's routes that are not the mirror's
-        self.announced: dict[TableKey, dict[int, Path]] = {}
+        self.adj = AdjRibIn(host_tables)
+        self.announced = self.adj.routes
         self.installed: dict[TableKey, dict[int, Path]] = {}
         self.refused: dict[int, dict[int, Refusal]] = {AF_INET: {}, AF_INET6: {}}
         self.touched: set[int] | None = None  # during an audit: prefixes whose installed routes were written meanwhile
@@ -54,6 +55,7 @@ class Installer:
         self.on_change: Callable[[int, list[int]], None] = lambda _family, _keys: None
         self.failures = 0
         self.writer = Writer(requests)
+        self.restated: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}  # got another state along with others
         self._host_tables = host_tables
         self._wanted = Wanted(mapper, self.path_of)
         self._pins: dict[int, dict[int, Path]] = {AF_INET: {}, AF_INET6: {}}
@@ -80,18 +82,29 @@ class Installer:
 
     def announced_path(self, family: int, key: int) -> Path | None:
         """The announced path of a prefix, from the first of the host's tables that has one."""
-        for table in self._host_tables:
-            path = self.announced.get((family, table), {}).get(key)
+        return self.adj.path(family, key)
+
+    def longest_match(self, family: int, key: int) -> tuple[int, Path] | None:
+        """The announced prefix that decides about a prefix, with its path."""
+        for candidate in (key, *self._wanted.shorter(family, key)):
+            path = self.path_of(family, candidate)
             if path is not None:
-                return path
+                return candidate, path
+        return None
+
+    def follows(self, family: int, key: int, table: int) -> tuple[int, Path] | None:
+        """The installed route that packets for a prefix follow in a table, unless an own route is longer."""
+        installed = self.installed.get((family, table), {})
+        own = self.mapper.view.lpm(family, table).covering(key)
+        longest = -1 if own is None else own[0] >> WIDTH[family]
+        for candidate in (key, *self._wanted.shorter(family, key)):
+            if candidate in installed and candidate >> WIDTH[family] >= longest:
+                return candidate, installed[candidate]
         return None
 
     def announced_keys(self, family: int) -> list[int]:
         """Every announced prefix."""
-        tables = [self.announced.get((family, table), {}) for table in self._host_tables]
-        if len(tables) == 1:
-            return list(tables[0])
-        return list(dict.fromkeys(key for table in tables for key in table))
+        return self.adj.keys(family)
 
     def stale_keys(self, family: int) -> list[int]:
         """Prefixes that are installed, but neither announced nor a part of what is."""
@@ -144,10 +157,7 @@ class Installer:
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
         changes = [Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
-        parts = self._plan(family, keys, changes)
-        parts.difference_update(keys)
-        if parts:
-            self._plan(family, list(parts), changes)
+        self._plan(family, keys, changes)
         left: list[int] = []
         if not remove:
             for change in changes:
@@ -161,47 +171,64 @@ class Installer:
         self.mapper.look_at_host()
         return left
 
-    def _plan(self, family: int, keys: list[int], changes: list[Change]) -> set[int]:
-        """Find what has to be written for these prefixes; returns the parts of announced ones."""
-        inner = self._wanted.inner[family]
-        states = _States(self.refused[family])
+    def _plan(self, family: int, keys: list[int], changes: list[Change]) -> None:
+        """Find what has to be written for these prefixes, and for the parts of announced ones."""
         restricted = self._restrictions(family)
+        admission = self.admission
+        self._wanted.permits = admission.permits if admission is not None and admission.needed else None
+        dependent: list[_Dependent] = []
+        parts = self._plan_independent(family, keys, restricted, changes, dependent)
+        parts.difference_update(keys)
+        if parts:
+            self._plan_independent(family, list(parts), restricted, changes, dependent)
+        for key, targets, ways, announced in dependent:
+            offloads = targets if announced else self._wanted.permitted(family, key, targets)
+            self._plan_key(changes, key, self._wanted.paths(family, key, offloads, ways, announced))
+
+    def _plan_independent(
+        self,
+        family: int,
+        keys: list[int],
+        restricted: Callable[[int, Path | None, Outcome], _Restricted] | None,
+        changes: list[Change],
+        dependent: list[_Dependent],
+    ) -> set[int]:
+        """Plan the prefixes that do not depend on shorter ones, and list the others; returns the parts of announced."""
+        states = _States(self.refused[family])
         parts: set[int] = set()
         for key, path, outcome in self._outcomes(family, keys):
-            settled = _free(outcome) if restricted is None else restricted(key, path, outcome)
-            targets, reason, make = settled
+            targets, reason, make = _free(outcome) if restricted is None else restricted(key, path, outcome)
             if path is None:
                 states.clear(key)
             else:
                 states.set(key, reason, make)
                 parts.update(outcome.parts)
-            if path is not None and len(targets) == len(outcome.ways):
-                wanted = targets
-                inner.discard(key)
-            elif outcome.ways:
-                inner.add(key)
-                wanted = self._wanted.paths(family, key, targets, outcome.ways, path is not None)
+            if self._wanted.depends(family, key, targets, outcome.ways, path is not None):
+                dependent.append((key, targets, outcome.ways, path is not None))
             else:
-                inner.discard(key)
-                wanted = targets
-            for change in changes:
-                want = wanted.get(change.table)
-                have = change.installed.get(key)
-                if want is not have:
-                    self._plan_change(change, key, have, want)
+                self._plan_key(changes, key, targets)
         return parts
+
+    def _plan_key(self, changes: list[Change], key: int, wanted: Mapping[int, Path]) -> None:
+        for change in changes:
+            want = wanted.get(change.table)
+            have = change.installed.get(key)
+            if want is not have:
+                self._plan_change(change, key, have, want)
 
     def _outcomes(self, family: int, keys: list[int]) -> Iterator[tuple[int, Path | None, Outcome]]:
         """Each prefix with its announced path and its placement."""
         mapper = self.mapper
         paths = self._announced_paths(family, keys)
         self._look_at_host(family, keys, paths)
+        pins = self._pins[family]
         last: Path | None = None
         rule: PathMapper | None = None
-        for key, path in zip(keys, paths):
-            if path is None:
+        for key, announced in zip(keys, paths):
+            if announced is None:
                 yield key, None, self._wanted.outcome(family, key)
                 continue
+            path = pins.get(key, announced)
             if path is not last or rule is None:  # routes come in runs with one path
                 last, rule = path, mapper.rule(path)
             yield key, path, rule.outcome(key)
@@ -215,7 +242,11 @@ class Installer:
         """Note what these routes tell of the host, before any of them is placed."""
         facts = self.mapper.facts
         known = facts.told(family)
-        telling = {number for number, path in {id(path): path for path in paths}.items() if facts.may_tell(path)}
+        distinct = {id(path): path for path in paths}
+        for path in distinct.values():
+            if path is not None:
+                self.mapper.rule(path)  # learns its gateways
+        telling = {number for number, path in distinct.items() if facts.may_tell(path)}
         if not telling and known.isdisjoint(keys):
             return
         for key, path in zip(keys, paths):
@@ -296,6 +327,7 @@ class Installer:
         if left:
             self._withdraw(family, left)
         if repair:
+            self.restated[family] |= repair
             self._sync(family, self._wanted.with_inner(family, list(repair)), remove=True)
 
     def _withdraw(self, family: int, left: list[Refused]) -> None:

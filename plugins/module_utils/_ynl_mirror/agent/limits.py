@@ -4,7 +4,7 @@
 """How many announced routes are stored of a host: one that is admitted may still be compromised. Pure.
 
 Routes usually share a few paths. But a host may send a different path with each route, with thousands of next hops
-each. Therefore the next hops of the different paths are limited too.
+each. Therefore the next hops of the different paths are limited too, and likewise those of its nexthop objects.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ _PAUSE = 10.0
 class HostMemory:
     """The limit of what is stored of a host: *prefixes*, and next hops of different paths in proportion to them.
 
+    Its nexthop objects may have as many next hops and members again, :attr:`object_hops`.
+
     *tables* are the announced routes by table; others change them.
     """
 
     def __init__(self, prefixes: int, tables: Mapping[TableKey, Mapping[int, Path]]) -> None:
         self.prefixes = prefixes
+        self.object_hops = _HOPS + prefixes // 4
         self._paths = PathBudget(_HOPS + prefixes // 4, tables)
         self._tables = tables
 
@@ -38,9 +41,18 @@ class HostMemory:
         room = max(0, self.prefixes - self._stored())
         return None if room > size // _SHORTEST else room
 
+    @property
+    def full(self) -> bool:
+        """Whether no further prefix fits."""
+        return self._stored() >= self.prefixes
+
     def fits(self, path: Path, now: float) -> bool:
         """Whether routes with this path fit."""
         return self._paths.take(path, now)
+
+    def fits_hops(self, size: int, now: float) -> bool:
+        """Whether one more path fits that costs so much."""
+        return self._paths.has_room(size, now)
 
     def may_have_room(self, now: float) -> bool:
         """Whether the host should replay the routes that did not fit.
@@ -78,14 +90,18 @@ class PathBudget:
         if id(path) in self._paths:
             return True
         size = weight(path)
-        if self.spent + size > self.most:
-            self._count(now)
-            if self.spent + size > self.most:
-                return False
+        if not self.has_room(size, now):
+            return False
         self._paths[id(path)] = path
         self.spent += size
         self._since += size
         return True
+
+    def has_room(self, size: int, now: float) -> bool:
+        """Whether a path that is not stored yet, and costs so much, may be stored."""
+        if self.spent + size > self.most:
+            self._count(now)
+        return self.spent + size <= self.most
 
     def may_have_room(self, now: float) -> bool:
         """Whether a path that was refused may fit now; the largest is less than an eighth of any budget."""

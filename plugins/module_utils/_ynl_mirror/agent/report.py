@@ -174,22 +174,40 @@ class AgentReport:
         return {"vrf": vrf, "table": table_name(path.table), **describe_path(path, names)}
 
     def explain(self, prefix: str) -> dict[str, Any]:
-        """The steps of the mapping for one prefix."""
-        wanted = Prefix.parse(prefix)
-        path = self.installer.announced_path(wanted.family, wanted.key)
-        if path is None:
-            reason = f"the host has not announced {wanted}"
-            return {"prefix": str(wanted), "state": None, "reason": reason, "steps": [reason], "routes": []}
+        """What becomes of packets for a prefix or an address in each VRF, and why: by the longest match."""
+        asked = Prefix.parse(prefix)
+        family = asked.family
+        match = self.installer.longest_match(family, asked.key)
+        if match is None:
+            reason = f"the host has announced no prefix that covers {asked}"
+            return {"prefix": str(asked), "state": None, "reason": reason, "steps": [reason], "routes": []}
+        announced = Prefix.from_key(family, match[0])
+        path = match[1]
         gateways = ", ".join(str(hop.gateway) for hop in path.nexthops if hop.gateway is not None)
         hops = f"via {gateways}" if gateways else "without a gateway"
-        steps = [f"the host announced {wanted} {hops} proto {protocol_name(path.protocol)}"]
-        self.installer.mapper.trace(wanted.key, path, steps.append)
-        route = self._route(wanted.family, wanted.key, path)
+        steps = [f"the host announced {announced} {hops} proto {protocol_name(path.protocol)}"]
+        self.installer.mapper.trace(asked.key, path, steps.append)
         steps += self.installer.admission.notes() if self.installer.admission is not None else ()
+        route = self._route(family, match[0], path)
         if route["state"] == "failed":
-            denied = isinstance(self.installer.refused[wanted.family].get(wanted.key), Denial)
+            denied = isinstance(self.installer.refused[family].get(match[0]), Denial)
             steps.append(f"{'not admitted' if denied else 'refused by the kernel'}: {route['reason']}")
+        steps += [self._placed(vrf, asked) for vrf in self._view.vrfs]
         return {**{key: route[key] for key in ("prefix", "state", "reason")}, "steps": steps, "routes": [route]}
+
+    def _placed(self, vrf: Vrf, asked: Prefix) -> str:
+        """The mirrored route that a VRF's packets for a prefix follow."""
+        found = self.installer.follows(asked.family, asked.key, vrf.table)
+        if found is None:
+            return f"VRF {vrf.name}: no mirrored route; its own decides"
+        key, path = found
+        names = {index: link.name for index, link in self.replica.links.items()}
+        hops = ", ".join(
+            " ".join(f"{'via' if word == 'gateway' else word} {value}" for word, value in hop.items())
+            for hop in describe_path(path, names)["nexthops"]
+        )
+        kind = "trap route" if path.oifs <= self.installer.mapper.host_links else "mirrored route"
+        return f"VRF {vrf.name}: {kind} {Prefix.from_key(asked.family, key)} {hops}"
 
     def events(self, family: int, keys: list[int]) -> Iterator[dict[str, Any]]:
         """An event for each of these prefixes: its new state, or that it was withdrawn."""

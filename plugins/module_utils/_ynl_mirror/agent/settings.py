@@ -66,4 +66,4 @@ def admit_host(host: str, config: AgentConfig, installer: Installer) -> None:
         tables = [routes for (of, _table), routes in installer.installed.items() if of == family]
         admission.reserve(family, dict.fromkeys(key for routes in tables for key in routes))
     installer.admission = admission
-    installer.memory = HostMemory(admission.memory, installer.announced)
+    installer.adj.memory = HostMemory(admission.memory, installer.announced)

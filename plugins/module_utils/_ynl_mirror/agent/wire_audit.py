@@ -12,41 +12,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from ..daemon.logs import about
 from ..daemon.tally import WIRE, Tally, differing, words
 from ..fpm.audit import BEGIN, CHECK, DIGEST, END, FETCH, OPEN, Buckets, Digester, Message, buckets_for
 from ..model.routes import AF_INET, AF_INET6, FAMILY_NAMES, Path, TableKey, table_name
-from .guard import Guard
+from .adj_rib_in import AdjRibIn, Touched
 
 _LOG = logging.getLogger("ynl_mirror.agent.audit")
 #: Seconds between two buckets at most: a small table is compared at once, a large one slowly.
 _PAUSE = 0.1
-Tables = dict[TableKey, dict[int, Path]]
 
 
 class WireAudit:
-    """Audits one session. *announced* are the host's routes by (family, table).
+    """Audits one session of host *name*. Of what it has announced the withdrawals that are held are not compared."""
 
-    They still include the withdrawals that *guard* holds; these are not compared.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        announced: Tables,
-        tables: tuple[int, ...],
-        interval: float,
-        tally: Tally,
-        guard: Guard | None = None,
-    ) -> None:
+    def __init__(self, name: str, adj: AdjRibIn, interval: float, tally: Tally) -> None:
         self._name = name
-        self._announced = announced
-        self._scopes = [(family, table) for family in (AF_INET, AF_INET6) for table in tables]
+        self._adj = adj
+        self._scopes = [(family, table) for family in (AF_INET, AF_INET6) for table in adj.tables]
         self._interval = interval
         self._tally = tally
-        self._guard = guard or Guard()
         self._digester = Digester()
         self._buckets: Buckets | None = None
         self._asked: Message | None = None
@@ -72,7 +58,7 @@ class WireAudit:
             self._tally.rounds[WIRE] += 1
 
     async def _compare(self, scope: TableKey, write: Callable[[bytes], Awaitable[None]]) -> None:
-        message = Message(OPEN, scope, buckets_for(len(self._announced.get(scope, {}))))
+        message = Message(OPEN, scope, buckets_for(len(self._adj.routes.get(scope, {}))))
         opened = await self._ask(message, write)
         self._buckets = buckets = Buckets(scope, opened.buckets)
         await self._fill(buckets)
@@ -90,7 +76,7 @@ class WireAudit:
         self._buckets = None
 
     async def _fill(self, buckets: Buckets) -> None:
-        for _slice in buckets.fill(list(self._announced.get(buckets.scope, {}))):
+        for _slice in buckets.fill(list(self._adj.routes.get(buckets.scope, {}))):
             await asyncio.sleep(0)
 
     async def _ask(self, message: Message, write: Callable[[bytes], Awaitable[None]]) -> Message:
@@ -105,17 +91,16 @@ class WireAudit:
 
     # -- answers, in the order of the stream
 
-    def touch(self, touched: dict[int, set[int]]) -> None:
+    def touch(self, touched: Touched) -> None:
         """The host announced or withdrew these prefixes, by family."""
         if self._buckets is not None:
             self._buckets.touch(touched.get(self._buckets.scope[0], ()))
-            self._buckets.forget_gone(self._announced.get(self._buckets.scope, {}))
+            self._buckets.forget_gone(self._adj.routes.get(self._buckets.scope, {}))
 
-    def take(self, message: Message, named: dict[TableKey, Any], touched: dict[int, set[int]]) -> None:
+    def take(self, message: Message, touched: Touched) -> None:
         """Process an answer at its place in the stream.
 
         *touched* are the prefixes that the stream announced or withdrew just before; those to map again are added.
-        While a bucket is transferred *named* has a dictionary, in which the caller records the announced routes.
         """
         asked = self._asked
         if asked is None or message.scope != asked.scope:
@@ -128,34 +113,28 @@ class WireAudit:
         if (message.buckets, message.bucket) != (asked.buckets, asked.bucket) or buckets is None:
             return
         self.touch(touched)
-        family = message.scope[0]
         if message.what == DIGEST and asked.what == CHECK:
-            same = self.suspended or self._digester.of(family, self._routes(buckets, message)) == message.digest
+            same = (
+                self.suspended or self._digester.of(message.scope[0], self._routes(buckets, message)) == message.digest
+            )
             self._answer(message if same else message.about(FETCH))
         elif message.what == BEGIN and asked.what == FETCH:
+            self._adj.begin_part(message.scope)
             self._before = dict(self._routes(buckets, message))
-            named[message.scope] = {}
         elif message.what == END and self._before is not None:
-            here = named.pop(message.scope, None)
+            here = self._adj.end_part(message.scope)
             before, self._before = self._before, None
-            if here is not None:  # otherwise a replay has ended in between, which is more recent
-                self._withdraw(message.scope, {key for key in before if key not in here}, touched)
+            if here is not None:  # otherwise a replay has begun or ended in between, which is more recent
+                gone = self._adj.withdraw_all(message.scope, {key for key in before if key not in here})
+                for family, keys in gone.items():
+                    touched.setdefault(family, set()).update(keys)
                 self._report(message.scope, differing(before, dict(self._routes(buckets, message))))
             self._answer(message)
 
     def _routes(self, buckets: Buckets, message: Message) -> list[tuple[int, Path]]:
-        routes = buckets.routes(message.bucket, self._announced.get(message.scope, {}))
-        waiting = self._guard.waiting.get(message.scope)
+        routes = buckets.routes(message.bucket, self._adj.routes.get(message.scope, {}))
+        waiting = self._adj.guard.waiting.get(message.scope)
         return [route for route in routes if route[0] not in waiting] if waiting else routes
-
-    def _withdraw(self, scope: TableKey, keys: set[int], touched: dict[int, set[int]]) -> None:
-        """The host no longer announces these prefixes."""
-        if self._guard.enabled and keys:
-            self._guard.waiting.setdefault(scope, set()).update(keys)
-            return
-        for key in keys:
-            self._announced[scope].pop(key, None)
-        touched.setdefault(scope[0], set()).update(keys)
 
     def _report(self, scope: TableKey, found: dict[int, str]) -> None:
         if not found:

@@ -170,10 +170,15 @@ class Replay:
 
     def _report(self) -> list[dict[str, Any]]:
         replica = self.replica
-        changes = list(events(replica.rib, replica.rib.take_changed(), replica.links))
+        changed = replica.rib.take_changed()
+        if "ignore_rules" in self._settings:  # a listener, which follows other tables for their rules only
+            changed = {scope: keys for scope, keys in changed.items() if scope[1] in self._settings["tables"]}
+        changes = list(events(replica.rib, changed, replica.links))
         self.counts["changes"] += len(changes)
         if replica.view_changed and "vrfs" in self._settings:
             replica.rib.follow(vrf.table for vrf in discover_vrfs(replica.links, replica.rules, _vrfs(self._settings)))
+        elif replica.view_changed and "ignore_rules" in self._settings:
+            replica.rib.follow(replica.ruled_tables(self._settings["ignore_rules"]))
         replica.view_changed = False
         if self._ask:
             self._ask = False
@@ -277,11 +282,15 @@ class _Answers:
 
 
 def _rib(settings: Mapping[str, Any]) -> Rib:
-    """A listener's by {"tables", "families"}, or an agent's by {"protocol", "vrfs": {name: {"table", "links"}}}."""
+    """A listener's by {"tables", "families", "ignore_rules"}, an agent's by {"protocol", "vrfs": {name: {...}}}.
+
+    A VRF has {"table", "links"}. Older captures of listeners have no "ignore_rules": those followed "tables" only.
+    """
     if "vrfs" in settings:
         return Rib((), accept=lambda path: path.protocol != settings["protocol"])
     families = {FAMILIES[name] for name in settings["families"]}
-    return Rib(settings["tables"], accept=lambda path: path.family in families)
+    tables = () if "ignore_rules" in settings else settings["tables"]
+    return Rib(tables, accept=lambda path: path.family in families)
 
 
 def _vrfs(settings: Mapping[str, Any]) -> dict[str, tuple[int, tuple[str, ...]]]:

@@ -115,9 +115,11 @@ def _add_queries(commands: Any, runtime_dir: str) -> None:
     watch = commands.add_parser("watch", parents=[common], help="print changes as they happen, until interrupted")
     watch.set_defaults(run=_watch)
     explain = commands.add_parser(
-        "explain", parents=[common], help="show how a prefix was mapped, step by step (exit code 1: not mirrored)"
+        "explain",
+        parents=[common],
+        help="show what becomes of a prefix or address, step by step (exit code 1: not offloaded)",
     )
-    explain.add_argument("prefix", help="for example 192.0.2.0/24 or 2001:db8::/32")
+    explain.add_argument("prefix", help="for example 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
     explain.set_defaults(run=_explain)
 
 

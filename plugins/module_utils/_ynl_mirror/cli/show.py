@@ -77,7 +77,8 @@ def explanation(answer: Mapping[str, Any], *, as_json: bool) -> None:
 def _headline(answer: Mapping[str, Any]) -> str:
     """`192.0.2.0/24 via 198.51.100.1 dev eth1 proto static offloaded`, in the style of `ip route`."""
     announced = answer.get("announced")
-    words = [str(answer.get("prefix"))]
+    words = [str(answer["type"])] if answer.get("type") else []
+    words.append(str(answer.get("prefix")))
     words.append("announced " + _path(announced) if isinstance(announced, Mapping) else _path(answer))
     if answer.get("table") not in (None, "main"):
         words.append(f"table {answer['table']}")

@@ -44,7 +44,13 @@ class ListenerConfig(DaemonConfig):
     tables: tuple[int, ...] = option(
         many(TABLE, "list at least one table, such as 254 (main)"),
         (254,),
-        "Routing tables to follow, by number or name.",
+        "Routing tables whose routes may be offloaded, by number or name. What another table decides stays slow.",
+    )
+    ignore_rules: tuple[int, ...] = option(
+        many(integer(0, 0xFFFFFFFF)),
+        (),
+        "Priorities of policy rules that are treated as absent, because they concern no packet of a DPU.",
+        reloadable=True,
     )
     families: tuple[str, ...] = option(
         many(choice(FAMILIES), "list ipv4, ipv6 or both"), FAMILIES, "Address families to follow."

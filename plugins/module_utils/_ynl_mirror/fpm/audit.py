@@ -90,7 +90,8 @@ def _mark(path: Path) -> bytes:
     ]
     numbers = (path.type, path.protocol, path.scope, path.tos, path.metric, path.mtu)
     source = None if path.src is None else (path.src.family, path.src.value)
-    return blake2b(repr((numbers, source, hops)).encode(), digest_size=8).digest()
+    text = repr((numbers, source, hops)) + (path.reason or "")  # without a reason as agents before there were any
+    return blake2b(text.encode(), digest_size=8).digest()
 
 
 class Digester:

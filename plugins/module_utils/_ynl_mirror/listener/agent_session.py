@@ -4,7 +4,11 @@
 """The listener's end of a session with an agent: connect, replay all routes, then send changes; record every answer.
 
 Changes are coalesced per prefix: a session remembers *which* prefixes it has to send, not their routes, and looks the
-route up when the connection has room. A slow agent costs no memory, and gets the latest state only.
+route up in the FIB view when the connection has room. A slow agent costs no memory, and gets the latest state only.
+
+Announcements go out longest prefix first, then withdrawals shortest first, so that no packet takes the way of a shorter
+prefix while a longer one is on its way. What is marked meanwhile and is longer overtakes. A withdrawal waits for all
+announcements that were marked before it was found.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import logging
 import random
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from time import monotonic as now
 from typing import Any, Protocol
 
@@ -27,13 +31,14 @@ from ..daemon.tcp import keep_alive
 from ..fpm import audit
 from ..fpm.framing import Deframer, FpmError, frames
 from ..fpm.tls import TlsError, client_context
+from ..model.links import NetConf
 from ..model.refusal import Refusal
-from ..model.routes import Path, Prefix, TableKey
-from ..netlink import rtnetlink
+from ..model.routes import RT_TABLE_MAIN, WIDTH, Path, Prefix, TableKey
+from ..netlink import netconf_codec, rtnetlink
 from ..netlink.route_codec import RouteWriter
-from ..replica.entry import Entry, best_path
-from ..replica.filters import Selection
 from ..replica.rib import Rib
+from .fib_view import FibView
+from .pending import Pending, replay_order
 from .wire_audit import Routes, WireAudit
 
 _LOG = logging.getLogger("ynl_mirror.listener.session")
@@ -44,8 +49,6 @@ _BACKOFF = (0.1, 15.0)
 _CONNECT_TIMEOUT = 10.0
 #: Routes looked up and sent in one batch.
 _BATCH = 2048
-#: A replay goes out in this many strides, see spread().
-_STRIDES = 1024
 _READ = 1 << 18
 #: Characters of a reason that are kept; an agent may send 64 KiB for every route.
 _LONGEST_REASON = 1000
@@ -56,8 +59,11 @@ class Source(Protocol):
     """Where a session's routes come from: the listener, which follows the host's kernel."""
 
     rib: Rib
-    selection: Selection
+    view: FibView
     watchers: Watchers
+
+    def sysctls(self) -> Iterable[NetConf]:
+        """The sysctls of forwarding."""
 
     async def resync(self) -> None:
         """Read the kernel's tables again."""
@@ -89,10 +95,12 @@ class AgentSession:
         self._forget()
 
     def _forget(self) -> None:
-        self._pending: dict[TableKey, set[int]] = {}
-        self._replaying: dict[TableKey, int] = {}
+        self._pending = Pending()
+        self._turn = Pending()  # those of them that are being sent
+        self._replaying: dict[int, int] = {}  # family -> routes to come
+        self._sysctls: dict[tuple[int, int], NetConf] = {}  # changes to send
         self._unanswered: dict[TableKey, dict[int, Path]] = {}
-        self._excluded: dict[TableKey, set[int]] = {}
+        self._hidden: dict[int, set[int]] = {}  # prefixes among those of the view that it has no path for
         self.refused: dict[TableKey, dict[int, Refusal]] = {}
         self.answers = False
         self._replay_requested = False
@@ -100,12 +108,18 @@ class AgentSession:
 
     # -- for the listener
 
-    def mark(self, changed: dict[TableKey, set[int]]) -> None:
-        """These prefixes have to be sent. Nothing is recorded while disconnected: the agent will get a replay."""
+    def mark(self, changed: dict[int, set[int]]) -> None:
+        """These prefixes, by family, have to be sent. While disconnected there is no need: a replay will follow."""
         if self.connected:
-            for scope, keys in changed.items():
-                self._pending.setdefault(scope, set()).update(keys)
-            self._audit.touch(changed)
+            for family, keys in changed.items():
+                self._pending.add(family, keys)
+            self._audit.touch({(family, RT_TABLE_MAIN): keys for family, keys in changed.items()})
+            self._wake.set()
+
+    def mark_sysctls(self, changed: dict[tuple[int, int], NetConf]) -> None:
+        """These sysctls have to be sent."""
+        if self.connected:
+            self._sysctls.update(changed)
             self._wake.set()
 
     def restart(self, tls: TlsConfig | None) -> None:
@@ -115,12 +129,12 @@ class AgentSession:
             self._task.cancel()
 
     def state_of(self, scope: TableKey, key: int) -> tuple[str, str | None]:
-        """(state, reason) of a route that the filters permit."""
+        """(state, reason) of a route of the view."""
         if not self.connected:
             return "pending", f"not connected to {self.name}" + (f": {self._error}" if self._error else "")
-        if scope in self._replaying:
+        if scope[0] in self._replaying:
             return "pending", "replay in progress"
-        if key in self._pending.get(scope, ()):
+        if self._pending.has(scope[0], key) or self._turn.has(scope[0], key):
             return "pending", "not sent yet"
         if key in self._unanswered.get(scope, ()):
             return "pending", "no answer from the agent yet" if self.answers else "sent; the consumer does not answer"
@@ -128,12 +142,12 @@ class AgentSession:
 
     def status(self) -> dict[str, Any]:
         """Connection and counts of routes by state."""
-        total = sum(len(table) for table in self._source.rib.tables.values())
+        view = self._source.view
+        total = sum(view.size(family) for family in view.steps) - sum(map(len, self._hidden.values()))
         refused = [refusal.state for routes in self.refused.values() for refusal in routes.values()]
         unanswered = sum(map(len, self._unanswered.values()))
-        excluded = sum(map(len, self._excluded.values()))
-        waiting = sum(map(len, self._pending.values())) + sum(self._replaying.values())
-        pending = min(total - excluded, unanswered + waiting) if self.connected else total
+        waiting = len(self._pending) + len(self._turn) + sum(self._replaying.values())
+        pending = min(total, unanswered + waiting) if self.connected else total
         return {
             "agent": self.name,
             "address": self._agent.address,
@@ -145,8 +159,7 @@ class AgentSession:
             "pending": pending,
             "failed": refused.count("failed"),
             "slow_path": refused.count("slow_path"),
-            "excluded": excluded,
-            "offloaded": max(0, total - excluded - pending - len(refused)) if self.connected else 0,
+            "offloaded": max(0, total - pending - len(refused)) if self.connected else 0,
         }
 
     # -- the connection
@@ -229,14 +242,26 @@ class AgentSession:
         return self._context
 
     async def _replay(self, writer: asyncio.StreamWriter) -> None:
-        """Send all routes, then NLMSG_DONE."""
-        tables = self._source.rib.tables
-        self._replaying = {scope: len(table) for scope, table in tables.items()}
-        for scope in list(tables):
-            for keys in spread(list(tables[scope])):
-                await self._write(writer, self._messages(scope, keys, replay=True))
-                self._replaying[scope] -= len(keys)
-            del self._replaying[scope]
+        """Send the sysctls of forwarding and all routes, then NLMSG_DONE."""
+        self._sysctls = {(conf.family, conf.index): conf for conf in self._source.sysctls()}
+        await self._write(writer, self._sysctl_messages())
+        view = self._source.view
+        every = {family: view.keys(family) for family in view.steps}
+        self._replaying = {family: len(keys) for family, keys in every.items()}
+        gone: list[tuple[int, int]] = []
+        for family in list(every):
+            for keys in replay_order(family, every.pop(family), _BATCH):
+                shortest = keys[-1] >> WIDTH[family]
+                if self._pending.longest > shortest:  # it has to go before some of these
+                    self._pending.add(family, keys)
+                    while self._pending.longest >= shortest:
+                        gone += await self._announce(writer, *self._pending.take(_BATCH))
+                else:
+                    await self._announce(writer, family, keys)
+                self._replaying[family] -= len(keys)
+            del self._replaying[family]
+        for family, key in gone:
+            self._pending.add(family, (key,))
         await self._write(writer, [rtnetlink.encode_done()])
         self.replays += 1
         _LOG.info("%s: replay complete, %d updates sent", self.name, self.updates_sent, extra=about(agent=self.name))
@@ -246,19 +271,49 @@ class AgentSession:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._pending:
-                scope, waiting = next(iter(self._pending.items()))
-                if len(waiting) <= _BATCH:
-                    keys = list(self._pending.pop(scope))
-                else:
-                    keys = [waiting.pop() for _count in range(_BATCH)]
-                await self._write(writer, self._messages(scope, keys))
+            await self._write(writer, self._sysctl_messages())
+            await self._send_pending(writer)
             if self._audit.due is not None:
                 await self._answer_audit(writer)
             if self._replay_requested:
                 self._replay_requested = False
                 await self._source.resync()
                 await self._replay(writer)
+
+    async def _send_pending(self, writer: asyncio.StreamWriter) -> None:
+        """Send what is pending, and what becomes pending meanwhile."""
+        waiting: list[tuple[int, int]] = []  # withdrawals found in the turn before
+        while self._pending or waiting:
+            turn, self._pending = self._pending, Pending()
+            self._turn, found = turn, []
+            while turn:
+                pending = self._pending if self._pending.longest > turn.longest else turn
+                found += await self._announce(writer, *pending.take(_BATCH))
+            await self._withdraw(writer, waiting)
+            waiting = found
+
+    async def _announce(self, writer: asyncio.StreamWriter, family: int, keys: list[int]) -> list[tuple[int, int]]:
+        """Announce the routes of these prefixes; returns those that the view no longer has."""
+        self._source.flush()  # the replica may have changes that were not passed on yet
+        puts, drops, hidden = self._source.view.look_up(family, keys)
+        self._record(family, puts, drops, hidden)
+        await self._write(writer, self._sysctl_messages() + self._put.batch(puts))
+        return [(family, key) for key in drops]
+
+    async def _withdraw(self, writer: asyncio.StreamWriter, gone: list[tuple[int, int]]) -> None:
+        """Withdraw these prefixes, but for those that the view has again."""
+        for family in dict.fromkeys(family for family, _key in gone):
+            ordered = sorted(key for other, key in gone if other == family)
+            nothing = Path(family, RT_TABLE_MAIN, type=0)
+            for start in range(0, len(ordered), _BATCH):
+                self._source.flush()
+                _puts, drops, _hidden = self._source.view.look_up(family, ordered[start : start + _BATCH])
+                await self._write(writer, self._drop.batch([(key, nothing) for key in drops]))
+
+    def _sysctl_messages(self) -> list[bytes]:
+        """What is to be sent of the sysctls."""
+        due, self._sysctls = self._sysctls, {}
+        return [netconf_codec.encode(conf) for conf in due.values()]
 
     async def _answer_audit(self, writer: asyncio.StreamWriter) -> None:
         """Answer the agent's audit: what it must hold at this place of the stream."""
@@ -270,68 +325,37 @@ class AgentSession:
             await self._write(writer, messages)
 
     def _prefixes(self, scope: TableKey) -> list[int]:
-        return list(self._source.rib.tables.get(scope, {}))
+        return self._source.view.keys(scope[0]) if scope[1] == RT_TABLE_MAIN else []
 
     def _announced(self, scope: TableKey, keys: list[int]) -> Routes:
-        return self._classify(scope, keys)[0]
+        return self._source.view.look_up(scope[0], keys)[0]
 
     def _announce_again(self, scope: TableKey, routes: Routes) -> list[bytes]:
-        self._record(scope, routes, [], [])
+        self._record(scope[0], routes, [], [])
         return self._put.batch(routes)
 
     async def _write(self, writer: asyncio.StreamWriter, messages: list[bytes]) -> None:
+        if not messages:
+            return
         writer.writelines(frames(messages))
         await writer.drain()
         # drain() does not yield while the buffer has room; answers and notifications need their turn.
         await asyncio.sleep(0)
 
-    def _messages(self, scope: TableKey, keys: list[int], replay: bool = False) -> list[bytes]:
-        """The messages that bring the agent up to date about these prefixes; a replay has no withdrawals."""
-        puts, drops, excluded = self._classify(scope, keys)
-        self._record(scope, puts, drops, excluded)
-        return self._put.batch(puts) + ([] if replay else self._drop.batch(drops))
-
-    def _classify(self, scope: TableKey, keys: list[int]) -> tuple[Routes, Routes, list[int]]:
-        """Which of these prefixes to announce, which to withdraw, and which of the latter the filters exclude."""
-        family, table = scope
-        entries = self._source.rib.tables.get(scope, {})
-        selection = self._source.selection
-        puts: Routes = []
-        drops: Routes = []
-        excluded: list[int] = []
-        nothing = Path(family, table, type=0)
-        last: Entry | None = None
-        last_out: Path | None = None
-        for key in keys:
-            entry = entries.get(key)
-            if entry is not last or last_out is None:  # routes come in runs with one path
-                last = entry
-                best = best_path(entry)
-                last_out = None if best is None else selection.path(best)
-                if last_out is None:
-                    drops.append((key, nothing))
-                    if best is not None:
-                        excluded.append(key)
-                    continue
-            if selection.by_prefix and not selection.has_prefix(family, key):
-                drops.append((key, nothing))
-                excluded.append(key)
-            else:
-                puts.append((key, last_out))
-        return puts, drops, excluded
-
-    def _record(self, scope: TableKey, puts: Routes, drops: Routes, excluded: list[int]) -> None:
+    def _record(self, family: int, puts: Routes, drops: list[int], hidden: list[int]) -> None:
+        scope = (family, RT_TABLE_MAIN)
         unanswered = self._unanswered.setdefault(scope, {})
         unanswered.update(puts)
         refused = self.refused.setdefault(scope, {})
-        for key, _path in drops:
+        for key in drops:
             unanswered.pop(key, None)
             if refused:
                 refused.pop(key, None)
-        kept = self._excluded.setdefault(scope, set())
+        kept = self._hidden.setdefault(family, set())
         if kept:
-            kept.difference_update(key for key, _path in (*puts, *drops))
-        kept.update(excluded)
+            kept.difference_update(key for key, _path in puts)
+            kept.difference_update(drops)
+        kept.update(hidden)
         self.updates_sent += len(puts)
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
@@ -377,23 +401,29 @@ class AgentSession:
                     self._audit.ask(asked)
 
     def _is_current(self, key: int, path: Path) -> bool:
-        best = best_path(self._source.rib.tables.get((path.family, path.table), {}).get(key))
-        return best is not None and self._source.selection.path(best) == path
+        return path.table == RT_TABLE_MAIN and self._source.view.path_of(path.family, key) == path
 
     def _answer(self, scope: TableKey, key: int, rtflags: int) -> None:
         refused = self.refused.setdefault(scope, {})
         if rtflags & rtnetlink.RTM_F_OFFLOAD_FAILED:
             refused[key] = Refusal("failed", "the agent gave no reason")
+        elif rtflags & rtnetlink.RTM_F_TRAP:
+            refused[key] = Refusal("slow_path", "the agent gave no reason")
         else:
             refused.pop(key, None)
             self._publish(scope, key)
 
     def _reason(self, error: rtnetlink.Acknowledgement) -> None:
         """The reason why the route of the previous answer was refused."""
-        key, path = self._source.rib.reader.read(error.request, 0, len(error.request))
+        request = error.request
+        if rtnetlink.LENGTH_TYPE_FLAGS.unpack_from(request)[1] not in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
+            return  # a consumer refuses another message of ours
+        key, path = self._source.rib.reader.read(request, 0, len(request))
         scope = (path.family, path.table)
-        if key in self.refused.get(scope, {}):
-            self.refused[scope][key] = Refusal.parse((error.text or f"error {error.errno}")[:_LONGEST_REASON])
+        known = self.refused.get(scope, {}).get(key)
+        if known is not None:
+            text = (error.text or f"error {error.errno}")[:_LONGEST_REASON]
+            self.refused[scope][key] = Refusal.parse(text, otherwise=known.state)
             self._publish(scope, key)
 
     def _publish(self, scope: TableKey, key: int) -> None:
@@ -401,17 +431,3 @@ class AgentSession:
             state, reason = self.state_of(scope, key)
             event = {"event": "state", "prefix": str(Prefix.from_key(scope[0], key)), "agent": self.name}
             self._source.watchers.publish({**event, "state": state, "reason": reason})
-
-
-def spread(keys: list[int]) -> Iterator[list[int]]:
-    """The keys in strides, far ones first: offsets 0, 1/2, 1/4, 3/4, 1/8 ... of a stride.
-
-    A dump is in ascending order. Inserting routes into a table in that order makes the kernel's trie rebalance over and
-    over; in this order it inserts them about 1.5 times as fast, and choosing it costs nothing.
-    """
-    bits = _STRIDES.bit_length() - 1
-    for number in range(_STRIDES):
-        start = int(format(number, f"0{bits}b")[::-1], 2)
-        part = keys[start::_STRIDES]
-        if part:
-            yield part

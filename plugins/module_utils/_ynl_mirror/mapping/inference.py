@@ -27,6 +27,7 @@ from ..model.links import Vrf
 from ..model.routes import (
     ROUTE_TYPE_NAMES,
     RTN_UNICAST,
+    RTN_XRESOLVE,
     NextHop,
     Path,
     Prefix,
@@ -35,9 +36,6 @@ from ..model.routes import (
 from .host import Uplinks
 from .policy import Policy
 from .view import View
-
-#: A type that no kernel forwards by: the host's listener uses it for what is to stay on the slow path, with a reason.
-RTN_XRESOLVE = 11
 
 
 class Egress(NamedTuple):
@@ -110,6 +108,8 @@ class Inference:
     def source(self, hop: NextHop) -> tuple[Vrf, int]:
         """The VRF and the link by which packets come back that the host sends to this next hop; Slow or Unknown."""
         link = self._comes_back_by(hop)
+        if not self._view.is_up(link):
+            raise Slow(f"link {self._view.link_name(link)}, by which the host sends, is down")
         vrf = self._view.vrf_of_link(link)
         if vrf is None:
             raise Unknown(f"gateway {hop.gateway} is on {self._view.link_name(link)}, which is in no VRF")
@@ -126,6 +126,12 @@ class Inference:
                 ends, names = self._names(paired), self._names(owners)
                 raise Slow(f"gateway {hop.gateway} is an address of {names}, but the host sends by the link to {ends}")
             owners = fitting
+        elif hop.oif is not None:
+            taken = frozenset(link for links in self._uplinks.pairs.values() for link in links)
+            if taken.issuperset(owners):  # each is the other end of another link of the host's
+                raise Slow(
+                    f"gateway {hop.gateway} is an address of {self._names(owners)}, but the host sends elsewhere"
+                )
         if len(owners) > 1:
             raise Unknown(f"gateway {hop.gateway} is an address of several links: {self._names(owners)}")
         return owners[0]
@@ -188,7 +194,7 @@ class Inference:
             link = self._view.links.get(hop.oif) if hop.oif is not None else None
             if link is None:
                 raise Slow("the egress link does not exist")
-            if not link.up or not link.carrier:
+            if not self._view.is_up(link.index):
                 raise Slow(f"egress link {link.name} is down")
             if link.index in self._uplinks.links:
                 raise Slow(f"egress link {link.name} leads back to the host")

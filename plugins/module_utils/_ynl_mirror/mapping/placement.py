@@ -82,7 +82,10 @@ NO_OUTCOME = Outcome({})
 
 
 class _Uplink(NamedTuple):
-    """A way before it is placed: T's own route, its prefix key, and the links by which packets reach the host."""
+    """A way before it is placed: T's own route, its prefix key, and the links by which packets reach the host.
+
+    Without links the packets for this prefix do not reach it, while those for a shorter one may.
+    """
 
     key: int
     own: Path
@@ -230,7 +233,7 @@ class Mapper:
         try:
             hops = self._inference.host_hops(path)
             egresses = [self._inference.egress(key, path, hop, note) for hop in hops]
-            if not ways:
+            if not any(way.links for way in ways.values()):
                 raise Slow("no VRF sends packets for this prefix to the host")
             self._check_parts(key, path, egresses)
             targets = self._targets(key, path, egresses, ways, note)
@@ -259,23 +262,39 @@ class Mapper:
             words = self._inference.describe(Prefix.from_key(path.family, own[0]), own[1])
             links = self._leads_to_host(key, own[1])
             closed = [link for link in links if not self.uplinks.forwards(path.family, link)]
+            down = [link for link in links if not self.view.is_up(link)]
             if not links:
                 note(f"VRF {vrf.name}: its own route does not lead to the host: {words}")
+            elif down:
+                note(
+                    f"VRF {vrf.name}: its own route leads to the host by {self.view.link_name(down[0])}, which is down"
+                )
             elif closed:
                 note(f"VRF {vrf.name}: the host does not forward what comes by {self.view.link_name(closed[0])}")
             else:
                 note(f"VRF {vrf.name}: sends packets to the host: {words}")
+            if links and not closed:
                 found[vrf.table] = _Uplink(own[0], own[1], links)
+            elif self._entered(own[1]) is not None:
+                # The other VRF may send a part of what the own route covers to the host, and not this one.
+                found[vrf.table] = _Uplink(own[0], own[1], ())
         return found
+
+    def _entered(self, own: Path) -> int | None:
+        """The table of the VRF whose device a route leads to."""
+        if own.type != RTN_UNICAST or own.extras or len(own.nexthops) != 1:
+            return None
+        device = self.view.links.get(own.nexthops[0].oif or 0)
+        return None if device is None else device.vrf_table
 
     def _leads_to_host(self, key: int, own: Path) -> tuple[int, ...]:
         """The uplinks that an own route leads to, through the tables of VRF devices if need be; none if elsewhere."""
         for _table in range(_MOST_TABLES):
             if own.type != RTN_UNICAST or own.extras or own.tos or not own.nexthops:
                 return ()
-            device = self.view.links.get(own.nexthops[0].oif or 0)
-            if len(own.nexthops) == 1 and device is not None and device.vrf_table is not None:
-                match = self.view.lpm(own.family, device.vrf_table).covering(key)
+            table = self._entered(own)
+            if table is not None:
+                match = self.view.lpm(own.family, table).covering(key)
                 if match is None:
                     return ()
                 own = match[1]
@@ -314,10 +333,14 @@ class Mapper:
         entered = {self.view.links[hop.oif].vrf_table for hop in hops if hop.oif is not None}
         single = len(hops) == 1
         nexthops = tuple(NextHop(h.gateway, h.oif, 1 if single else w, h.onlink) for h, w in hops.items())
+        crowded = self.regions(path.family).of(key) is None and self.is_crowded(path.family, key)
         targets: dict[int, Path] = {}
         for vrf in self.view.vrfs:
             way = ways.get(vrf.table)
-            if way is None or vrf.table in entered or not self._imports(vrf, sources):
+            if way is None or not way.links or vrf.table in entered or not self._imports(vrf, sources):
+                continue
+            if crowded and self._entered(way.own) is not None:
+                note(f"VRF {vrf.name}: hands these packets to another VRF, with more than {MOST_PARTS} routes inside")
                 continue
             metric = self._metric(path.family, way.own if way.key == key else None)
             if metric is None:
@@ -343,7 +366,7 @@ class Mapper:
             return metric
         if family == AF_INET:
             return rival.metric  # written in front of it
-        return rival.metric - 1 or None  # IPv6 would join them
+        return rival.metric - 1 if rival.metric > 1 else None  # IPv6 would join them
 
     def _mtu(self, path: Path, egresses: list[Egress], way: _Uplink, hops: Iterable[NextHop]) -> int | None:
         """The smallest MTU on the way over the host, if the egress itself would let larger packets pass."""

@@ -40,6 +40,11 @@ class View:
         link = self.links.get(index) if index is not None else None
         return link.name if link else f"if{index}"
 
+    def is_up(self, index: int) -> bool:
+        """Whether frames get out of a link, and in."""
+        link = self.links.get(index)
+        return link is not None and link.up and link.carrier
+
     def lpm(self, family: int, table: int) -> Lpm:
         """The VRF's own routes of one family."""
         found = self.tables.get((family, table))

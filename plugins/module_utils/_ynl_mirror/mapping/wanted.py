@@ -29,23 +29,55 @@ class Wanted:
     """
 
     def __init__(self, mapper: Mapper, announced: Callable[[int, int], Path | None]) -> None:
-        self.mapper = mapper
+        self._mapper = mapper
         self.inner = {family: Prefixes(family) for family in _FAMILIES}
         self.blocked: dict[TableKey, dict[int, str]] = {}
+        # Which offloads may be installed because of an announced route; None: all.
+        self.permits: Callable[[int, int, Path, Mapping[int, Path]], Mapping[int, Path]] | None = None
         self._announced = announced
-        self._lengths: dict[int, list[int]] = {family: [] for family in _FAMILIES}  # in use, longest first
+        self._announced_lengths: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # that ever were
+        self._lengths: dict[int, list[int]] = {}  # of all that may be placed, longest first
+
+    @property
+    def mapper(self) -> Mapper:
+        """The placement of single prefixes."""
+        return self._mapper
+
+    @mapper.setter
+    def mapper(self, mapper: Mapper) -> None:
+        self._mapper = mapper
+        self._lengths = {}
 
     def with_inner(self, family: int, keys: list[int]) -> list[int]:
         """These distinct prefixes and those that depend on them, the longest first where lengths differ."""
-        width = WIDTH[family]
-        lengths = {key >> width for key in keys}
-        if not lengths.issubset(self._lengths[family]):
-            self._lengths[family] = sorted(lengths.union(self._lengths[family]), reverse=True)
+        lengths = self._use(family, keys)
         inner = self.inner[family].within(keys)
         inner.difference_update(keys)
         if inner or len(lengths) > 1:
             return longest_first(family, [*keys, *inner])
         return keys
+
+    def _use(self, family: int, keys: Iterable[int]) -> set[int]:
+        """From now on prefixes of these lengths are looked for around others; returns the lengths."""
+        width = WIDTH[family]
+        lengths = {key >> width for key in keys}
+        if not lengths <= self._announced_lengths[family]:
+            self._announced_lengths[family] |= lengths
+            self._lengths = {}
+        return lengths
+
+    def everything(self, family: int, keys: Iterable[int]) -> dict[int, Mapping[int, Path]]:
+        """What to install for these prefixes, all that are announced, and for their parts: by prefix and table."""
+        announced = dict.fromkeys(keys)
+        self._use(family, announced)
+        outcomes = {key: self.outcome(family, key) for key in announced}
+        parts = {part for outcome in outcomes.values() for part in outcome.parts}.difference(announced)
+        outcomes.update((key, self.part(family, key)) for key in sorted(parts))
+        found: dict[int, Mapping[int, Path]] = {}
+        for key, (targets, _reason, ways, _parts) in outcomes.items():
+            dependent = self.depends(family, key, targets, ways, key in announced)
+            found[key] = self.paths(family, key, targets, ways, key in announced) if dependent else targets
+        return found
 
     def outcome(self, family: int, key: int) -> Outcome:
         """The placement of a prefix, announced or a part of an announced one."""
@@ -55,12 +87,35 @@ class Wanted:
     def part(self, family: int, key: int) -> Outcome:
         """The placement of a prefix that is not announced: by the decision about the announced one around it."""
         if self.mapper.is_part(family, key):
-            for around in self._shorter(family, key, 0):
-                path = self._announced(family, around)
-                if path is not None:
-                    crowded = self.mapper.is_crowded(family, around)
-                    return NO_OUTCOME if crowded else self.mapper.rule(path).outcome(key)
+            for around, path in self._around(family, key):
+                crowded = self.mapper.is_crowded(family, around)
+                return NO_OUTCOME if crowded else self.mapper.rule(path).outcome(key)
         return NO_OUTCOME
+
+    def _around(self, family: int, key: int) -> Iterator[tuple[int, Path]]:
+        """The announced prefixes around a prefix, the longest first."""
+        for around in self.shorter(family, key):
+            path = self._announced(family, around)
+            if path is not None:
+                yield around, path
+
+    def permitted(self, family: int, key: int, targets: Mapping[int, Path]) -> Mapping[int, Path]:
+        """Those offloads of a prefix, announced or a part, that may be installed."""
+        if self.permits is None or not targets:
+            return targets
+        path = self._announced(family, key)
+        decides = next(self._around(family, key), None) if path is None else (key, path)
+        return targets if decides is None else self.permits(family, *decides, targets)
+
+    def depends(
+        self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
+    ) -> bool:
+        """Whether what a prefix needs depends on shorter ones, which is noted; `paths` tells what it needs then."""
+        if not ways or (announced and len(targets) == len(ways)):
+            self.inner[family].discard(key)
+            return False
+        self.inner[family].add(key)
+        return True
 
     def paths(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
@@ -83,25 +138,25 @@ class Wanted:
     def above(self, family: int, key: int, table: int, way: Way) -> tuple[int, Path] | None:
         """The offload of a shorter prefix that packets would follow in a table if nothing were placed for this one."""
         blocked = self.blocked.get((family, table), {})
-        for candidate in self._shorter(family, key, way.length):
+        for candidate in self.shorter(family, key, way.length):
             path = self._announced(family, candidate)
-            if path is not None:
-                outcome = self.mapper.rule(path).outcome(candidate)
-            elif candidate in self.inner[family]:
-                outcome = self.part(family, candidate)
-            else:
-                continue
-            if table in outcome.targets and candidate not in blocked:
-                return candidate, outcome.targets[table]
+            outcome = self.part(family, candidate) if path is None else self.mapper.rule(path).outcome(candidate)
+            targets = self.permitted(family, candidate, outcome.targets)
+            if table in targets and candidate not in blocked:
+                return candidate, targets[table]
             if table in outcome.ways:
                 return None  # it stays on the slow path, and so does everything inside of it
         return None
 
-    def _shorter(self, family: int, key: int, shortest: int) -> Iterator[int]:
+    def shorter(self, family: int, key: int, shortest: int = 0) -> Iterator[int]:
         """The shorter prefixes that cover a prefix, of the lengths in use; the longest first."""
         width = WIDTH[family]
         length, network = key >> width, key & ((1 << width) - 1)
-        for candidate in self._lengths[family]:
+        lengths = self._lengths.get(family)
+        if lengths is None:
+            own = {key >> width for key in self.mapper.regions(family).named}
+            lengths = self._lengths[family] = sorted(own | self._announced_lengths[family], reverse=True)
+        for candidate in lengths:
             if candidate < shortest:
                 return
             if candidate < length:

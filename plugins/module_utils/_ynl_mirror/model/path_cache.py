@@ -20,8 +20,8 @@ _Value = TypeVar("_Value")
 
 
 def weight(path: Path) -> int:
-    """What a path costs in memory: one for itself, one for each next hop."""
-    return 1 + len(path.nexthops) + len(path.dead_links)
+    """What a path costs in memory: one for itself, one for each next hop and for a reason."""
+    return 1 + len(path.nexthops) + len(path.dead_links) + (path.reason is not None)
 
 
 class ByPath(dict[Path, _Value]):

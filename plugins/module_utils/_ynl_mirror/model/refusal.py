@@ -18,8 +18,8 @@ class Refusal(NamedTuple):
         return f"{self.state.replace('_', ' ')}: {self.reason}"
 
     @classmethod
-    def parse(cls, text: str) -> Refusal:
-        """Parse an agent's answer. Text in any other form comes from another FPM consumer, and means `failed`."""
+    def parse(cls, text: str, otherwise: str = "failed") -> Refusal:
+        """Parse an agent's answer. Text in any other form comes from another FPM consumer, and means *otherwise*."""
         words, found, reason = text.partition(": ")
         state = {"failed": "failed", "slow path": "slow_path"}.get(words)
-        return cls(state, reason) if found and state else cls("failed", text)
+        return cls(state, reason) if found and state else cls(otherwise, text)

@@ -78,6 +78,10 @@ _MAX_HOPS = 4 * MAX_TEMPLATES
 _LONGEST_TEMPLATE = 2048
 
 
+class ForeignFamily(WireError):
+    """A route of another address family than IPv4 and IPv6, such as MPLS: well-formed, but no route of ours."""
+
+
 class RouteMessage(NamedTuple):
     """One RTM_NEWROUTE or RTM_DELROUTE: type, nlmsg_flags, rtm_flags, prefix key and path."""
 
@@ -244,7 +248,7 @@ def _parse_multipath(
 
 
 def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -> tuple[Prefix, Path]:
-    """Decode one route message in full. WireError if it is malformed.
+    """Decode one route message in full. WireError if it is malformed, ForeignFamily if it is neither IPv4 nor IPv6.
 
     The kernel skips a hop whose link is down (RTNH_F_DEAD), so dead hops are no part of the path; with *dead_hops* they
     are, as the route was configured. If all hops are dead, *extras* has ``dead``.
@@ -253,7 +257,7 @@ def decode_route(buffer: bytes, start: int, end: int, dead_hops: bool = False) -
         raise WireError(f"route message of {end - start} bytes")
     family, length, src_len, tos, table, protocol, scope, kind, rtflags = RTMSG.unpack_from(buffer, start + 16)
     if family not in WIDTH:
-        raise WireError(f"route of address family {family}")
+        raise ForeignFamily(f"route of address family {family}")
     if length > WIDTH[family]:
         raise WireError(f"prefix length {length} in family {family}")
     found = dict(attributes(buffer, start + _ATTRIBUTES, end))
@@ -390,7 +394,10 @@ class RouteReader:
         return sum(kind == RTA_DST for kind, _value in attributes(buffer, start, end)) == 1
 
     def scan(self, buffer: bytes) -> Iterator[Scanned]:
-        """All messages in *buffer*: routes with prefix key and path, others with key -1 and no path."""
+        """All messages in *buffer*: routes with prefix key and path, others with key -1 and no path.
+
+        Others are also the routes of foreign address families.
+        """
         # One loop with everything inline and plain tuples: a million routes spend their time here.
         size, start = len(buffer), 0
         templates, header, be32 = self._templates, LENGTH_TYPE_FLAGS.unpack_from, _BE32.unpack_from
@@ -414,8 +421,12 @@ class RouteReader:
                     path, base, shift, _host_bits = template
                     yield kind, nlflags, start, end, base | value >> shift, path
                 else:
-                    key, path = self.read(buffer, start, end)
-                    yield kind, nlflags, start, end, key, path
+                    try:
+                        key, path = self.read(buffer, start, end)
+                    except ForeignFamily:
+                        yield kind, nlflags, start, end, -1, None
+                    else:
+                        yield kind, nlflags, start, end, key, path
             start = end + 3 & ~3
 
     def routes(self, buffer: bytes) -> Iterator[RouteMessage]:

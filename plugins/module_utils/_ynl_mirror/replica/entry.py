@@ -40,6 +40,20 @@ def best_path(entry: Entry | None) -> Path | None:
     return None
 
 
+def tos_of(entry: Entry | None) -> tuple[int, ...]:
+    """The values of the DS field for which an entry has routes of their own, which forward those packets instead."""
+    if isinstance(entry, Path) and not entry.tos:  # by far the most common case
+        return ()
+    return tuple(sorted({path.tos for path in paths_of(entry) if path.tos and "dead" not in path.extras}))
+
+
+def differ(old: Entry | None, new: Entry | None, tos: bool = False) -> bool:
+    """Whether packets with DS field 0 may be forwarded differently; with *tos*, any packets."""
+    if isinstance(old, Path) and isinstance(new, Path) and not (old.tos or new.tos or old.extras or new.extras):
+        return old != new
+    return best_path(old) != best_path(new) or (tos and tos_of(old) != tos_of(new))
+
+
 #: The result of :func:`inserted`, :func:`removed` and :func:`merged` when the table has to be re-read.
 AMBIGUOUS: tuple[Path, ...] = (Path(family=0),)
 

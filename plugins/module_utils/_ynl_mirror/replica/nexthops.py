@@ -9,6 +9,7 @@ route has the object's number only, and the replica resolves it.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,10 @@ from ..netlink import rtnetlink
 
 #: struct nhmsg: family, scope, protocol, reserved, flags.
 _NHMSG = struct.Struct("=BBBBI")
-#: struct nexthop_grp: object, weight less one, its high byte, reserved.
+#: struct nexthop_grp: object, weight less one, its high byte (since Linux 6.12, 0 before), reserved.
 _MEMBER = struct.Struct("=IBBH")
+#: The largest weight of a next hop in a route (rtnh_hops is one byte: the weight less one).
+_MOST_WEIGHT = 256
 _NHA_ID, _NHA_GROUP, _NHA_BLACKHOLE, _NHA_OIF, _NHA_GATEWAY, _NHA_ENCAP = 1, 2, 4, 5, 6, 8
 
 
@@ -44,7 +47,8 @@ def decode(message: bytes) -> NexthopObject:
         group = found[_NHA_GROUP]
         if len(group) % _MEMBER.size:
             raise rtnetlink.WireError(f"nexthop group of {len(group)} bytes")
-        return NexthopObject(number, members=tuple((m[0], m[1] + 1) for m in _MEMBER.iter_unpack(group)))
+        members = tuple((member, low + 256 * high + 1) for member, low, high, _none in _MEMBER.iter_unpack(group))
+        return NexthopObject(number, members=members)
     if _NHA_BLACKHOLE in found:
         return NexthopObject(number, blackhole=True)
     gateway = rtnetlink.address_value(family, found[_NHA_GATEWAY]) if _NHA_GATEWAY in found else None
@@ -65,6 +69,17 @@ def request(number: int | None = None) -> bytes:
 def lacks_hops(path: Path) -> bool:
     """Whether a path has the number of an object, and no next hops."""
     return path.nh_id is not None and not path.nexthops and path.type not in DISCARD_TYPES
+
+
+def _in_a_byte(weights: list[int]) -> list[int]:
+    """The same shares in weights of 1 to 256, all that a route's own next hops can have: as exact as that permits."""
+    if max(weights) <= _MOST_WEIGHT:
+        return weights
+    divisor = math.gcd(*weights)
+    largest = max(weights) // divisor
+    if largest <= _MOST_WEIGHT:
+        return [weight // divisor for weight in weights]
+    return [max(1, round(weight / divisor * _MOST_WEIGHT / largest)) for weight in weights]
 
 
 class Objects:
@@ -125,7 +140,7 @@ class Objects:
         self.missing.update(dict.fromkeys(unknown))
         if unknown:
             return path, named
-        for number, weight in members:
+        for (number, _weight), weight in zip(members, _in_a_byte([weight for _number, weight in members])):
             member = self.known[number]
             if member.blackhole:
                 return replace(path, type=RTN_BLACKHOLE), named
@@ -133,6 +148,8 @@ class Objects:
                 hops.append(replace(member.hop, weight=weight))
             if member.encap and "encap" not in extras:
                 extras.append("encap")
+            if member.members and "nested group" not in extras:  # the kernel has none; half of the hops would be wrong
+                extras.append("nested group")
         if len(hops) == 1:
             hops = [replace(hops[0], weight=1)]  # as decode_route does
         return replace(path, nexthops=tuple(hops), extras=tuple(extras)), named

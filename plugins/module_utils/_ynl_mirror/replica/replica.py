@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ..model.links import ALL_LINKS, Link, LinkAddress, NetConf, Rule
-from ..model.routes import AF_INET, AF_INET6
+from ..model.routes import AF_INET, AF_INET6, RT_TABLE_LOCAL
 from ..netlink import link_codec, netconf_codec, rtnetlink
 from . import nexthops
 from .rib import Rib
@@ -75,6 +75,11 @@ class Replica:
         self.links, self.addresses, self.rules = found, set(addresses), list(rules)
         known, self.netconf = self.netconf, {(conf.family, conf.index): conf for conf in netconf}
         self.netconf_changed.update({key: conf for key, conf in self.netconf.items() if known.get(key) != conf})
+
+    def ruled_tables(self, ignored: Iterable[int] = ()) -> set[int]:
+        """The tables that forwarded packets may be looked up in. *ignored*: priorities of rules that do not count."""
+        without = set(ignored)
+        return {rule.table for rule in self.rules if rule.table and rule.priority not in without} | {RT_TABLE_LOCAL}
 
     def _netconf(self, exists: bool, conf: NetConf) -> None:
         key = (conf.family, conf.index)

@@ -22,7 +22,7 @@ from .entry import (
     Entry,
     alike_among,
     as_entry,
-    best_path,
+    differ,
     inserted,
     is_manifold,
     maybe_hidden,
@@ -63,9 +63,11 @@ class Rib:
         self.changed: dict[TableKey, set[int]] = {}
         self.rereads: dict[Reread, None] = {}  # an ordered set
         self.recording = False
+        self.minds_tos = False  # whether routes for a tos are changes, too
         self.reader = RouteReader()
         self.nexthop_objects: dict[int, set[TableKey]] = {}  # that routes have ever used, and in which tables
         self.sources: dict[Address, set[Reread]] = {}  # preferred sources ever used, and where such routes are
+        self.uplinks: set[tuple[int, int]] = set()  # (family, link) by which routes with gateways have ever left
         self.objects = nexthops.Objects()
         self._unresolved: set[TableKey] = set()  # tables with routes whose objects are missing
         # Tables that were dumped while notifications were queued, which may be older; and the keys replaced since.
@@ -190,6 +192,7 @@ class Rib:
             return path
         scope = (path.family, path.table)
         flat, named = self.objects.flattened(path)
+        self._note_uplinks(flat)
         for number in named:
             self.nexthop_objects.setdefault(number, set()).add(scope)
         if nexthops.lacks_hops(flat):
@@ -231,11 +234,17 @@ class Rib:
 
     def _note_uses(self, path: Path) -> None:
         """Remember the nexthop object and the source that a path uses: events about them may change it silently."""
+        self._note_uplinks(path)
         if path.nh_id is not None:
             self.nexthop_objects.setdefault(path.nh_id, set()).add((path.family, path.table))
         if path.src is not None:
             where = self.sources.setdefault(path.src, set())
             where.update(Reread(path.family, path.table, oif) for oif in path.links or (None,))
+
+    def _note_uplinks(self, path: Path) -> None:
+        for hop in path.nexthops:
+            if hop.gateway is not None and hop.oif is not None:
+                self.uplinks.add((path.family, hop.oif))
 
     def _accepts(self, path: Path) -> bool:
         return self._accept is None or self._accept(path)
@@ -250,7 +259,7 @@ class Rib:
             table[key] = new
         if self._fresh and old is not None and (path.family, path.table) in self._fresh:
             self._doubt(key, path, old, new)
-        if self.recording and best_path(old) != best_path(new):
+        if self.recording and differ(old, new, self.minds_tos):
             scope = (path.family, path.table)
             changed = self.changed.get(scope)
             if changed is None:
@@ -334,7 +343,7 @@ class Reading:
         changed = {key for key in old if key not in new}
         for key, entry in new.items():
             before = old.get(key)
-            if before is not entry and best_path(before) != best_path(entry):
+            if before is not entry and differ(before, entry, self._rib.minds_tos):
                 changed.add(key)
         self._record(changed)
 
@@ -359,7 +368,7 @@ class Reading:
                 del table[key]
             else:
                 table[key] = after
-            if best_path(before) != best_path(after):
+            if differ(before, after, self._rib.minds_tos):
                 changed.add(key)
         self._rib.replace((self._scope.family, self._scope.table), table)
         self._record(changed)

@@ -100,6 +100,8 @@ class _Facts:
                 "master": self._name(link.master) if link.master is not None else None,
                 "vrf": self.vrf_of.get(index),
                 "table": link.vrf_table,
+                "mtu": link.mtu,
+                "lower": self._name(link.lower) if link.lower is not None else None,
             }
             for index, link in self.links.items()
         ]

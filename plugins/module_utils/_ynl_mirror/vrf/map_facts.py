@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mapping on plain data: routes of a host (vrf_route) and facts of a DPU (vrf_info) -> routes for the DPU's VRFs.
 
-The work of the filter map_routes. Pure. The mapping itself is mapping/inference.py, which the agent uses too.
+The work of the filter map_routes. Pure. The mapping itself is mapping/placement.py, which the agent uses too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..mapping.host import HostFacts
 from ..mapping.placement import Mapper
 from ..mapping.policy import DEFAULT_INFERENCE, INFERENCES, MappingRule, Policy
-from ..mapping.view import View, address_owners
+from ..mapping.view import View, address_owners, shared_subnets
+from ..mapping.wanted import Wanted
 from ..model.links import Link, LinkAddress, Vrf
 from ..model.routes import (
     FAMILIES,
+    FAMILY_NAMES,
     PROTO_MIRROR,
     ROUTE_TYPES,
     RT_TABLE_MAIN,
@@ -33,29 +36,48 @@ from .items import ItemReader, ItemWriter, LinkNames
 def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
     """Map the host's routes (items, as vrf_route gathers them) onto the machine that *dpu* (of vrf_info) describes.
 
-    Returns ``vrfs``, for each VRF its ``table`` and ``routes`` (items, maybe none), and ``slow_path``, ``route`` and
-    ``reason`` of each route that stays on the slow path. ValueError names what is invalid.
+    Returns ``vrfs``, for each VRF its ``table`` and ``routes`` (items, trap routes among them, maybe none), and
+    ``slow_path``, ``route`` and ``reason`` of each announced route that is offloaded in no VRF. ValueError names what
+    is invalid.
     """
     view, links = view_from(dpu, policy.protocol)
     host_links = LinkNames(None)
     reader = ItemReader(host_links, RT_TABLE_MAIN, label="announced routes")
-    routes = _best_paths(reader.routes(announced_routes, unique=False))
-    mapper = Mapper(view, policy)
-    outcomes = [(route, mapper.map(route.prefix.key, route.path)) for route in routes]
-    if mapper.learnt:  # a later gateway showed another link to lead to the host: map all routes again
-        outcomes = [(route, mapper.map(route.prefix.key, route.path)) for route in routes]
+    announced = {route.prefix: route for route in _best_paths(reader.routes(announced_routes, unique=False))}
+    mapper = Mapper(view, policy, _facts_of(announced.values(), view))
     host, writer = ItemWriter(host_links), ItemWriter(links)
-    by_table: dict[int, list[Route]] = {vrf.table: [] for vrf in view.vrfs}
     slow_path = []
-    for route, outcome in outcomes:
+    for route in announced.values():
+        outcome = mapper.map(route.prefix.key, route.path)
         if not outcome.targets:
             slow_path.append({"route": host.items([route])[0], "reason": outcome.reason})
-        for table, path in outcome.targets.items():
-            by_table[table].append(Route(route.prefix, path))
+    by_table = _wanted(mapper, announced)
     return {
         "vrfs": {vrf.name: {"table": vrf.table, "routes": writer.items(by_table[vrf.table])} for vrf in view.vrfs},
         "slow_path": slow_path,
     }
+
+
+def _facts_of(announced: Iterable[Route], view: View) -> HostFacts:
+    """What all these routes tell of the host, before the first of them is placed."""
+    facts = HostFacts()
+    for route in announced:
+        facts.note(route.prefix.family, route.prefix.key, route.path)
+        facts.learn_gateways(route.path, view.owners)
+    return facts
+
+
+def _wanted(mapper: Mapper, announced: Mapping[Prefix, Route]) -> dict[int, list[Route]]:
+    """The mirrored routes of each table: those of announced prefixes in their order, then those of parts."""
+    by_table: dict[int, list[Route]] = {vrf.table: [] for vrf in mapper.view.vrfs}
+    by_key = {(prefix.family, prefix.key): route.path for prefix, route in announced.items()}
+    wanted = Wanted(mapper, lambda family, key: by_key.get((family, key)))
+    for family in FAMILY_NAMES:
+        keys = [key for of, key in by_key if of == family]
+        for key, paths in wanted.everything(family, keys).items():
+            for table, path in paths.items():
+                by_table[table].append(Route(Prefix.from_key(family, key), path))
+    return by_table
 
 
 def _best_paths(routes: Iterable[Route]) -> list[Route]:
@@ -116,11 +138,11 @@ def view_from(facts: Mapping[str, Any], mirrored: int) -> tuple[View, LinkNames]
         vrfs = tuple(
             Vrf(vrf["name"], vrf["table"], frozenset(indexes[name] for name in vrf["links"])) for vrf in facts["vrfs"]
         )
-        owners = address_owners(
+        addresses = [
             LinkAddress(indexes[item["link"]], Address.parse(item["address"]), item["prefix_length"])
             for item in facts["addresses"]
-        )
-        view = View(vrfs, links, owners)
+        ]
+        view = View(vrfs, links, address_owners(addresses), subnets=shared_subnets(addresses))
         _add_routes(view, (_route(fact, indexes) for fact in facts["routes"]), mirrored)
     except KeyError as error:
         raise ValueError(f"no {error} in the DPU's facts; pass the result of vrf_info with all its subsets") from None
@@ -130,8 +152,13 @@ def view_from(facts: Mapping[str, Any], mirrored: int) -> tuple[View, LinkNames]
 
 
 def _link(link: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) -> Link:
-    master = next((other["index"] for other in links if other["name"] == link["master"]), None)
-    return Link(link["index"], link["name"], link["up"], link["carrier"], master, link["kind"], link["table"])
+    indexes = {other["name"]: other["index"] for other in links}
+    return Link(
+        *(link["index"], link["name"], link["up"], link["carrier"], indexes.get(link["master"]), link["kind"]),
+        vrf_table=link["table"],
+        mtu=link.get("mtu") or 0,
+        lower=indexes.get(link.get("lower")),
+    )
 
 
 def _add_routes(view: View, routes: Iterable[Route], mirrored: int) -> None:
@@ -160,6 +187,7 @@ def _route(fact: Mapping[str, Any], indexes: Mapping[str, int]) -> Route:
         protocol_number(fact["protocol"]),
         tos=fact.get("tos", 0),
         metric=fact["metric"],
+        mtu=fact.get("mtu"),
         nexthops=tuple(_hop(hop, indexes) for hop in hops if "gateway" in hop or "dev" in hop),
     )
     return Route(Prefix.parse(fact["dst"], family), path)

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.adj_rib_in import AdjRibIn
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.wire_audit import WireAudit
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.daemon.tally import WIRE, Tally
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.audit import (
@@ -31,12 +30,12 @@ KEYS = [Prefix.parse(f"10.0.{number}.0/24").key for number in range(3)]
 
 
 def test_answers_without_a_question_change_nothing() -> None:
-    host: dict[tuple[int, int], dict[int, Path]] = {SCOPE: dict.fromkeys(KEYS, PATH)}
+    host = AdjRibIn((254,))
+    host.routes[SCOPE] = dict.fromkeys(KEYS, PATH)
     tally = Tally().watch(WIRE)
-    audit = WireAudit("host", host, (254,), 60.0, tally)
-    named: dict[tuple[int, int], Any] = {}
+    audit = WireAudit("host", host, 60.0, tally)
     touched: dict[int, set[int]] = {}
     for what in (OPEN, CHECK, DIGEST, FETCH, BEGIN, END):
-        audit.take(Message(what, SCOPE, 1), named, touched)
-    assert (len(host[SCOPE]), named, touched) == (3, {}, {})
+        audit.take(Message(what, SCOPE, 1), touched)
+    assert (len(host.routes[SCOPE]), touched) == (3, {})
     assert tally == Tally().watch(WIRE)

@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.filters import Filters
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.config.listener import PeerAddress
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import (
-    AgentSession,
-    spread,
-)
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.fpm.framing import Deframer
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener import agent_session
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.agent_session import AgentSession
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.fib_view import FibView
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.listener.layers import Machine, layers_of
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import NetConf, Rule
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     Address,
@@ -27,6 +27,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     Path,
     Prefix,
 )
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import netconf_codec
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
     RouteReader,
     RouteWriter,
@@ -39,7 +40,9 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlin
     RTM_DELROUTE,
     RTM_F_OFFLOAD,
     RTM_F_OFFLOAD_FAILED,
+    RTM_F_TRAP,
     RTM_NEWROUTE,
+    encode_done,
     encode_error,
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.replica.filters import Selection
@@ -53,6 +56,19 @@ def via(gateway: str, **fields: Any) -> Path:
     return Path(AF_INET, protocol=4, nexthops=(NextHop(Address.parse(gateway), 3),), **fields)
 
 
+class Wire:
+    """In place of the connection: what was written, in order."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def writelines(self, frames: Iterable[bytes]) -> None:
+        self.written += b"".join(frames)
+
+    async def drain(self) -> None:
+        pass
+
+
 class Host:
     """A listener's tables and the session to its one agent, without the sockets between."""
 
@@ -61,23 +77,46 @@ class Host:
         self.rib.recording = True
         self.rib.tables[SCOPE] = {}
         self.watchers: list[object] = []
-        self.selection = Selection(Filters.from_dict(filters), {}, self.rib.reader)
+        self.view = FibView(self.rib)
+        layers = {AF_INET: layers_of(AF_INET, [Rule(AF_INET, 32766, 254)], Machine({}))}
+        self.view.compile(layers, Selection(Filters.from_dict(filters), {}, self.rib.reader), (254,))
         self.session = AgentSession(self, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
         self.session.connected = True
+        self.conf = [NetConf(AF_INET, 3, True)]
+        self.before_flush: list[Callable[[], None]] = []
+
+    def sysctls(self) -> list[NetConf]:
+        return self.conf
+
+    def flush(self) -> None:
+        if self.before_flush:
+            self.before_flush.pop(0)()
+        self.session.mark(self.view.changed(self.rib.take_changed()))
 
     def kernel(self, kind: int, key: int, path: Path, nlflags: int = NLM_F_CREATE | NLM_F_EXCL) -> None:
         """The kernel reports a change."""
         self.rib.apply(RouteWriter(kind, nlflags).message(key, path))
-        self.session.mark(self.rib.take_changed())
+        self.flush()
 
     def send(self) -> list[tuple[int, int, Path]]:
         """What the session sends now: (type, prefix key, path)."""
+        return self._sent(self.session._send_pending)
+
+    def replay(self) -> list[tuple[int, int, Path]]:
+        """What it sends in a replay."""
+        return self._sent(self.session._replay)
+
+    def _sent(self, send: Callable[[Any], Coroutine[Any, Any, None]]) -> list[tuple[int, int, Path]]:
+        wire = Wire()
+        asyncio.get_event_loop_policy().get_event_loop().run_until_complete(send(wire))
+        self.others = []
         sent = []
-        for scope, keys in list(self.session._pending.items()):
-            del self.session._pending[scope]
-            for message in self.session._messages(scope, sorted(keys)):
-                (found,) = RouteReader().routes(message)
-                sent.append((found.type, found.key, found.path))
+        for payload in Deframer().feed(wire.written):
+            for kind, _flags, start, end, key, path in RouteReader().scan(payload):
+                if path is None:
+                    self.others.append(payload[start:end])
+                else:
+                    sent.append((kind, key, path))
         return sent
 
     def answer(self, key: int, path: Path, rtflags: int = RTM_F_OFFLOAD, reason: str | None = None) -> None:
@@ -98,17 +137,6 @@ def host() -> Iterator[Host]:
     yield Host()
     asyncio.set_event_loop(None)
     loop.close()
-
-
-@given(st.integers(0, 5000))
-def test_a_replay_in_strides_names_every_route_once_and_neighbours_apart(count: int) -> None:
-    strides = list(spread(list(range(count))))
-    assert sorted(key for stride in strides for key in stride) == list(range(count))
-    assert all(strides)
-    for stride in strides:
-        assert all(after - before == 1024 for before, after in zip(stride, stride[1:]))
-    if count >= 1024:
-        assert [stride[0] for stride in strides[:5]] == [0, 512, 256, 768, 128]
 
 
 def test_a_route_goes_from_pending_to_offloaded(host: Host) -> None:
@@ -176,32 +204,117 @@ def test_a_refusal_keeps_its_reason_until_the_route_changes(
     assert host.session.status()[state[0]] == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("slow path: no egress", "no egress"), ("punted", "punted"), (None, "the agent gave no reason")],
+)
+def test_a_trap_is_a_decision_and_no_failure(host: Host, text: str | None, reason: str) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.answer(ONE, via("192.0.2.1"), RTM_F_TRAP, text)
+    assert host.state(ONE) == ("slow_path", reason)
+    assert (host.session.status()["slow_path"], host.session.status()["failed"]) == (1, 0)
+    host.answer(ONE, via("192.0.2.1"))
+    assert host.state(ONE) == ("offloaded", None)
+
+
+def test_a_refusal_of_another_message_changes_nothing(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.session._answers(encode_error(encode_done(), 95, "what is that?"))
+    assert host.state(ONE)[0] == "pending"
+
+
 def test_a_route_that_lost_all_hops_but_one_is_recognised_in_its_answer(host: Host) -> None:
     # A lone hop has no weight on the wire: the answer must be equal to what was sent all the same.
     hops = (NextHop(Address.parse("192.0.2.1"), 3, 7), NextHop(Address.parse("192.0.2.2"), 4))
     message = bytearray(RouteWriter(RTM_NEWROUTE, NLM_F_CREATE).message(ONE, Path(AF_INET, protocol=4, nexthops=hops)))
     message[message.index(Address.parse("192.0.2.2").packed) - 10] |= 1  # RTNH_F_DEAD
     host.rib.apply(bytes(message))
-    host.session.mark(host.rib.take_changed())
+    host.flush()
     ((_kind, _key, path),) = host.send()
     assert path.nexthops == (NextHop(Address.parse("192.0.2.1"), 3),)
     host.answer(ONE, path)
     assert host.state(ONE) == ("offloaded", None)
 
 
-def test_what_the_filters_keep_is_withdrawn_and_counted(host: Host) -> None:
+def test_what_the_filters_exclude_is_announced_with_the_reason(host: Host) -> None:
     filtered = Host(exclude_prefixes=["10.2.0.0/16"], exclude_protocols=["zebra"])
     filtered.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
     filtered.kernel(RTM_NEWROUTE, TWO, via("192.0.2.1"))
     filtered.kernel(RTM_NEWROUTE, THREE, Path(AF_INET, protocol=11, nexthops=via("192.0.2.1").nexthops))
-    sent = [(kind, key) for kind, key, _path in filtered.send()]
-    assert sorted(sent) == sorted([(RTM_NEWROUTE, ONE), (RTM_DELROUTE, TWO), (RTM_DELROUTE, THREE)])
+    sent = {key: (kind, path.type, path.reason) for kind, key, path in filtered.send()}
+    assert sent == {
+        ONE: (RTM_NEWROUTE, 1, None),
+        TWO: (RTM_NEWROUTE, 11, "filtered: the prefix matches filters.exclude_prefixes (10.2.0.0/16)"),
+        THREE: (RTM_NEWROUTE, 11, "filtered: protocol zebra is in filters.exclude_protocols"),
+    }
     filtered.answer(ONE, via("192.0.2.1"))
     status = filtered.session.status()
-    assert (status["excluded"], status["offloaded"], status["pending"]) == (2, 1, 0)
-    filtered.kernel(RTM_DELROUTE, TWO, via("192.0.2.1"))
-    filtered.send()
-    assert filtered.session.status()["excluded"] == 1
+    assert (status["offloaded"], status["pending"]) == (1, 2)
+    filtered.kernel(RTM_DELROUTE, THREE, Path(AF_INET, protocol=11, nexthops=via("192.0.2.1").nexthops))
+    assert [(kind, key) for kind, key, _path in filtered.send()] == [(RTM_DELROUTE, THREE)]
+    assert filtered.session.status()["pending"] == 1
+
+
+def nested(count: int = 3, first: int = 8) -> list[int]:
+    """Prefixes inside each other, the longest first."""
+    return [Prefix.parse(f"10.0.0.0/{length}").key for length in range(first + count - 1, first - 1, -1)]
+
+
+def test_announcements_go_out_longest_first_and_withdrawals_shortest_first_at_the_end(host: Host) -> None:
+    gone, new = nested(8, 16), nested(8)
+    for key in gone:
+        host.kernel(RTM_NEWROUTE, key, via("192.0.2.1"))
+    host.send()
+    for key in reversed(gone):
+        host.kernel(RTM_DELROUTE, key, via("192.0.2.1"))
+    for key in reversed(new):
+        host.kernel(RTM_NEWROUTE, key, via("192.0.2.1"))
+    sent = [(kind, key) for kind, key, _path in host.send()]
+    assert sent == [*((RTM_NEWROUTE, key) for key in new), *((RTM_DELROUTE, key) for key in reversed(gone))]
+
+
+def test_longer_prefixes_that_are_marked_meanwhile_overtake(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_session, "_BATCH", 1)
+    longer, middle, short = nested()
+    host.kernel(RTM_NEWROUTE, middle, via("192.0.2.1"))
+    host.kernel(RTM_NEWROUTE, short, via("192.0.2.1"))
+    put = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL)
+    host.before_flush.append(lambda: host.rib.apply(put.message(longer, via("192.0.2.2"))))
+    assert [key for _kind, key, _path in host.send()] == [middle, longer, short]
+    host.before_flush = [lambda: None, lambda: host.rib.apply(put.message(nested(4)[0], via("192.0.2.2")))]
+    assert [key for _kind, key, _path in host.replay()] == [longer, middle, nested(4)[0], short]
+
+
+def test_a_withdrawal_waits_for_what_was_marked_before_it_was_found(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.kernel(RTM_DELROUTE, ONE, via("192.0.2.1"))
+    put = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL)
+    shorter = Prefix.parse("10.0.0.0/8").key
+    host.before_flush.append(lambda: host.rib.apply(put.message(shorter, via("192.0.2.2"))))
+    assert [(kind, key) for kind, key, _path in host.send()] == [(RTM_NEWROUTE, shorter), (RTM_DELROUTE, ONE)]
+
+
+def test_a_prefix_that_is_back_before_its_withdrawal_is_sent_stays(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.kernel(RTM_DELROUTE, ONE, via("192.0.2.1"))
+    put = RouteWriter(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL)
+    host.before_flush = [lambda: None, lambda: host.rib.apply(put.message(ONE, via("192.0.2.2")))]
+    assert [(kind, key) for kind, key, _path in host.send()] == [(RTM_NEWROUTE, ONE)]
+    assert host.state(ONE)[0] == "pending"
+
+
+def test_sysctls_open_the_replay_and_follow_when_they_change(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.replay()
+    assert [message[4] for message in host.others] == [80, 3]
+    assert netconf_codec.decode(host.others[0]) == NetConf(AF_INET, 3, True)
+    host.session.mark_sysctls({(AF_INET, 3): NetConf(AF_INET, 3, False)})
+    host.send()
+    assert [netconf_codec.decode(message) for message in host.others] == [NetConf(AF_INET, 3, False)]
 
 
 def test_nothing_is_noted_while_no_agent_is_there(host: Host) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mapping: the lab's two routes in both families, every route that must stay on the slow path, and why."""
+"""The egress of an announced route: the lab's routes in both families, every reason to have none, every veto."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ from dataclasses import replace
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.host import HostFacts
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import Mapper
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.policy import (
     INFERENCES,
     MappingRule,
     Policy,
 )
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import address_owners
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress, Vrf
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.view import View, address_owners
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.links import Link, LinkAddress
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
     AF_INET,
     AF_INET6,
-    PROTO_MIRROR,
-    RT_SCOPE_LINK,
-    RT_SCOPE_UNIVERSE,
     RTN_BLACKHOLE,
     RTN_LOCAL,
     RTN_PROHIBIT,
     RTN_UNREACHABLE,
+    RTN_XRESOLVE,
     Address,
-    NextHop,
-    Path,
     Prefix,
 )
 from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import (
@@ -38,7 +35,7 @@ from ansible_collections.ekho.ynl_mirror.tests.support.build.mapping_dpu import 
     LAB_OF_THREE,
     LINKS,
     THREE_VRFS,
-    VRFS,
+    UPLINKS,
     A,
     B,
     C,
@@ -70,32 +67,6 @@ def test_the_labs_routes_land_in_the_other_vrf(prefix: str, gateway: str, expect
     assert told(mapped(prefix, f"{gateway}@9")) == expected
 
 
-def test_a_mirrored_route_is_written_as_the_kernel_will_report_it() -> None:
-    (path,) = mapped("192.168.12.0/24", "192.168.102.1@9").targets.values()
-    assert path == Path(AF_INET, A, protocol=PROTO_MIRROR, scope=RT_SCOPE_LINK, nexthops=(NextHop(None, 4),))
-    (path,) = mapped("fd00:12::/64", "fd00:102::1@9").targets.values()
-    assert path == Path(AF_INET6, A, protocol=PROTO_MIRROR, metric=1024, nexthops=(NextHop(None, 4),))
-    behind = view((B, "10.0.0.0/8", "192.168.12.9@4"))
-    (path,) = mapped("10.0.0.0/8", "192.168.102.1@9", behind).targets.values()
-    assert path.scope == RT_SCOPE_UNIVERSE
-
-
-def test_owner_and_metric_of_mirrored_routes_are_the_users() -> None:
-    policy = Policy(protocol=77, metric=50)
-    for prefix, gateway in (("192.168.12.0/24", "192.168.102.1"), ("fd00:12::/64", "fd00:102::1")):
-        (path,) = mapped(prefix, gateway, policy=policy).targets.values()
-        assert (path.protocol, path.metric) == (77, 50)
-
-
-def test_equal_outcomes_are_one_object() -> None:
-    mapper = lab_mapper()
-    first = mapper.map(*host("192.168.12.0/25", "192.168.102.1@9"))
-    again = mapper.map(*host("192.168.12.128/25", "192.168.102.1@9"))
-    assert first.targets[A] is again.targets[A]
-    other = mapper.map(*host("192.168.12.0/26", "192.168.102.1@9", metric=3))
-    assert other.targets[A] is first.targets[A]
-
-
 # -- what has no egress
 
 
@@ -104,65 +75,10 @@ def test_a_default_route_of_the_dpu_that_points_at_the_host_is_a_loop() -> None:
     assert "nexthop: egress link eth2 leads back to the host" in words
 
 
-def test_the_default_route_of_the_host_covers_subnets_that_leave_another_way() -> None:
-    for default, gateway in (("0.0.0.0/0", "192.168.102.1"), ("::/0", "fd00:102::1")):
-        words = reason(mapped(default, gateway))
-        assert "nexthop: ambiguous: VRF b has a more specific route" in words
-        assert f"prefix: ambiguous: several VRFs have {default}: a, b" in words
-
-
 def test_a_link_to_the_host_that_the_user_names_is_no_egress_either() -> None:
     assert "egress link eth4 leads back to the host" in reason(
         mapped("192.168.12.0/24", "192.168.102.1@9", policy=Policy(host_links=("eth4",)))
     )
-
-
-def test_a_link_to_the_host_is_learnt_late_and_what_was_mapped_before_is_mapped_again() -> None:
-    # A route to the host's other uplink: until a gateway on eth2 is seen, eth2 looks like any other link.
-    detour = host("192.168.102.0/24", "192.168.101.1@9")
-    by_static = Policy(static=(MappingRule("b", "eth2", prefix=Prefix.parse("192.168.102.0/24")),))
-    mapper = Mapper(view(), by_static)
-    assert told(mapper.map(*detour)) == {A: "@2"}
-    assert mapper.learnt  # eth1
-    mapper.learnt = False
-    mapper.map(*host("192.168.11.0/24", "192.168.101.1@8"))
-    assert not mapper.learnt
-    mapper.map(*host("192.168.12.0/24", "192.168.102.1@9"))
-    assert mapper.learnt
-    assert mapper.host_links == {1, 2}
-    assert "egress link eth2 leads back to the host" in reason(mapper.map(*detour))
-
-
-def test_an_egress_found_by_nexthop_before_its_link_was_learnt_is_not_cached() -> None:
-    mapper = Mapper(view((B, "10.0.0.0/8", "192.168.101.9@1")), Policy())
-    route = host("10.0.0.0/8", "192.168.102.1@9")
-    assert told(mapper.map(*route)) == {A: "192.168.101.9@1!"}
-    mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
-    assert "egress link eth1 leads back to the host" in reason(mapper.map(*route))
-
-
-def test_nor_is_one_that_a_rule_for_the_gateway_gave() -> None:
-    rule = MappingRule("a", "eth1", gateway=Address.parse("192.168.99.1"))
-    mapper = Mapper(view(), Policy(static=(rule,)))
-    assert told(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9"))) == {B: "@1"}
-    mapper.map(*host("192.168.11.0/24", "192.168.101.1@9"))
-    assert "egress link eth1 leads back to the host" in reason(mapper.map(*host("10.0.0.0/8", "192.168.99.1@9")))
-
-
-def test_prefixes_that_nothing_names_share_one_reason() -> None:
-    mapper = Mapper(view(), Policy())
-    for gateway in ("192.168.99.1@9", "192.168.102.1@9"):
-        first, second = (mapper.map(*host(prefix, gateway)) for prefix in ("10.1.0.0/16", "10.2.0.0/16"))
-        assert first.reason is second.reason
-        assert reason(first)
-
-
-def test_gateways_are_handed_on_to_the_mapper_of_the_next_view() -> None:
-    gateways: set[Address] = set()
-    Mapper(view(), Policy(), gateways).map(*host("192.168.12.0/24", "192.168.102.1@9"))
-    after = Mapper(view(), Policy(), gateways)
-    assert after.host_links == {2}
-    assert not after.learnt
 
 
 def test_a_connected_route_of_the_host_is_not_mirrored() -> None:
@@ -184,6 +100,11 @@ def test_a_route_that_forwards_nothing_has_no_egress(kind: int) -> None:
 )
 def test_what_the_dpu_cannot_express_is_said_and_not_dropped(fields: dict[str, object], words: str) -> None:
     assert words in reason(mapped("192.168.12.0/24", "192.168.102.1@9", **fields))
+
+
+def test_a_route_that_the_host_keeps_for_itself_says_why() -> None:
+    assert reason(mapped("10.0.0.0/8", "", type=RTN_XRESOLVE, reason="rule 5: tun")) == "rule 5: tun"
+    assert reason(mapped("10.0.0.0/8", "", type=RTN_XRESOLVE)) == "the host does not say how it forwards these packets"
 
 
 def test_a_route_without_next_hops_says_so() -> None:
@@ -237,38 +158,7 @@ def test_a_route_of_the_dpu_with_an_encap_or_without_hops_is_no_egress() -> None
         assert "nexthop: the route 10.0.0.0/8 of VRF b has no plain next hop" in words
 
 
-# -- more-specific routes of the source VRF
-
-
-def test_a_part_that_leaves_another_way_makes_the_route_ambiguous() -> None:
-    crowded = view((B, "10.0.0.0/8", "192.168.12.9@4"), (B, "10.1.0.0/16", "192.168.12.8@4"))
-    words = reason(mapped("10.0.0.0/8", "192.168.102.1", crowded, Policy(inference=("nexthop",))))
-    assert words == "nexthop: ambiguous: VRF b has a more specific route 10.1.0.0/16 with another next hop"
-    assert told(mapped("10.1.0.0/16", "192.168.102.1", crowded)) == {A: "192.168.12.8@4!"}
-    assert told(mapped("10.2.0.0/16", "192.168.102.1", crowded)) == {A: "192.168.12.9@4!"}
-
-
-def test_a_part_that_leaves_the_same_way_does_not() -> None:
-    crowded = view((B, "10.0.0.0/8", "192.168.12.9@4"), (B, "10.1.0.0/16", "192.168.12.9@4"))
-    assert told(mapped("10.0.0.0/8", "192.168.102.1", crowded)) == {A: "192.168.12.9@4!"}
-
-
-@pytest.mark.parametrize("kind", [RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT])
-def test_a_part_that_the_source_vrf_discards_makes_the_route_ambiguous(kind: int) -> None:
-    hole = own(B, "10.1.0.0/16", "", type=kind)
-    seen = view((B, "10.0.0.0/8", "192.168.12.9@4"), others=[hole])
-    assert "ambiguous: VRF b has a more specific route 10.1.0.0/16" in reason(
-        mapped("10.0.0.0/8", "192.168.102.1", seen, Policy(inference=("nexthop",)))
-    )
-
-
-def test_the_dpus_own_addresses_in_a_subnet_do_not() -> None:
-    # The table of a VRF device holds its local and broadcast routes.
-    address = own(B, "192.168.12.1/32", "@4", type=RTN_LOCAL)
-    assert told(mapped("192.168.12.0/24", "192.168.102.1", view(others=[address]))) == {A: "@4"}
-
-
-# -- gateways, several hops, several VRFs
+# -- gateways, and several hops
 
 
 def test_a_gateway_egress_is_onlink_since_the_other_vrf_has_no_route_to_it() -> None:
@@ -282,39 +172,11 @@ def test_a_multipath_egress_keeps_its_weights() -> None:
     assert told(mapped("10.0.0.0/8", "192.168.102.1", spread)) == {A: "192.168.12.9@4*3! 192.168.12.8@4!"}
 
 
-def test_host_hops_into_several_vrfs_leave_only_the_others_to_install_in() -> None:
-    both = view(
-        (A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"), routes=LAB_OF_THREE, vrfs=THREE_VRFS
-    )
-    way = "192.168.101.1@8*3 192.168.102.1@9*2"
-    assert told(mapped("10.0.0.0/8", way, both)) == {C: "192.168.11.9@3*3! 192.168.12.9@4*2!"}
-    only_two = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"))
-    assert reason(mapped("10.0.0.0/8", way, only_two)) == "no other VRF imports from VRF a, b"
-
-
 def test_equal_exits_of_several_host_hops_are_one() -> None:
     spread = view((B, "10.0.0.0/8", "192.168.12.9@4*3 192.168.12.8@4*2"))
     way = "192.168.102.1@9*2 192.168.102.1@8*3"
     assert told(mapped("10.0.0.0/8", way, spread)) == {A: "192.168.12.9@4*3! 192.168.12.8@4*2!"}
     assert told(mapped("192.168.12.0/24", way)) == {A: "@4"}
-
-
-@pytest.mark.parametrize(
-    ("way_a", "way_b", "host_weights", "expected"),
-    [
-        ("192.168.11.9@3", "192.168.12.9@4", (1, 1), (1, 1)),
-        ("192.168.11.9@3 192.168.11.8@3", "192.168.12.9@4", (1, 1), (1, 1, 2)),
-        ("192.168.11.9@3*2 192.168.11.8@3", "192.168.12.9@4", (1, 2), (2, 1, 6)),
-        ("192.168.11.9@3*100 192.168.11.8@3*50", "192.168.12.9@4", (100, 100), (2, 1, 3)),
-        ("192.168.11.9@3*256 192.168.11.8@3*1", "192.168.12.9@4", (1, 1), (255, 1, 256)),
-    ],
-)
-def test_what_a_host_hop_carries_is_divided_among_the_hops_of_its_egress(
-    way_a: str, way_b: str, host_weights: tuple[int, int], expected: tuple[int, ...]
-) -> None:
-    both = view((A, "10.0.0.0/8", way_a), (B, "10.0.0.0/8", way_b), routes=LAB_OF_THREE, vrfs=THREE_VRFS)
-    outcome = mapped("10.0.0.0/8", "192.168.101.1@8*{} 192.168.102.1@9*{}".format(*host_weights), both)
-    assert tuple(one.weight for one in outcome.targets[C].nexthops) == expected
 
 
 def test_one_hop_without_an_egress_leaves_the_whole_route_on_the_slow_path() -> None:
@@ -323,58 +185,97 @@ def test_one_hop_without_an_egress_leaves_the_whole_route_on_the_slow_path() -> 
     assert words == "nexthop: gateway 192.168.99.1 is not an address of the DPU"
 
 
-def test_every_other_vrf_imports_unless_a_policy_says_from_whom() -> None:
-    seen = view(routes=LAB_OF_THREE, vrfs=THREE_VRFS)
-    route = ("192.168.12.0/24", "192.168.102.1@9")
-    assert told(mapped(*route, seen)) == {A: "@4", C: "@4"}
-    assert told(mapped(*route, seen, Policy(imports={"c": ("a",)}))) == {A: "@4"}
-    assert told(mapped(*route, seen, Policy(imports={"c": ("a", "b"), "a": ()}))) == {C: "@4"}
-    nobody = Policy(imports={"a": (), "c": ()})
-    assert reason(mapped(*route, seen, nobody)) == "no other VRF imports from VRF b"
+# -- the link by which the host sends
 
 
-#: The devices of the VRFs b and c, as links.
-DEVICES = {8: Link(8, "b", kind="vrf", vrf_table=B), 9: Link(9, "c", kind="vrf", vrf_table=C)}
+def paired(*subnets: tuple[str, int], seen: View | None = None, policy: Policy | None = None) -> Mapper:
+    """A mapper that knows which subnets the host's links are in."""
+    facts = HostFacts()
+    for subnet, oif in subnets:
+        facts.note(AF_INET6 if ":" in subnet else AF_INET, *host(subnet, f"@{oif}"))
+    return Mapper(seen or view(), policy or Policy(host_links=UPLINKS), facts)
 
 
-@pytest.mark.parametrize(("prefix", "gateway"), [("10.1.0.0/16", "192.168.101.1"), ("fd10:1::/32", "fd00:101::1")])
-def test_a_route_leaked_into_a_vrf_through_its_device_is_no_route_of_that_vrf(prefix: str, gateway: str) -> None:
-    leaked = ((A, "10.0.0.0/8", "@8"), (A, "fd10::/16", "@8"))
-    seen = view(*leaked, routes=LAB_OF_THREE, vrfs=THREE_VRFS, links={**LINKS, **DEVICES})
-    assert told(mapped(prefix, f"{gateway}@9", seen)) == {C: "@8"}
-    words = reason(mapped(prefix, f"{gateway}@9", view(*leaked, links={**LINKS, **DEVICES})))
-    assert words == "egress dev b leads into a VRF, and no other VRF imports from VRF a"
+ANYCAST = tuple(LinkAddress(index, Address.parse("192.0.2.1"), 32) for index in (1, 2))
+
+
+def test_a_gateway_that_several_links_have_is_on_the_one_that_the_host_sends_by() -> None:
+    seen = replace(view(), owners=address_owners((*ADDRESSES, *ANYCAST)))
+    route = host("192.168.12.0/24", "192.0.2.1@9")
+    words = "nexthop: gateway 192.0.2.1 is an address of several links: eth1, eth2"
+    assert reason(paired(seen=seen).map(*route)) == words
+    assert reason(paired(("192.168.101.0/24", 7), seen=seen).map(*route)) == words
+    assert told(paired(("192.168.102.0/24", 9), seen=seen).map(*route)) == {A: "@4"}
+    assert told(paired(("fd00:102::/64", 9), seen=seen).map(*route)) == {A: "@4"}  # a cable has no family
+
+
+def test_a_gateway_of_another_link_than_the_one_that_the_host_sends_by_is_a_veto() -> None:
+    mapper = paired(("192.168.101.0/24", 9), policy=Policy(inference=INFERENCES, host_links=UPLINKS))
+    words = reason(mapper.map(*host("192.168.12.0/24", "192.168.102.1@9")))
+    assert words == "nexthop: gateway 192.168.102.1 is an address of eth2, but the host sends by the link to eth1"
+
+
+def test_so_is_one_whose_link_is_the_other_end_of_another_link_of_the_hosts() -> None:
+    mapper = paired(("192.168.102.0/24", 8))
+    words = reason(mapper.map(*host("192.168.12.0/24", "192.168.102.1@9")))
+    assert words == "nexthop: gateway 192.168.102.1 is an address of eth2, but the host sends elsewhere"
 
 
 def test_an_address_of_a_vrfs_device_is_in_that_vrf() -> None:
     """Its loopback, as routing daemons call it."""
+    device = {8: Link(8, "b", kind="vrf", vrf_table=B)}
     address = LinkAddress(8, Address.parse("192.0.2.1"), 32)
-    seen = replace(view(links={**LINKS, **DEVICES}), owners=address_owners((*ADDRESSES, address)))
-    assert told(mapped("192.168.12.0/24", "192.0.2.1@9", seen)) == {A: "@4"}
-
-
-@pytest.mark.parametrize("table", [0, 253, 254, 255])
-def test_the_tables_that_every_machine_has_are_never_written(table: int) -> None:
-    seen = view(vrfs=(*VRFS, Vrf("whole", table, frozenset((5,)))))
-    assert told(mapped("192.168.12.0/24", "192.168.102.1@9", seen)) == {A: "@4"}
+    seen = replace(view(links={**LINKS, **device}), owners=address_owners((*ADDRESSES, address)))
+    for mapper in (paired(seen=seen), paired(("192.168.102.0/24", 9), seen=seen)):
+        assert told(mapper.map(*host("192.168.12.0/24", "192.0.2.1@9"))) == {A: "@4"}
+    words = reason(paired(("192.168.101.0/24", 9), seen=seen).map(*host("192.168.12.0/24", "192.0.2.1@9")))
+    assert words == "nexthop: gateway 192.0.2.1 is an address of b, but the host sends by the link to eth1"
 
 
 # -- prefix and static
 
 
+GUESS = Policy(inference=("nexthop", "prefix"))
+#: A gateway that is on several links: `nexthop` does not know, and asks the next one.
+UNCLEAR = "fe80::1"
+
+
 def test_a_dpu_route_to_the_same_prefix_names_the_source_vrf_where_the_gateway_does_not() -> None:
-    assert told(mapped("192.168.12.0/24", "192.168.99.1@9")) == {A: "@4"}
-    assert told(mapped("192.168.12.0/24", "192.168.99.1@9", view(routes=LAB_OF_THREE, vrfs=THREE_VRFS))) == {
-        A: "@4",
-        C: "@4",
-    }
-    words = reason(mapped("192.168.12.0/25", "192.168.99.1@9"))
+    route = ("192.168.12.0/24", f"{UNCLEAR}@9")
+    assert told(mapped(*route, policy=GUESS)) == {A: "@4"}
+    assert told(mapped(*route, view(routes=LAB_OF_THREE, vrfs=THREE_VRFS), GUESS)) == {A: "@4", C: "@4"}
+    words = reason(mapped("192.168.12.0/25", f"{UNCLEAR}@9", policy=GUESS))
     assert "prefix: no VRF has a route of its own to this prefix" in words
+
+
+def test_nobody_guesses_unless_asked_to() -> None:
+    words = reason(mapped("192.168.12.0/24", f"{UNCLEAR}@9"))
+    assert words == "nexthop: gateway fe80::1 is an address of several links: eth1, eth3"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "gateway", "veto"),
+    [
+        ("192.168.12.0/24", "192.168.99.1", "gateway 192.168.99.1 is not an address of the DPU"),
+        ("192.168.102.0/24", "192.168.102.1", "egress link eth2 leads back to the host"),
+        ("192.168.11.0/24", "192.168.102.1", "egress link eth2 leads back to the host"),
+        ("192.168.13.0/24", "192.168.102.1", "VRF b has blackhole 192.168.13.0/24"),
+        ("fd99::/16", "fd00:102::1", "VRF b has no route to this prefix"),
+    ],
+)
+def test_a_veto_is_an_answer_and_no_guess_overrides_it(prefix: str, gateway: str, veto: str) -> None:
+    known = own(A, prefix, "@3")
+    hole = own(B, "192.168.13.0/24", "", type=RTN_BLACKHOLE)
+    routes = [route for route in LAB if route[1] != "::/0"]
+    rule = MappingRule("b", "eth4", prefix=Prefix.parse("0.0.0.0/0"))
+    policy = Policy(inference=("nexthop", "static", "prefix"), static=(rule,))
+    words = reason(mapped(prefix, f"{gateway}@9", view(routes=routes, others=[known, hole]), policy))
+    assert words == f"nexthop: {veto}"
 
 
 def test_the_same_prefix_in_two_vrfs_is_ambiguous() -> None:
     both = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/8", "192.168.12.9@4"))
-    words = reason(mapped("10.0.0.0/8", "192.168.99.1@9", both))
+    words = reason(mapped("10.0.0.0/8", f"{UNCLEAR}@9", both, GUESS))
     assert "prefix: ambiguous: several VRFs have 10.0.0.0/8: a, b" in words
 
 
@@ -409,26 +310,35 @@ def test_a_rule_about_what_does_not_exist_says_so(rule: MappingRule, words: str)
 
 
 def test_the_order_of_inferences_is_the_users() -> None:
-    seen = view((A, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/7", "192.168.12.9@4"))
+    seen = view(
+        (C, "10.0.0.0/8", "192.168.11.9@3"), (B, "10.0.0.0/7", "192.168.12.9@4"), routes=LAB_OF_THREE, vrfs=THREE_VRFS
+    )
     rule = MappingRule("b", "eth4", prefix=Prefix.parse("10.0.0.0/8"))
     route = ("10.0.0.0/8", "192.168.102.1@9")
-    expected = {"nexthop": {A: "192.168.12.9@4!"}, "prefix": {B: "192.168.11.9@3!"}, "static": {A: "@4"}}
+    expected = {"nexthop": "192.168.12.9@4!", "prefix": "192.168.11.9@3!", "static": "@4"}
     for first in INFERENCES:
         order = (first, *(name for name in INFERENCES if name != first))
-        assert told(mapped(*route, seen, Policy(inference=order, static=(rule,)))) == expected[first]
+        assert told(mapped(*route, seen, Policy(inference=order, static=(rule,))))[A] == expected[first]
+    assert told(mapped(*route, seen, Policy(static=(rule,))))[A] == expected["static"]
 
 
-def test_the_reason_names_every_inference_that_was_tried() -> None:
-    words = reason(mapped("10.0.0.0/8", "192.168.99.1@9"))
+def test_the_reason_names_every_inference_that_did_not_know() -> None:
+    rule = MappingRule("b", "eth4", prefix=Prefix.parse("10.0.0.0/8"))
+    words = reason(mapped("192.168.13.0/24", f"{UNCLEAR}@9", policy=Policy(inference=INFERENCES, static=(rule,))))
     assert [part.split(":")[0] for part in words.split("; ")] == list(INFERENCES)
+    words = reason(mapped("192.168.13.0/24", f"{UNCLEAR}@9", policy=Policy(inference=INFERENCES)))
+    assert [part.split(":")[0] for part in words.split("; ")] == ["nexthop", "prefix"]  # there is no rule to match
 
 
 def test_trace_reports_each_step() -> None:
     steps: list[str] = []
-    Mapper(view(), Policy()).trace(*host("192.168.12.0/24", "192.168.102.1@9"), steps.append)
+    lab_mapper().trace(*host("192.168.12.0/24", "192.168.102.1@9"), steps.append)
     assert steps == [
+        "VRF a: sends packets to the host: 0.0.0.0/0 via 192.168.101.2 dev eth1 proto static",
+        "VRF b: its own route does not lead to the host: 192.168.12.0/24 dev eth4 proto static",
+        "static: no static rule matches",
         "nexthop: gateway 192.168.102.1 is on eth2 in VRF b (table 20)",
         "nexthop: longest match in VRF b: 192.168.12.0/24 dev eth4 proto static",
         "nexthop: egress dev eth4 in VRF b",
-        "imported into VRF a: every importing VRF except the source",
+        "VRF a: offload, dev eth4",
     ]

@@ -31,6 +31,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 )
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink import rtnetlink
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.netlink.route_codec import (
+    ForeignFamily,
     RouteReader,
     RouteWriter,
     decode_route,
@@ -267,6 +268,23 @@ def test_attributes_that_a_hop_has_no_field_for_are_named() -> None:
     message = message[:outer] + struct.pack("=H", 4 + 32 + len(extra)) + message[outer + 2 :]
     message = struct.pack("=I", len(message)) + message[4:]
     assert decode_route(message, 0, len(message))[1] == replace(path, extras=("encap",))
+
+
+def test_a_route_of_another_family_is_handed_over_as_no_route_of_ours() -> None:
+    ours = encode_route(Route(Prefix.parse("10.0.0.0/8"), Path(AF_INET, nexthops=(NextHop(None, 2),))), 24, 0)
+    label = rtnetlink.request(
+        24, 0, struct.pack("=BBBBBBBBI", 28, 20, 0, 0, 254, 11, 0, 1, 0) + b"\x08\0\1\0\0\0\x64\1"
+    )
+    multicast = rtnetlink.request(25, 0, struct.pack("=BBBBBBBBI", 128, 32, 32, 0, 254, 17, 0, 5, 0))
+    found = list(RouteReader().scan(label + ours + multicast))
+    assert [(kind, path is None) for kind, _flags, _start, _end, _key, path in found] == [
+        (24, True),
+        (24, False),
+        (25, True),
+    ]
+    assert len(list(RouteReader().routes(label + ours + multicast))) == 1
+    with pytest.raises(ForeignFamily, match="address family 28"):
+        decode_route(label, 0, len(label))
 
 
 # -- damaged and random bytes -----------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import (
@@ -140,6 +142,28 @@ def test_a_blackhole_member_and_an_encapsulation_pass_on_to_the_route() -> None:
     objects.learn(nexthop(2, rtnetlink.attribute(5, u32(4)), rtnetlink.attribute(8, b"")) + group(3, _2=7))
     flat, named = objects.flattened(ROUTE)
     assert (flat.nexthops, flat.extras, named) == ((NextHop(None, 4),), ("encap",), [3, 2])
+
+
+def test_weights_have_16_bits_and_their_shares_stay_in_the_8_bits_of_a_route() -> None:
+    assert nexthops.decode(group(3, _1=1, _2=257, _4=65536)).members == ((1, 1), (2, 257), (4, 65536))
+    objects = nexthops.Objects()
+    objects.learn(single(1, "192.0.2.1", 3) + single(2, "192.0.2.2", 3))
+    for weights, expected in (
+        ((1, 256), (1, 256)),
+        ((1000, 500), (2, 1)),
+        ((65536, 1), (256, 1)),
+        ((601, 300), (256, 128)),
+    ):
+        objects.learn(group(3, _1=weights[0], _2=weights[1]))
+        flat, _named = objects.flattened(ROUTE)
+        assert tuple(hop.weight for hop in flat.nexthops) == expected
+        RouteWriter(rtnetlink.RTM_NEWROUTE, 0).message(KEY, replace(flat, nh_id=None))
+
+
+def test_a_group_in_a_group_is_named_and_not_half_of_its_hops_taken() -> None:
+    objects = nexthops.Objects()
+    objects.learn(single(1, "192.0.2.1", 3) + group(2, _1=1) + group(3, _1=1, _2=1))
+    assert objects.flattened(ROUTE)[0].extras == ("nested group",)
 
 
 def test_an_ipv6_route_gets_the_hops_of_its_object() -> None:

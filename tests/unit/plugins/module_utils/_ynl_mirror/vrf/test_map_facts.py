@@ -14,7 +14,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.map_facts import map_facts, policy_from
 
 
-def link(index: int, name: str, vrf: str | None = None, carrier: bool = True) -> dict[str, Any]:
+def link(index: int, name: str, vrf: str | None = None, carrier: bool = True, **more: Any) -> dict[str, Any]:
     return {
         "name": name,
         "index": index,
@@ -24,6 +24,9 @@ def link(index: int, name: str, vrf: str | None = None, carrier: bool = True) ->
         "master": None,
         "vrf": vrf,
         "table": None,
+        "mtu": 1500,
+        "lower": None,
+        **more,
     }
 
 
@@ -68,17 +71,74 @@ HOST = [
 ]
 TO_A = {"dst": "192.168.12.0/24", "type": "unicast", "dev": "eth4", "metric": 0}
 TO_B = {"dst": "192.168.11.0/24", "type": "unicast", "dev": "eth3", "metric": 0}
+_BY_HOST = {"type": "unicast", "onlink": True, "metric": 0}
+TRAP_IN_A = {**_BY_HOST, "gateway": "192.168.101.2", "dev": "eth1"}
+#: VRF a has an address of the DPU's own in there.
+TRAP_IN_B = {"dst": "192.168.11.1/32", **_BY_HOST, "gateway": "192.168.102.2", "dev": "eth2"}
 
 
-def test_the_labs_two_routes_go_into_every_vrf_but_their_source() -> None:
+def test_the_labs_two_routes_go_into_the_other_vrf_that_leads_to_the_host() -> None:
     assert map_facts(HOST, DPU, policy_from({})) == {
         "vrfs": {
             "a": {"table": 10, "routes": [TO_A]},
-            "b": {"table": 20, "routes": [TO_B]},
-            "c": {"table": 30, "routes": [TO_B, TO_A]},
+            "b": {"table": 20, "routes": [TO_B, TRAP_IN_B]},
+            "c": {"table": 30, "routes": []},
         },
         "slow_path": [],
     }
+
+
+def test_a_slow_prefix_inside_an_offloaded_one_gets_a_trap_route() -> None:
+    hole = {"dst": "192.168.12.2/32", "type": "blackhole"}
+    elsewhere = {"dst": "192.168.12.128/25", "gateway": "203.0.113.1", "dev": "eth1"}
+    mapped = map_facts([*HOST, hole, elsewhere], DPU, policy_from({}))
+    assert mapped["vrfs"]["a"]["routes"] == [
+        TO_A,
+        {"dst": "192.168.12.2/32", **TRAP_IN_A},
+        {"dst": "192.168.12.128/25", **TRAP_IN_A},
+    ]
+    assert mapped["vrfs"]["b"]["routes"] == [TO_B, TRAP_IN_B]
+    assert {item["route"]["dst"]: item["reason"] for item in mapped["slow_path"]} == {
+        "192.168.12.2/32": "blackhole routes are not mirrored: they have no egress",
+        "192.168.12.128/25": "nexthop: gateway 203.0.113.1 is not an address of the DPU",
+    }
+
+
+def test_a_part_that_the_source_vrf_sends_elsewhere_is_a_route_of_its_own() -> None:
+    dpu = deepcopy(DPU)
+    dpu["routes"] += [
+        route("192.168.12.64/26", 20, "static", gateway="192.168.12.9", dev="eth4"),
+        {**route("192.168.12.128/26", 20, "static"), "type": "blackhole"},
+    ]
+    mapped = map_facts(HOST, dpu, policy_from({}))
+    assert [(item["dst"], item.get("gateway")) for item in mapped["vrfs"]["a"]["routes"]] == [
+        ("192.168.12.0/24", None),
+        ("192.168.12.64/26", "192.168.12.9"),
+        ("192.168.12.128/26", "192.168.101.2"),
+    ]
+    assert mapped["slow_path"] == []
+
+
+def test_the_link_by_which_the_host_sends_tells_the_vrf() -> None:
+    """Both uplinks have the gateway 192.0.2.1; the connected routes of the host show which is which."""
+    dpu = deepcopy(DPU)
+    dpu["addresses"] += [{"address": "192.0.2.1", "prefix_length": 32, "link": name} for name in ("eth1", "eth2")]
+    connected = [{"dst": f"192.168.10{number}.0/24", "dev": f"eth{number}"} for number in (1, 2)]
+    host = [{**item, "gateway": "192.0.2.1", "onlink": True} for item in HOST]
+    alone = map_facts(host, dpu, policy_from({}))
+    assert [item["reason"] for item in alone["slow_path"]] == [
+        "nexthop: gateway 192.0.2.1 is an address of several links: eth1, eth2"
+    ] * 2
+    mapped = map_facts([*host, *connected], dpu, policy_from({}))
+    assert mapped["vrfs"] == map_facts(HOST, DPU, policy_from({}))["vrfs"]
+
+
+def test_the_smallest_mtu_on_the_way_over_the_host_is_that_of_the_route() -> None:
+    dpu = deepcopy(DPU)
+    for item in dpu["links"]:
+        item["mtu"] = {"eth1": 1400, "eth2": 1450}.get(item["name"], 9000)
+    mapped = map_facts(HOST, dpu, policy_from({}))
+    assert mapped["vrfs"]["a"]["routes"] == [{**TO_A, "mtu": 1400}]
 
 
 def test_routes_that_are_mirrored_already_do_not_change_the_mapping() -> None:
@@ -134,7 +194,7 @@ def test_options_reach_the_mapping() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"inference": ["guess"]}, "inference: unknown 'guess'; choose from: nexthop, prefix, static"),
+        ({"inference": ["guess"]}, "inference: unknown 'guess'; choose from: static, nexthop, prefix"),
         ({"static": [{"vrf": "a", "dev": "eth1"}]}, "static[0]: matches no announced route; set prefix or gateway"),
         ({"static": [{"prefix": "10.0.0.0/8"}]}, "static[0]: no egress; set vrf and dev"),
         (

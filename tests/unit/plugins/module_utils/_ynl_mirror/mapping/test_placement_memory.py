@@ -22,7 +22,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
     Prefix,
 )
 
-DPU = Address.parse("192.168.101.1")
+DPU, HOST = Address.parse("192.168.101.1"), Address.parse("192.168.102.2")
 
 
 def _mapper() -> Mapper:
@@ -30,24 +30,28 @@ def _mapper() -> Mapper:
     table = Lpm(AF_INET)
     for number in range(5000):
         table.set(Prefix(AF_INET, 10 << 24 | number << 8, 24).key, Path(AF_INET, 10, nexthops=(NextHop(None, 3),)))
+    to_host = Lpm(AF_INET)
+    to_host.set(Prefix.parse("0.0.0.0/0").key, Path(AF_INET, 20, nexthops=(NextHop(HOST, 2),)))
     links = {number: Link(number, f"eth{number}", True, True) for number in (1, 2, 3, 4)}
     vrfs = (Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4))))
-    return Mapper(View(vrfs, links, {DPU: (1,)}, {(AF_INET, 10): table}), Policy())
+    return Mapper(
+        View(vrfs, links, {DPU: (1,)}, {(AF_INET, 10): table, (AF_INET, 20): to_host}), Policy(host_links=("eth2",))
+    )
 
 
 def test_new_gateways_all_the_time_do_not_fill_memory_and_the_dpus_is_kept() -> None:
     mapper = _mapper()
     mapper.rule(Path(AF_INET, nexthops=(NextHop(DPU, 2),)))
     for number in range(70_000):
-        mapper._learn(Path(AF_INET, metric=number, nexthops=(NextHop(Address(AF_INET, number + 1), 2),)))
-    assert len(mapper.gateways) < 65_537
-    assert DPU in mapper.gateways
-    assert mapper.host_links == {1}
+        mapper.rule(Path(AF_INET, metric=number, nexthops=(NextHop(Address(AF_INET, number + 1), 2),)))
+    assert len(mapper.facts.gateways) < 65_537
+    assert DPU in mapper.facts.gateways
+    assert mapper.host_links == {1, 2}
 
 
 def test_new_outcomes_all_the_time_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.inference._MAX_OUTCOMES", 2000
+        "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement._MAX_OUTCOMES", 2000
     )
     mapper = _mapper()
     tracemalloc.start()
