@@ -85,7 +85,14 @@ class Stage:
         self.ca = Authority(lab.folder / "ca")
         prepare(lab)
         peers = [{"address": "192.168.109.1", "server_name": "ekho-dpu"}]
-        self.agent = lab.agent(start=False, log_level="info", tls=self.ca.issue("ekho-dpu"), hosts=["ekho-host"])
+        vrfs = {"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2", "eth4"]}}
+        self.agent = lab.agent(
+            start=False,
+            log_level="info",
+            tls=self.ca.issue("ekho-dpu"),
+            hosts=["ekho-host"],
+            vrfs={**vrfs, "c": {"table": 30}},
+        )
         self.listener = lab.listener(start=False, tls=self.ca.issue("ekho-host"), agents=peers)
         self._bare = {"agent": dict(self.agent.config), "listener": dict(self.listener.config)}
 

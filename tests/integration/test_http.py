@@ -103,8 +103,8 @@ def test_metrics_count_routes_writes_hosts_and_agents(lab: MirrorLab) -> None:
 
 def test_routes_are_found_by_state_and_prefix(lab: MirrorLab) -> None:
     lab.deploy()
-    lab.dpu.ip("route add 192.168.11.0/24 dev eth4 table 20 proto static")
-    mirror = lab.mirror(agent={"http": HTTP})
+    refused = {"prefix": "192.168.11.0/24", "vrf": "a", "dev": "eth3", "via": "192.168.11.1"}  # the DPU itself
+    mirror = lab.mirror(agent={"http": HTTP, "static": [refused]})
     installed = {"192.168.12.0/24", "fd00:11::/64", "fd00:12::/64"}
     assert set(mirror.agent.routes(state="offloaded")) == set(mirror.listener.routes(state="offloaded")) == installed
     assert (
@@ -239,7 +239,8 @@ def test_the_command_asks_running_daemons(lab: MirrorLab) -> None:
 
     told = mirror.agent.command("explain", "192.168.11.0/24")
     assert told.returncode == 0
-    assert "  2. nexthop: gateway 192.168.101.1 is on eth1 in VRF a (table 10)\n" in told.stdout
+    assert "\n  1. the host announced 192.168.11.0/24 via 192.168.101.1 proto boot\n  2. VRF a: " in told.stdout
+    assert ". nexthop: gateway 192.168.101.1 is on eth1 in VRF a (table 10)\n" in told.stdout
     told = mirror.listener.command("explain", "192.168.101.0/24")
     assert (told.returncode, "connected route of the host: no gateway" in told.stdout) == (1, True)
     assert mirror.listener.command("explain", "10.99.0.0/16", "--json").returncode == 1

@@ -154,9 +154,11 @@ def machine(_root: None, tmp_path: Path, wheels: Path) -> Iterator[Machine]:
     with booted(tmp_path / "units") as system:
         made = Machine(system, tmp_path)
         made.sh(_opened(PYTHON))
-        # A link of each VRF, and a route of the host whose configured egress is x1.
+        # A link of each VRF, and a route of the host whose configured egress is x1. VRF b leads to the host by x2. As
+        # the host is this machine, it has no address that the kernel takes for a gateway: so a link-local one.
         made.sh("ip link add x1 type veth peer name x2; ip link set x1 up; ip link set x2 up")
-        made.sh("ip address add 10.1.0.1/24 dev x1; ip route add 192.0.2.0/24 via 10.1.0.9")
+        made.sh("ip address add 10.1.0.1/24 dev x2; ip route add 192.0.2.0/24 via 10.1.0.9")
+        made.sh("ip route add default via 169.254.0.9 dev x2 onlink table 20")
         yield made
 
 

@@ -26,22 +26,30 @@ from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespa
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 Table = dict[str, str]  # prefix -> its way, as words
-#: By gateway of the host: the DPU's table that a route by it goes to, and its egress there.
+#: By gateway of the host: the table of the VRF that it leads to, and the egress there.
 WAYS = {
-    "192.168.101.1": (20, "via 192.168.11.2 dev eth3"),
-    "192.168.102.1": (10, "via 192.168.12.2 dev eth4"),
-    "fd00:101::1": (20, "via fd00:11::2 dev eth3"),
-    "fd00:102::1": (10, "via fd00:12::2 dev eth4"),
+    "192.168.101.1": (10, "via 192.168.11.2 dev eth3"),
+    "192.168.102.1": (20, "via 192.168.12.2 dev eth4"),
+    "fd00:101::1": (10, "via fd00:11::2 dev eth3"),
+    "fd00:102::1": (20, "via fd00:12::2 dev eth4"),
 }
 _CONNECTED = {route.split()[0] for route in KERNEL_ROUTES}
-#: Others' routes on the DPU, of several protocols: beside mirrored ones, in the way of one, and in other tables.
+#: Which tables know by themselves where packets go, by the first part of a prefix. All others lead to the host.
+_KNOW = {"10": {10, 20}, "11": {10}, "12": {20}, "fd01": {10, 20}, "fd11": {10}, "fd12": {20}}
+_KNOW |= {prefix: {20} if ".12." in prefix or ":12:" in prefix else {10} for prefix in _CONNECTED}
+#: Others' routes on the DPU, of several protocols: around mirrored ones, in the way of one, and in other tables.
 FOREIGN = (
     "route add 10.0.0.0/8 via 192.168.11.2 dev eth3 table 10 proto static",
     "route add 10.0.0.0/8 via 192.168.12.2 dev eth4 table 20 proto static",
+    "route add 11.0.0.0/8 via 192.168.11.2 dev eth3 table 10 proto static",
+    "route add 12.0.0.0/8 via 192.168.12.2 dev eth4 table 20 proto static",
     "route add fd01::/16 via fd00:11::2 dev eth3 table 10 proto static",
     "route add fd01::/16 via fd00:12::2 dev eth4 table 20 proto static",
-    "route add 10.250.1.0/24 via 192.168.12.3 dev eth4 table 20 proto bgp",  # where one of the mirror's would go
-    "route add 10.250.2.0/24 via 192.168.12.3 dev eth4 table 20 proto zebra metric 5",  # beside one of the mirror's
+    "route add fd11::/16 via fd00:11::2 dev eth3 table 10 proto static",
+    "route add fd12::/16 via fd00:12::2 dev eth4 table 20 proto static",
+    "route add 10.250.1.0/24 via 192.168.12.3 dev eth4 table 30 proto bgp",  # where one of the mirror's would go
+    "route add 10.250.2.0/24 via 192.168.101.2 dev eth1 table 30 proto zebra metric 5",  # behind one of the mirror's
+    "route add 10.250.3.0/24 via 192.168.101.2 dev eth1 table 30 proto bgp",  # behind one, with the very metric
     "route add 172.16.0.0/16 dev eth3 table 10 proto 122",
     "route add 172.17.0.0/16 dev eth4 table 20 proto 99 metric 7",
     "route add 172.18.0.0/16 dev eth4 table 30 proto ospf",
@@ -52,7 +60,7 @@ FOREIGN = (
     "route add fd04::/32 dev eth3 table 99 proto static",
 )
 #: The host's routes that meet them, which no churn touches.
-BESIDE = ("route add 10.250.1.0/24 via 192.168.101.1", "route add 10.250.2.0/24 via 192.168.101.1")
+BESIDE = tuple(f"route add 10.250.{number}.0/24 via 192.168.101.1" for number in (1, 2, 3))
 _HELD = {"10.250.1.0/24"}
 
 
@@ -65,7 +73,7 @@ def prepare(lab: MirrorLab) -> None:
 
 def wanted(host: Namespace) -> dict[int, Table]:
     """What is to be mirrored, by the DPU's table, from a fresh dump of the host's main table."""
-    tables: dict[int, Table] = {10: {}, 20: {}}
+    tables: dict[int, Table] = {10: {}, 20: {}, 30: {}}
     for family in ("-4", "-6"):
         best: dict[str, tuple[int, str]] = {}
         for line in host.ip(f"{family} route show table main").splitlines():
@@ -77,15 +85,18 @@ def wanted(host: Namespace) -> dict[int, Table]:
                 if prefix not in best or metric < best[prefix][0]:
                     best[prefix] = (metric, gateway)
         for prefix, (_metric, gateway) in best.items():
-            table, way = WAYS[gateway]
-            if prefix not in _HELD:
+            source, way = WAYS[gateway]
+            know = _KNOW.get(prefix) or _KNOW[re.split("[.:]", prefix)[0]]
+            if source not in know or prefix in _HELD:
+                continue  # the egress would lead back to the host; VRF c knows by itself
+            for table in tables.keys() - know:
                 tables[table][prefix] = way.partition("dev")[2].join(("dev", "")) if prefix in _CONNECTED else way
     return tables
 
 
 def installed(dpu: Namespace) -> dict[int, Table]:
     """What stands in the DPU's kernel under the mirror's protocol number, in whatever table."""
-    tables: dict[int, Table] = {10: {}, 20: {}}
+    tables: dict[int, Table] = {10: {}, 20: {}, 30: {}}
     for family in ("-4", "-6"):
         for line in dpu.ip(f"{family} -N route show table all proto {MIRROR}").splitlines():
             words = line.split()
@@ -120,9 +131,11 @@ def difference(lab: MirrorLab) -> list[str]:
 
 
 def prefixes(count: int) -> list[str]:
-    """So many prefixes, every fourth of them IPv6."""
+    """So many prefixes, every fourth of them IPv6; in turns both VRFs, VRF a and VRF b know where to send them."""
     return [
-        f"fd01:{n >> 16:x}:{n & 0xFFFF:x}::/48" if n % 4 == 3 else f"10.{n >> 8 & 127}.{n & 255}.{n >> 15 << 4}/28"
+        f"fd{('01', '11', '12')[n % 3]}:{n >> 16:x}:{n & 0xFFFF:x}::/48"
+        if n % 4 == 3
+        else f"{10 + n % 3}.{n >> 8 & 127}.{n & 255}.{n >> 15 << 4}/28"
         for n in range(count)
     ]
 
@@ -146,7 +159,7 @@ def change(host: Namespace, lines: list[str]) -> None:
 
 def calm(host: Namespace) -> None:
     """Take away what churn has left on the host."""
-    for prefix in ("10.0.0.0/9", "fd01::/16"):
+    for prefix in ("10.0.0.0/9", "11.0.0.0/8", "12.0.0.0/8", "fd01::/16", "fd11::/16", "fd12::/16"):
         host.ip(f"route flush root {prefix} table main")
 
 
