@@ -57,6 +57,8 @@ class Lab:
             _batch(self.dpu, self._dpu_commands())
             with rtnl.inside(self.host):
                 self.host_uplink_index = socket.if_nametoindex("eth1")
+                # A host that forwards nothing drops what its DPU sends it, and a mirror must not deliver that.
+                Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
             with rtnl.inside(self.dpu):
                 self.egress_indexes = {leave: socket.if_nametoindex(leave.link) for leave in workload.EGRESSES}
         except BaseException:

@@ -113,9 +113,7 @@ class Admission:
                 self._places[family].discard(key)
         return targets, reason if reason is None else self._reasons.setdefault(reason, reason)
 
-    def permits(
-        self, family: int, part: int, key: int, path: Path, targets: Mapping[int, Path]
-    ) -> Mapping[int, Path]:
+    def permits(self, family: int, part: int, key: int, path: Path, targets: Mapping[int, Path]) -> Mapping[int, Path]:
         """Those TARGETS of a PART that may be installed because of the announced route KEY, which may be the part.
 
         Nothing is counted: parts take no places. `admit` comes before, for the announced route.

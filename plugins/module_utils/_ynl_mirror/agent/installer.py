@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 
 from ..daemon.logs import about
 from ..mapping.placement import Mapper, Outcome, PathMapper, Way
@@ -25,17 +26,18 @@ from ..mapping.wanted import Wanted
 from ..model.refusal import Refusal
 from ..model.routes import AF_INET, AF_INET6, RTN_XRESOLVE, WIDTH, Address, Path, Prefix, TableKey
 from ..netlink import sockets
-from ..replica.entry import paths_of
 from ..replica.rib import Rib
 from .adj_rib_in import AdjRibIn
 from .admission import Admission, Denial
-from .writer import Change, Item, Refused, Writer
+from .plan import Plan
+from .writer import Item, Refused, Writer
 
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
 _FAMILIES = (AF_INET, AF_INET6)
 _Restricted = tuple[Mapping[int, Path], "str | None", Callable[[str], Refusal]]
 #: A prefix with its offloads and ways, and whether it is announced: what it needs depends on shorter ones.
 _Dependent = tuple[int, Mapping[int, Path], Mapping[int, Way], bool]
+_Restrict = Callable[[int, "Path | None", Outcome], _Restricted]
 _WRITTEN = ("fronts", "adds", "replacements")
 
 
@@ -156,14 +158,10 @@ class Installer:
     def _sync(self, family: int, keys: list[int], remove: bool) -> list[int]:
         for vrf in self.mapper.view.vrfs:
             self.installed.setdefault((family, vrf.table), {})
-        changes = [Change(table, routes) for (of, table), routes in self.installed.items() if of == family]
-        self._plan(family, keys, changes)
-        left: list[int] = []
-        if not remove:
-            for change in changes:
-                left += [key for key, _path in change.removals if key not in change.readded]
-                change.removals = [item for item in change.removals if item[0] in change.readded]
-        written, refused = self.writer.write(family, changes)
+        plan = Plan(family, self.mapper, self._others, self.installed)
+        self._plan(family, keys, plan)
+        left = [] if remove else plan.take_removals()
+        written, refused = self.writer.write(family, plan.changes)
         if self.touched is not None:
             self.touched.update(written)
         if refused:
@@ -171,33 +169,70 @@ class Installer:
         self.mapper.look_at_host()
         return left
 
-    def _plan(self, family: int, keys: list[int], changes: list[Change]) -> None:
+    def _plan(self, family: int, keys: list[int], plan: Plan) -> None:
         """Find what has to be written for these prefixes, and for the parts of announced ones."""
         restricted = self._restrictions(family)
         admission = self.admission
         self._wanted.permits = admission.permits if admission is not None and admission.needed else None
         dependent: list[_Dependent] = []
-        parts = self._plan_independent(family, keys, restricted, changes, dependent)
+        paths = self._announced_paths(family, keys)
+        self._look_at_host(family, keys, paths)
+        if restricted is None:
+            parts = self._plan_alike(family, keys, paths, plan, dependent)
+        else:
+            parts = self._plan_one_by_one(family, zip(keys, paths), restricted, plan, dependent)
         parts.difference_update(keys)
         if parts:
-            self._plan_independent(family, list(parts), restricted, changes, dependent)
+            self._plan_one_by_one(family, ((part, None) for part in parts), restricted or _free, plan, dependent)
         for key, targets, ways, announced in dependent:
             offloads = targets if announced else self._wanted.permitted(family, key, targets)
-            self._plan_key(changes, key, self._wanted.paths(family, key, offloads, ways, announced))
+            plan.one(key, self._wanted.paths(family, key, offloads, ways, announced))
 
-    def _plan_independent(
+    def _plan_alike(
+        self, family: int, keys: list[int], paths: list[Path | None], plan: Plan, dependent: list[_Dependent]
+    ) -> set[int]:
+        """Plan prefixes that nothing restricts, those of one path and region together; returns the parts."""
+        regions = self.mapper.regions(family).of_many(keys)
+        alike: dict[tuple[int, int], list[int]] = {}
+        others: list[tuple[int, Path | None]] = []
+        if len(set(regions)) == len(set(map(id, paths))) == 1:
+            alike[id(paths[0]), regions[0]] = keys
+        else:
+            for key, path, region in zip(keys, paths, regions):
+                alike.setdefault((id(path), region), []).append(key)
+        by_id = {id(path): path for path in paths}
+        for (number, region), members in alike.items():
+            path = by_id[number]
+            outcome = None if path is None or region < 0 else self.mapper.rule(path).in_region(region, members[0])
+            if outcome is None or len(outcome.targets) < len(outcome.ways):
+                others += zip(members, repeat(path))
+                continue
+            _States(self.refused[family]).set_many(members, outcome.reason)
+            self._wanted.inner[family].discard_many(members)
+            plan.alike(members, outcome.targets)
+        return self._plan_one_by_one(family, others, _free, plan, dependent) if others else set()
+
+    def _plan_one_by_one(
         self,
         family: int,
-        keys: list[int],
-        restricted: Callable[[int, Path | None, Outcome], _Restricted] | None,
-        changes: list[Change],
+        routes: Iterable[tuple[int, Path | None]],
+        restricted: _Restrict,
+        plan: Plan,
         dependent: list[_Dependent],
     ) -> set[int]:
         """Plan the prefixes that do not depend on shorter ones, and list the others; returns the parts of announced."""
         states = _States(self.refused[family])
         parts: set[int] = set()
-        for key, path, outcome in self._outcomes(family, keys):
-            targets, reason, make = _free(outcome) if restricted is None else restricted(key, path, outcome)
+        last: Path | None = None
+        rule: PathMapper | None = None
+        for key, path in routes:
+            if path is None:
+                outcome = self._wanted.outcome(family, key)
+            else:
+                if path is not last or rule is None:  # routes come in runs with one path
+                    last, rule = path, self.mapper.rule(path)
+                outcome = rule.outcome(key)
+            targets, reason, make = restricted(key, path, outcome)
             if path is None:
                 states.clear(key)
             else:
@@ -206,32 +241,8 @@ class Installer:
             if self._wanted.depends(family, key, targets, outcome.ways, path is not None):
                 dependent.append((key, targets, outcome.ways, path is not None))
             else:
-                self._plan_key(changes, key, targets)
+                plan.one(key, targets)
         return parts
-
-    def _plan_key(self, changes: list[Change], key: int, wanted: Mapping[int, Path]) -> None:
-        for change in changes:
-            want = wanted.get(change.table)
-            have = change.installed.get(key)
-            if want is not have:
-                self._plan_change(change, key, have, want)
-
-    def _outcomes(self, family: int, keys: list[int]) -> Iterator[tuple[int, Path | None, Outcome]]:
-        """Each prefix with its announced path and its placement."""
-        mapper = self.mapper
-        paths = self._announced_paths(family, keys)
-        self._look_at_host(family, keys, paths)
-        pins = self._pins[family]
-        last: Path | None = None
-        rule: PathMapper | None = None
-        for key, announced in zip(keys, paths):
-            if announced is None:
-                yield key, None, self._wanted.outcome(family, key)
-                continue
-            path = pins.get(key, announced)
-            if path is not last or rule is None:  # routes come in runs with one path
-                last, rule = path, mapper.rule(path)
-            yield key, path, rule.outcome(key)
 
     def _announced_paths(self, family: int, keys: list[int]) -> list[Path | None]:
         if len(self._host_tables) == 1:
@@ -254,7 +265,7 @@ class Installer:
                 facts.note(family, key, path)
         self.mapper.look_at_host()
 
-    def _restrictions(self, family: int) -> Callable[[int, Path | None, Outcome], _Restricted] | None:
+    def _restrictions(self, family: int) -> _Restrict | None:
         """What takes offloads away from a placement: the host's policy, limits, what is blocked; None if nothing."""
         admission = self.admission if self.admission is not None and self.admission.needed else None
         if admission is not None:
@@ -264,7 +275,7 @@ class Installer:
             return None
 
         def restricted(key: int, path: Path | None, outcome: Outcome) -> _Restricted:
-            found = _free(outcome) if admission is None else _admit(admission, family, key, path, outcome)
+            found = _free(key, path, outcome) if admission is None else _admit(admission, family, key, path, outcome)
             if blocked and found[0]:
                 return (*self._without_blocked(blocked, key, found[0], found[1]), found[2])
             return found
@@ -278,40 +289,6 @@ class Installer:
             targets = {other: path for other, path in targets.items() if other != table}
             reason = blocked[table][key] if not targets else reason
         return targets, reason
-
-    def _plan_add(self, change: Change, key: int, want: Path) -> None:
-        (change.fronts if self._has_rival(key, want) else change.adds).append((key, want))
-
-    def _has_rival(self, key: int, want: Path) -> bool:
-        """Whether a route of another owner has this prefix and metric, and leads to the host: ours goes in front."""
-        there = self._others.tables.get((want.family, want.table))
-        if not there or key not in there or want.family != AF_INET:
-            return False
-        alike = [path for path in paths_of(there[key]) if path.metric == want.metric and not path.tos]
-        return bool(alike) and self.mapper.leads_to_host(key, alike[0])
-
-    def _plan_change(self, change: Change, key: int, have: Path | None, want: Path | None) -> None:
-        if have == want:
-            return
-        if have is None:
-            assert want is not None
-            self._plan_add(change, key, want)
-            return
-        if want is not None and self._may_replace(key, want, have):
-            change.replacements.append((key, want))
-            change.replaced[key] = have
-            return
-        change.removals.append((key, have))
-        if want is not None:
-            change.readded.add(key)
-            self._plan_add(change, key, want)
-
-    def _may_replace(self, key: int, want: Path, have: Path) -> bool:
-        """Whether NLM_F_REPLACE hits our route only: it replaces the first of its prefix and metric, of any owner."""
-        if want.metric != have.metric:
-            return False
-        there = paths_of(self._others.tables.get((have.family, have.table), {}).get(key))
-        return not any(path.metric == have.metric and path.tos == have.tos for path in there)
 
     # -- what the kernel refuses
 
@@ -466,6 +443,14 @@ class _States:
             self._last = make(reason)
         self._refused[key] = self._last
 
+    def set_many(self, keys: list[int], reason: str | None) -> None:
+        """The reason of many prefixes that stay on the slow path; None: they are offloaded."""
+        if reason is not None:
+            self._refused.update(dict.fromkeys(keys, _slow_path(reason)))
+        elif self._refused:
+            for key in self._refused.keys() & set(keys):
+                del self._refused[key]
+
     def clear(self, key: int) -> None:
         """Nothing to say of a prefix."""
         if self._refused:
@@ -480,7 +465,7 @@ def _admit(admission: Admission, family: int, key: int, path: Path | None, outco
     return outcome.targets, outcome.reason, _slow_path
 
 
-def _free(outcome: Outcome) -> _Restricted:
+def _free(_key: int, _path: Path | None, outcome: Outcome) -> _Restricted:
     return outcome.targets, outcome.reason, _slow_path
 
 

@@ -122,6 +122,10 @@ class PathMapper:
                 self._mapper.count_outcome()
                 self._others[key] = found
             return found
+        return self.in_region(region, key)
+
+    def in_region(self, region: int, key: int) -> Outcome:
+        """For every prefix of this region, of which KEY is one."""
         found = self._by_region.get(region)
         if found is None:
             found = self._mapper.trace(key, self._path)

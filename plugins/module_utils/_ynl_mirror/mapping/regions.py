@@ -15,6 +15,13 @@ from collections.abc import Iterable, Iterator
 
 from ..model.routes import WIDTH
 
+#: Prefixes that differ in so many last bits of their networks are a block; the blocks that are remembered at most.
+_BLOCK = 8
+_MOST_BLOCKS = 1 << 16
+#: A block that has not been looked at, and one with several regions or with named prefixes.
+_UNKNOWN = -2
+_SEVERAL = -3
+
 
 class Regions:
     """The regions that these prefixes (keys, see Prefix.key) make; :attr:`named` are the prefixes themselves."""
@@ -29,6 +36,7 @@ class Regions:
             bounds.add(first)
             bounds.add(behind)
         self._starts = sorted(bounds | {1 << self._width})
+        self._blocks: dict[int, int] = {}  # prefixes without the last bits of their network -> region, or -1
 
     def span(self, key: int) -> tuple[int, int]:
         """The first address of a prefix, and the first one behind it."""
@@ -41,9 +49,41 @@ class Regions:
         if key in self.named:
             return None
         free = self._width - (key >> self._width)
-        first = (key & self._mask) << free
+        return self._around((key & self._mask) << free, 1 << free)
+
+    def _around(self, first: int, size: int) -> int | None:
+        """The region that has so many addresses from the first one on."""
         number = bisect_right(self._starts, first)
-        return number if self._starts[number] - first >= 1 << free else None
+        return number if self._starts[number] - first >= size else None
+
+    def of_many(self, keys: list[int]) -> list[int]:
+        """The same for many prefixes, with -1 for None.
+
+        Neighbours are looked up as a block: the prefixes of one length whose networks differ in the last bits.
+        """
+        blocks = self._blocks
+        found = [blocks.get(key >> _BLOCK, _UNKNOWN) for key in keys]
+        if _UNKNOWN in found:
+            if len(blocks) > _MOST_BLOCKS:
+                blocks.clear()
+            for block in {key >> _BLOCK for key, region in zip(keys, found) if region == _UNKNOWN}:
+                blocks[block] = self._of_block(block << _BLOCK)
+            found = [blocks[key >> _BLOCK] if region == _UNKNOWN else region for key, region in zip(keys, found)]
+        if _SEVERAL in found:
+            for place, region in enumerate(found):
+                if region == _SEVERAL:
+                    one = self.of(keys[place])
+                    found[place] = -1 if one is None else one
+        return found
+
+    def _of_block(self, lowest: int) -> int:
+        """The region of all prefixes of a block, given the lowest that it may have."""
+        length = lowest >> self._width
+        free = self._width - length
+        region = None
+        if length >= _BLOCK:
+            region = self._around((lowest & self._mask) << free, 1 << (free + _BLOCK))
+        return _SEVERAL if region is None else region
 
 
 class Prefixes:
@@ -74,6 +114,11 @@ class Prefixes:
     def discard(self, key: int) -> None:
         """Remove a prefix if it is there."""
         self._keys.discard(key)
+
+    def discard_many(self, keys: Iterable[int]) -> None:
+        """Remove those of these prefixes that are there."""
+        if self._keys:
+            self._keys.difference_update(keys)
 
     def within(self, keys: Iterable[int]) -> set[int]:
         """Those that are longer than one of these prefixes, and inside of it."""
