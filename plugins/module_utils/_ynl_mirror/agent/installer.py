@@ -177,6 +177,9 @@ class Installer:
         dependent: list[_Dependent] = []
         paths = self._announced_paths(family, keys)
         self._look_at_host(family, keys, paths)
+        pins = self._pins[family]
+        if not pins.keys().isdisjoint(keys):
+            paths = [path and pins.get(key, path) for key, path in zip(keys, paths)]
         if restricted is None:
             parts = self._plan_alike(family, keys, paths, plan, dependent)
         else:
