@@ -875,7 +875,7 @@ def two_hosts(b: Builder) -> None:
 # -- what happens
 
 
-def _new_host_route(b: Builder) -> Line:
+def _on_host(b: Builder) -> Line:
     space = b.rng.choice(b.spaces)
     vrf, other = b.two()
     kind = b.rng.choice(("", "", "", "blackhole", "unreachable"))
@@ -884,7 +884,7 @@ def _new_host_route(b: Builder) -> Line:
     return b.route_line(vrf.host, space, prefix, how, metric=b.rng.choice((0, 0, 9)), kind=kind)
 
 
-def _new_dpu_route(b: Builder) -> Line:
+def _on_dpu(b: Builder) -> Line:
     space = b.rng.choice(b.spaces)
     vrf, other = b.two()
     kind = b.rng.choice(("", "", "", "blackhole", "unreachable"))
@@ -907,7 +907,7 @@ def _vary(b: Builder, line: Line, machine: str) -> Line:
 def mutate_host(b: Builder) -> None:
     """Routes of the host come, change and go."""
     for _time in b.times(3, 6):
-        line = _new_host_route(b)
+        line = _on_host(b)
         b.changes.append(Change((_vary(b, line, line.machine),)))
 
 
@@ -915,7 +915,7 @@ def mutate_host(b: Builder) -> None:
 def mutate_dpu(b: Builder) -> None:
     """The DPU's own routes come, change and go."""
     for _time in b.times(3, 6):
-        b.changes.append(Change((_vary(b, _new_dpu_route(b), DPU),)))
+        b.changes.append(Change((_vary(b, _on_dpu(b), DPU),)))
 
 
 @feature

@@ -202,7 +202,7 @@ class Lab:
         mirrored = [route[:9] for route in self.kernels[DPU].routes() if route.protocol == MIRROR]
         return json.dumps([told, sorted(map(str, mirrored))], sort_keys=True, default=str)
 
-    # -- what is there
+    # -- what the machines hold
 
     def world(self, mirror: bool) -> World:
         """The state of all machines now, with the mirror's routes or without."""

@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,15 +68,20 @@ def main() -> int:
     rows: dict[str, Tally] = {}
     troubles: Counter[str] = Counter()
     began = time.monotonic()
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork"), _begin) as pool:
+    number = 0
+    pool = ProcessPoolExecutor(options.jobs, multiprocessing.get_context("fork"), _begin)
+    try:
         for number, played in enumerate(pool.map(_play, jobs), start=1):
             _report(played, options, rows, troubles)
             if number % 20 == 0 or number == len(jobs):
                 _progress(number, len(jobs), rows, time.monotonic() - began)
+    except (KeyboardInterrupt, BrokenProcessPool):
+        print(f"ended after {number} of {len(jobs)} cases", flush=True)
+    pool.shutdown(cancel_futures=True)
     print(_table(rows))
     seconds = time.monotonic() - began
     machine = f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-    print(f"\n{len(jobs)} cases in {seconds:.0f} s ({len(jobs) / seconds:.1f} a second); {machine}")
+    print(f"\n{number} cases in {seconds:.0f} s ({number / seconds:.1f} a second); {machine}")
     if options.json:
         told = {row: dataclasses.asdict(tally) for row, tally in rows.items()}
         Path(options.json).write_text(json.dumps({"machine": machine, "options": vars(options), "rows": told}) + "\n")
@@ -85,7 +91,7 @@ def main() -> int:
         print(f"wrong: {', '.join(wrong)}")
     if short and not options.no_mirror:
         print(f"fewer than {options.goal:g} % of provable detours shortened: {', '.join(short)}")
-    return 1 if wrong or (short and not options.no_mirror) else 0
+    return 1 if wrong or (short and not options.no_mirror) or number < len(jobs) else 0
 
 
 def _options() -> argparse.Namespace:
@@ -136,9 +142,10 @@ def _jobs(options: argparse.Namespace) -> Iterator[tuple[str, int, tuple[str, ..
 
 def _stop(*_signal: object) -> None:
     """Told to end: so are the workers, whose machines go with them."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for worker in multiprocessing.active_children():
         worker.terminate()
-    sys.exit(143)
+    raise KeyboardInterrupt
 
 
 def _begin() -> None:

@@ -419,3 +419,23 @@ def test_trap_21_also_of_routes_that_leave_by_no_link(seen: Followed) -> None:
     reads = by(e1) - by(e1, table="100", family="ipv6") | whole("100", family="ipv6")
     assert seen.after("address del fd00:1::1/64 dev e1") == reads
     assert [path.src for path in held(seen, "fd10::/32", OTHER)] == [None]
+
+
+def test_trap_23_routes_without_carrier_are_used_or_not_by_a_sysctl(seen: Followed) -> None:
+    e1 = index(seen, "e1")
+    seen.after("route add 10.1.0.0/16 via 192.0.2.2", "link set p1 down", until=lambda: not carrier(seen, "e1"))
+    assert [path.extras for path in held(seen, "10.1.0.0/16")] == [("dead",)]
+    reads = {"e1": by(e1, family="ipv4"), "all": whole("main", "100")}
+    for link, value in (("e1", 0), ("all", 1), ("all", 0), ("e1", 1)):
+        seen.machine.sysctl(f"net.ipv4.conf.{link}.ignore_routes_with_linkdown", value)
+        assert seen.after() == reads[link]
+        assert [path.extras for path in held(seen, "10.1.0.0/16")] == [("dead",) if value else ()]
+
+
+def test_trap_24_discards_of_ipv6_go_with_lo_in_silence_where_it_is_set_so(machine: Namespace) -> None:
+    machine.sysctl("net.ipv6.route.skip_notify_on_dev_down", 1)
+    with follow(machine) as seen:
+        seen.after("route add unreachable fd10::/32", "route add blackhole fd20::/32 table 100")
+        assert held(seen, "fd10::/32") != ()
+        assert seen.after("link set lo down") >= whole("main", "100", family="ipv6")
+        assert held(seen, "fd10::/32") == held(seen, "fd20::/32", OTHER) == ()

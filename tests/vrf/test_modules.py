@@ -233,15 +233,29 @@ def test_check_mode_predicts_what_the_module_does(router: VrfRouter) -> None:
 
 
 def test_a_host_is_offloaded_without_daemons_by_facts_filter_and_module(router: VrfRouter) -> None:
-    """The offload without daemons; the gateway is an address of red's own device."""
-    batch(router.namespace, "address add 192.0.2.77/32 dev red", "address add fd00::77/128 dev red nodad")
-    host = [{"dst": "192.0.2.0/24", "gateway": "192.0.2.77"}, {"dst": "fd00:1::/64", "gateway": "fd00::77"}]
-    mapped = map_facts([*host, {"dst": "10.9.0.0/16", "gateway": "192.0.2.77"}], module(router, "vrf_info"), Policy())
+    """The offload without daemons; the gateway is an address of red's own device. Blue leads to the host by eth2."""
+    batch(
+        router.namespace,
+        *("address add 192.0.2.77/32 dev red", "address add fd00::77/128 dev red nodad"),
+        *("route add 0.0.0.0/0 via 198.51.100.2 vrf blue", "route add ::/0 via fd00:2::2 vrf blue"),
+    )
+    host = [
+        {"dst": "192.0.2.0/24", "gateway": "192.0.2.77"},
+        {"dst": "fd00:1::/64", "gateway": "fd00::77"},
+        {"dst": "198.51.100.0/24", "dev": "uplink"},
+    ]
+    mapped = map_facts([{"dst": "10.9.0.0/16", "gateway": "192.0.2.77"}, *host], module(router, "vrf_info"), Policy())
     assert mapped["slow_path"][0]["reason"].startswith("nexthop: VRF red has unreachable 0.0.0.0/0")
     blue = mapped["vrfs"]["blue"]
     assert (blue["table"], mapped["vrfs"]["red"]["routes"]) == (100000, [])
     router.twice("overridden", *blue["routes"], vrf="blue")
-    assert gathered(router, "blue") == [{"dst": "192.0.2.0/24", "dev": "eth1"}, {"dst": "fd00:1::/64", "dev": "eth1"}]
+    found = gathered(router, "blue")
+    offloads = [item for item in found if item["dev"] == "eth1"]
+    assert offloads == [{"dst": "192.0.2.0/24", "dev": "eth1"}, {"dst": "fd00:1::/64", "dev": "eth1"}]
+    # Red's own addresses are reached over the host, as without the mirror.
+    traps = {item["dst"]: item["gateway"] for item in found if item["dev"] == "eth2"}
+    wanted = {"192.0.2.1/32": "198.51.100.2", "192.0.2.77/32": "198.51.100.2", "fd00:1::1/128": "fd00:2::2"}
+    assert traps.items() >= wanted.items()
     # The next run ignores mirrored routes.
     assert map_facts(host, module(router, "vrf_info"), Policy())["vrfs"] == {**mapped["vrfs"]}
 

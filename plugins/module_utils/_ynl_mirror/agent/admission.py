@@ -113,12 +113,16 @@ class Admission:
                 self._places[family].discard(key)
         return targets, reason if reason is None else self._reasons.setdefault(reason, reason)
 
-    def permits(self, family: int, key: int, path: Path, targets: Mapping[int, Path]) -> Mapping[int, Path]:
-        """Those TARGETS that may be installed because of an announced route, its own or those of a part of it.
+    def permits(
+        self, family: int, part: int, key: int, path: Path, targets: Mapping[int, Path]
+    ) -> Mapping[int, Path]:
+        """Those TARGETS of a PART that may be installed because of the announced route KEY, which may be the part.
 
         Nothing is counted: parts take no places. `admit` comes before, for the announced route.
         """
-        if self._judge(path) is not None or (self._by_prefix and self._prefix_reason(family, key) is not None):
+        if self._judge(path) is not None:
+            return {}
+        if self._by_prefix and any(self._prefix_reason(family, one) is not None for one in {key, part}):
             return {}
         if self.counts and key not in self._places[family]:
             return {}

@@ -22,11 +22,13 @@ _LOG = logging.getLogger("ynl_mirror.agent")
 
 def mapping_policy(config: AgentConfig) -> Policy:
     """What the user decides about the mapping."""
+    policies = [config.host_defaults, *map(config.policy_of, config.host_names)]
     return Policy(
         inference=config.inference,
         static=tuple(MappingRule(rule.vrf, rule.dev, rule.prefix, rule.gateway, rule.via) for rule in config.static),
         imports=config.imports,
         host_links=config.host_links,
+        points=tuple(rule.prefix for policy in policies for rule in policy.exclude_prefixes if not rule.exact),
         protocol=config.protocol,
         metric=config.metric,
     )

@@ -24,7 +24,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, repeat
 
 from ..model.routes import (
     DISCARD_TYPES,
@@ -513,6 +513,8 @@ class FibView:
         main, behind = steps[place], [step for step in steps[place + 1 :] if len(step)]
         assert isinstance(main, LookUp)
         odd = self._odd(steps[:place], main, keys)
+        if not keys:
+            return puts, drops, []
         if not odd:
             self._bulk(main, behind, keys, puts, drops)
         else:
@@ -559,11 +561,14 @@ class FibView:
 
     def _bulk(self, main: LookUp, behind: list[Step], keys: list[int], puts: Routes, drops: list[int]) -> None:
         """Look many prefixes up that the steps before the main one have no word on."""
-        entries, by_prefix, of_prefix = main.table, main.announcing.by_prefix, main.announcing.of_prefix
-        last: Entry | None = None
-        out: Path | None = None
-        for key in keys:
-            entry = entries.get(key)
+        by_prefix, of_prefix = main.announcing.by_prefix, main.announcing.of_prefix
+        found = list(map(main.table.get, keys))
+        last = found[0]
+        out = None if last is None else main.path_of(last)
+        if out is not None and not by_prefix and found == [last] * len(found):  # a burst has one path as a rule
+            puts.extend(zip(keys, repeat(out)))
+            return
+        for key, entry in zip(keys, found):
             if entry is not last or out is None:  # routes come in runs with one path
                 last = entry
                 out = None if entry is None else main.path_of(entry)

@@ -15,6 +15,7 @@ from ..model.routes import WIDTH
 
 #: A replay goes out in this many strides, see spread().
 _STRIDES = 1024
+_SLICE = 8192
 
 
 class Pending:
@@ -67,15 +68,19 @@ class Pending:
 def by_length(family: int, keys: list[int]) -> list[list[int]]:
     """The keys of each length, the longest first, each in the order that they had."""
     width = WIDTH[family]
-    if not keys or min(keys) >> width == max(keys) >> width:
-        return [keys] if keys else []
     parts: dict[int, list[int]] = {}
-    for key in keys:
-        length = key >> width
-        if length in parts:
-            parts[length].append(key)
-        else:
-            parts[length] = [key]
+    for start in range(0, len(keys), _SLICE):
+        some = keys[start : start + _SLICE]
+        length = min(some) >> width
+        if length == max(some) >> width:  # a table of many routes with one length: nothing to do for each
+            parts.setdefault(length, []).extend(some)
+            continue
+        for key in some:
+            length = key >> width
+            if length in parts:
+                parts[length].append(key)
+            else:
+                parts[length] = [key]
     return [parts[length] for length in sorted(parts, reverse=True)]
 
 

@@ -149,6 +149,7 @@ class Mapper:
         self._rules: ByPath[PathMapper] = ByPath()
         self._paths: ByPath[Path] = ByPath()
         self._outcomes = 0
+        self._points = {family: {point.key for point in policy.points if point.family == family} for family in WIDTH}
         self._crowded: dict[tuple[int, int], bool] = {}
         self._reasons: dict[str, str] = {}  # one object for the same reason of a million routes
 
@@ -200,14 +201,16 @@ class Mapper:
         if found is None:
             keys = [key for vrf in self.view.vrfs for key in self.view.lpm(family, vrf.table).every()]
             keys += [rule.prefix.key for rule in self.policy.static if rule.prefix and rule.prefix.family == family]
+            keys += [point.key for point in self.policy.points if point.family == family]
             found = self._regions[family] = Regions(family, keys)
         return found
 
     def parts(self, family: int, key: int) -> list[int]:
-        """The prefixes inside of an announced one that are placed by its decision: own routes of the DPU's."""
+        """The prefixes inside of an announced one that are placed by its decision: own routes, points of the policy."""
         if self.regions(family).of(key) is not None or self.is_crowded(family, key):
             return []
-        found: dict[int, None] = {}
+        prefix = Prefix.from_key(family, key)
+        found = {point.key: None for point in self.policy.points if point != prefix and prefix.covers(point)}
         for vrf in self.view.vrfs:
             found.update((inner, None) for inner, _path in self.view.lpm(family, vrf.table).inside(key))
         return list(found)
@@ -221,8 +224,10 @@ class Mapper:
         return found
 
     def is_part(self, family: int, key: int) -> bool:
-        """Whether the DPU has a route of its own to exactly this prefix."""
-        return any(self.view.lpm(family, vrf.table).exact(key) is not None for vrf in self.view.vrfs)
+        """Whether the DPU has a route of its own to exactly this prefix, or the policy a point."""
+        return key in self._points[family] or any(
+            self.view.lpm(family, vrf.table).exact(key) is not None for vrf in self.view.vrfs
+        )
 
     def trace(self, key: int, path: Path, note: Note = _silent) -> Outcome:
         """Like `map` without the cache; each step is passed to *note*."""
@@ -266,14 +271,12 @@ class Mapper:
             if not links:
                 note(f"VRF {vrf.name}: its own route does not lead to the host: {words}")
             elif down:
-                note(
-                    f"VRF {vrf.name}: its own route leads to the host by {self.view.link_name(down[0])}, which is down"
-                )
+                note(f"VRF {vrf.name}: its way to the host is down: {words}")
             elif closed:
                 note(f"VRF {vrf.name}: the host does not forward what comes by {self.view.link_name(closed[0])}")
             else:
                 note(f"VRF {vrf.name}: sends packets to the host: {words}")
-            if links and not closed:
+            if links and not down and not closed:
                 found[vrf.table] = _Uplink(own[0], own[1], links)
             elif self._entered(own[1]) is not None:
                 # The other VRF may send a part of what the own route covers to the host, and not this one.

@@ -31,6 +31,8 @@ class Policy:
     """What the user configures: order of inferences, static rules, imports, links to the host, protocol and metric.
 
     *imports* lists the source VRFs from which a VRF imports routes; a VRF without an entry imports from all others.
+    *points* are prefixes that may be decided another way than what is around them, such as those that hosts may not
+    fill.
     """
 
     inference: tuple[str, ...] = DEFAULT_INFERENCE
@@ -39,6 +41,7 @@ class Policy:
     host_links: tuple[str, ...] = ()
     protocol: int = PROTO_MIRROR
     metric: int | None = None
+    points: tuple[Prefix, ...] = ()
 
     def metric_for(self, family: int) -> int:
         """The metric of mirrored routes, as the kernel will report it."""

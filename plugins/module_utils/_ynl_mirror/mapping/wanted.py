@@ -33,7 +33,7 @@ class Wanted:
         self.inner = {family: Prefixes(family) for family in _FAMILIES}
         self.blocked: dict[TableKey, dict[int, str]] = {}
         # Which offloads may be installed because of an announced route; None: all.
-        self.permits: Callable[[int, int, Path, Mapping[int, Path]], Mapping[int, Path]] | None = None
+        self.permits: Callable[[int, int, int, Path, Mapping[int, Path]], Mapping[int, Path]] | None = None
         self._announced = announced
         self._announced_lengths: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # that ever were
         self._lengths: dict[int, list[int]] = {}  # of all that may be placed, longest first
@@ -105,7 +105,7 @@ class Wanted:
             return targets
         path = self._announced(family, key)
         decides = next(self._around(family, key), None) if path is None else (key, path)
-        return targets if decides is None else self.permits(family, *decides, targets)
+        return targets if decides is None else self.permits(family, key, *decides, targets)
 
     def depends(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
