@@ -35,7 +35,7 @@ from .options import (
 )
 
 INFERENCES = ("static", "nexthop", "prefix")
-DEFAULT_INFERENCE = ("static", "nexthop")
+DEFAULT_INFERENCE = INFERENCES[:2]
 
 
 @dataclass(frozen=True)
