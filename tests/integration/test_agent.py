@@ -77,7 +77,7 @@ def test_explain_names_the_reason_of_every_route_that_is_not_mapped(lab: MirrorL
         # The listener has the very words.
         assert mirror.listener.state(prefix) == ("slow_path", told["reason"])
     assert lab.mirrored() == NOTHING
-    assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has not announced 10.99.0.0/16"
+    assert mirror.agent.explain("10.99.0.0/16")["reason"] == "the host has announced no prefix that covers 10.99.0.0/16"
 
 
 def test_explain_lists_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
@@ -93,6 +93,8 @@ def test_explain_lists_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
         "nexthop: longest match in VRF a: 192.168.11.0/24 dev eth3 proto kernel",
         "nexthop: egress dev eth3 in VRF a",
         "VRF b: offload, dev eth3",
+        "VRF a: no mirrored route; its own decides",
+        "VRF b: mirrored route 192.168.11.0/24 dev eth3",
     ]
 
 
@@ -220,6 +222,25 @@ def test_what_stays_slow_inside_of_an_offload_is_trapped(lab: MirrorLab) -> None
     until(lab.mirrored, NOTHING)
 
 
+def test_what_the_kernel_refuses_says_so_and_leaves_its_packets_to_the_host(lab: MirrorLab) -> None:
+    """Without its own route a prefix follows the shorter one, by another egress: that one has to wait."""
+    around = {"prefix": "10.9.0.0/16", "vrf": "a", "dev": "eth3", "via": "192.168.11.2"}
+    refused = {"prefix": "10.9.1.0/24", "vrf": "a", "dev": "eth3", "via": "192.168.11.1"}  # an address of the DPU's
+    batch(lab.host, "route add 10.9.0.0/16 via 192.168.101.1", "route add 10.9.1.0/24 via 192.168.101.1")
+    mirror = lab.mirror(agent={"static": [refused, around]})
+    reason = "VRF b: Nexthop has invalid gateway"
+    assert mirror.agent.state("10.9.1.0/24") == ("failed", reason)
+    assert mirror.listener.state("10.9.1.0/24") == ("failed", reason)
+    assert f"refused by the kernel: {reason}" in mirror.agent.explain("10.9.1.0/24")["steps"]
+    blocked = ("slow_path", "10.9.1.0/24 inside of it cannot be installed in VRF b")
+    assert mirror.agent.state("10.9.0.0/16") == blocked
+    assert mirror.listener.state("10.9.0.0/16") == blocked
+    assert lab.mirrored() == NOTHING
+    lab.host.ip("route del 10.9.1.0/24")
+    until(lab.mirrored, {"a": [], "b": ["10.9.0.0/16 via 192.168.11.2 dev eth3"]})
+    until(lambda: mirror.listener.state("10.9.0.0/16"), ("offloaded", None))
+
+
 # -- other people's routes
 
 #: By prefix: a route of VRF b that does not lead to the host, and one that does.
@@ -282,7 +303,7 @@ def test_a_route_that_somebody_writes_over_ours_is_left_alone(lab: MirrorLab, pr
     until(lambda: mirror.agent.state(prefix), NO_VRF)
     theirs = lab.others()
     lab.host.ip(f"route del {prefix}")
-    until(lambda: mirror.agent.state(prefix), (None, None))
+    until(lambda: mirror.agent.state(prefix) != NO_VRF, True)
     assert lab.others() == theirs
     lab.host.ip(f"route add {prefix} via {'fd00:101::1' if ':' in prefix else '192.168.101.1'}")
     until(lambda: mirror.agent.state(prefix), NO_VRF)
@@ -304,7 +325,7 @@ def test_ours_comes_back_in_front_of_a_route_to_the_host_that_somebody_writes_ov
     until(lambda: mirror.agent.state(prefix), ("offloaded", None))
     assert lab.others() == theirs
     lab.host.ip(f"route del {prefix}")
-    until(lambda: mirror.agent.state(prefix), (None, None))
+    until(lambda: mirror.agent.state(prefix) != ("offloaded", None), True)
     assert lab.others() == theirs
 
 

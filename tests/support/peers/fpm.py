@@ -138,6 +138,7 @@ class _Stream:
         self.sock.settimeout(_SECONDS)
         self._rest = b""
         self._last = b""
+        self._texts: dict[str, bytes] = {}  # by prefix, the last route message
 
     def send(self, *messages: bytes) -> None:
         """Send messages in one frame."""
@@ -159,10 +160,10 @@ class _Stream:
                 if len(self._rest) < length:
                     break
                 payload, self._rest = self._rest[4:length], self._rest[length:]
-                for kind, text in _messages(payload):
-                    if kind in (RTM_NEWROUTE, RTM_DELROUTE):
-                        self._last = text
-                    yield _message(kind, text[16:])
+                for item, text in messages_of(payload):
+                    if item.kind in (RTM_NEWROUTE, RTM_DELROUTE):
+                        self._last = self._texts[item.prefix] = text
+                    yield item
 
     def take(self, count: int) -> list[Message]:
         """The next ``count`` messages."""
@@ -173,9 +174,19 @@ class _Stream:
                 return found
         raise AssertionError(f"the connection ended after {found}")
 
-    def flagged(self, flags: int) -> bytes:
-        """The route message that came last, with rtm_flags set: what an answer is."""
-        return self._last[:24] + struct.pack("=I", flags) + self._last[28:]
+    def replay(self) -> list[Message]:
+        """The next messages up to the end of a replay, without that."""
+        found: list[Message] = []
+        for item in self.read():
+            if item.kind == NLMSG_DONE:
+                return found
+            found.append(item)
+        raise AssertionError(f"the connection ended after {found}")
+
+    def flagged(self, flags: int, prefix: str | None = None) -> bytes:
+        """The route message that came last (to a prefix), with rtm_flags set: what an answer is."""
+        text = self._last if prefix is None else self._texts[prefix]
+        return text[:24] + struct.pack("=I", flags) + text[28:]
 
     def closed(self) -> bool:
         """Whether the other side closes the connection (bounded), whatever it sends before."""
