@@ -203,7 +203,7 @@ def prefixes(listener: Daemon) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_view_is_what_the_kernel_does(lab: MirrorLab, name: str) -> None:
-    """What comes while the listener runs, what is there before it, and what goes again."""
+    """What comes while the listener runs, what was before it, and what goes again."""
     commands, config, expected = ROWS[name]
     batch(lab.host, *COVER)
     listener = view(lab, **config)
@@ -247,7 +247,7 @@ def test_ignored_rules_are_taken_from_a_reload(lab: MirrorLab) -> None:
     assert differences(lab, listener) == {}
 
 
-def test_forwarding_that_is_off_is_told(lab: MirrorLab) -> None:
+def test_forwarding_that_is_off_is_reported(lab: MirrorLab) -> None:
     batch(lab.host, *COVER)
     listener = view(lab)
     assert listener.status()["forwarding_off"] == {"ipv4": [], "ipv6": []}
