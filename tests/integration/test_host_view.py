@@ -245,6 +245,8 @@ def test_ignored_rules_are_taken_from_a_reload(lab: MirrorLab) -> None:
     listener.reload(ignore_rules=[301])
     until(lambda: set(listener.routes()) & {"10.0.0.0/8", "0.0.0.0/0"}, {"10.0.0.0/8"})
     assert differences(lab, listener) == {}
+    listener.reload(ignore_rules=[])
+    until(lambda: set(listener.routes()) & {"10.0.0.0/8", "0.0.0.0/0"}, {"0.0.0.0/0"})
 
 
 def test_forwarding_that_is_off_is_reported(lab: MirrorLab) -> None:

@@ -407,6 +407,8 @@ class AgentSession:
         refused = self.refused.setdefault(scope, {})
         if rtflags & rtnetlink.RTM_F_OFFLOAD_FAILED:
             refused[key] = Refusal("failed", "the agent gave no reason")
+        elif rtflags & rtnetlink.RTM_F_TRAP:
+            refused[key] = Refusal("slow_path", "the agent gave no reason")
         else:
             refused.pop(key, None)
             self._publish(scope, key)

@@ -166,10 +166,11 @@ class Step:
         """The longest prefix in here that is shorter than this one and covers it."""
         length, bits = key >> self.width, key & self.mask
         levels = self.levels()
-        for shorter in range(length - 1, -1, -1):
-            found = shorter << self.width | bits >> (length - shorter)
-            if self.at(found) is not None if levels is None else found in levels.get(shorter, ()):
-                return found
+        for shorter in range(length - 1, -1, -1) if levels is None else sorted(levels, reverse=True):
+            if shorter < length:
+                found = shorter << self.width | bits >> (length - shorter)
+                if self.at(found) is not None if levels is None else found in levels[shorter]:
+                    return found
         return None
 
     def touched(self, keys: list[int]) -> set[int]:

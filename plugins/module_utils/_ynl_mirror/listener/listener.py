@@ -224,6 +224,7 @@ class Listener:
         self._read_trust()
         self._selection = self._select()
         self._compile()  # the replay shows what has changed
+        self._follower.look()  # for tables that were ignored before
         _LOG.info("SIGHUP: certificates reloaded, all sessions reconnect")
         for session in self._sessions:
             session.restart(self._config.tls)
