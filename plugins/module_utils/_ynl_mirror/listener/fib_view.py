@@ -152,6 +152,8 @@ class Step:
 
     def refresh(self, keys: Iterable[int]) -> None:
         """These prefixes may be in here now, or no longer."""
+        if len(self) > _SMALL:
+            self._levels = None  # a burst must not keep them up to date for nothing
         levels = self._levels
         if levels is None:
             return
