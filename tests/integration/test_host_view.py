@@ -203,7 +203,7 @@ def prefixes(listener: Daemon) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_view_is_what_the_kernel_does(lab: MirrorLab, name: str) -> None:
-    """What comes while the listener runs, what is there before it, and what goes again."""
+    """What comes while the listener runs, what was before it, and what goes again."""
     commands, config, expected = ROWS[name]
     batch(lab.host, *COVER)
     listener = view(lab, **config)
@@ -245,9 +245,11 @@ def test_ignored_rules_are_taken_from_a_reload(lab: MirrorLab) -> None:
     listener.reload(ignore_rules=[301])
     until(lambda: set(listener.routes()) & {"10.0.0.0/8", "0.0.0.0/0"}, {"10.0.0.0/8"})
     assert differences(lab, listener) == {}
+    listener.reload(ignore_rules=[])
+    until(lambda: set(listener.routes()) & {"10.0.0.0/8", "0.0.0.0/0"}, {"0.0.0.0/0"})
 
 
-def test_forwarding_that_is_off_is_told(lab: MirrorLab) -> None:
+def test_forwarding_that_is_off_is_reported(lab: MirrorLab) -> None:
     batch(lab.host, *COVER)
     listener = view(lab)
     assert listener.status()["forwarding_off"] == {"ipv4": [], "ipv6": []}

@@ -250,6 +250,7 @@ def test_the_command_asks_running_daemons(lab: MirrorLab) -> None:
 
 @pytest.mark.parametrize("kind", ["agent", "listener"])
 def test_watch_prints_changes_as_they_come_until_the_daemon_stops(lab: MirrorLab, tmp_path: Path, kind: str) -> None:
+    lab.host.ip("route del 192.168.11.0/24 table 200")  # which would decide once the route in main is gone
     mirror = lab.mirror()
     daemon: Daemon = getattr(mirror, kind)
     output = tmp_path / "watch.txt"

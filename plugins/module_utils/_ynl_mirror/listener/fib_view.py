@@ -152,6 +152,8 @@ class Step:
 
     def refresh(self, keys: Iterable[int]) -> None:
         """These prefixes may be in here now, or no longer."""
+        if len(self) > _SMALL:
+            self._levels = None  # a burst must not keep them up to date for nothing
         levels = self._levels
         if levels is None:
             return
@@ -166,10 +168,11 @@ class Step:
         """The longest prefix in here that is shorter than this one and covers it."""
         length, bits = key >> self.width, key & self.mask
         levels = self.levels()
-        for shorter in range(length - 1, -1, -1):
-            found = shorter << self.width | bits >> (length - shorter)
-            if self.at(found) is not None if levels is None else found in levels.get(shorter, ()):
-                return found
+        for shorter in range(length - 1, -1, -1) if levels is None else sorted(levels, reverse=True):
+            if shorter < length:
+                found = shorter << self.width | bits >> (length - shorter)
+                if self.at(found) is not None if levels is None else found in levels[shorter]:
+                    return found
         return None
 
     def touched(self, keys: list[int]) -> set[int]:

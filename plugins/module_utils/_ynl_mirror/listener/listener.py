@@ -170,7 +170,7 @@ class Listener:
         return changed
 
     def _look_for_unruled(self, layers: dict[int, list[Layer]]) -> None:
-        """Tell of tables that the user lists, and that no packet is looked up in."""
+        """Report tables that the user lists, and that no packet is looked up in."""
         ruled = {layer.table for found in layers.values() for layer in found}
         unruled = [table for table in self._config.tables if table not in ruled]
         for table in unruled:
@@ -179,7 +179,7 @@ class Listener:
         self._unruled = unruled
 
     def _look_at_sysctls(self) -> None:
-        """Tell of links with routes through gateways that do not forward."""
+        """Report links with routes through gateways that do not forward."""
         off = self._not_forwarding()
         for family, names in off.items():
             uplinks = [
@@ -224,6 +224,7 @@ class Listener:
         self._read_trust()
         self._selection = self._select()
         self._compile()  # the replay shows what has changed
+        self._follower.look()  # for tables that were ignored before
         _LOG.info("SIGHUP: certificates reloaded, all sessions reconnect")
         for session in self._sessions:
             session.restart(self._config.tls)

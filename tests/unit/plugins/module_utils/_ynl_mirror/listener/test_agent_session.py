@@ -175,6 +175,15 @@ def test_an_answer_about_an_older_version_of_a_route_says_nothing_about_the_late
     assert host.state(ONE) == ("offloaded", None)
 
 
+def test_a_route_that_stays_slow_by_decision_is_so_answered(host: Host) -> None:
+    host.kernel(RTM_NEWROUTE, ONE, via("192.0.2.1"))
+    host.send()
+    host.answer(ONE, via("192.0.2.1"), RTM_F_TRAP)
+    assert host.state(ONE) == ("slow_path", "the agent gave no reason")
+    host.answer(ONE, via("192.0.2.1"), RTM_F_TRAP, "slow path: no egress")
+    assert host.state(ONE) == ("slow_path", "no egress")
+
+
 @pytest.mark.parametrize(
     ("text", "state"),
     [
