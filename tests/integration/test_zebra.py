@@ -12,7 +12,6 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import NOTHING, OFFLOADED, MirrorLab, batch
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.fpm import (
-    NLMSG_DONE,
     OFFLOAD,
     RTM_DELROUTE,
     RTM_NEWROUTE,
@@ -110,23 +109,30 @@ def test_zebra_comes_back_and_what_it_does_not_name_any_more_goes(lab: MirrorLab
 
 def test_the_listener_feeds_a_consumer_that_never_answers(lab: MirrorLab) -> None:
     lab.deploy()
+    lab.host.ip("route del 192.168.11.0/24 table 200")  # which would decide once the route in main is gone
     consumer = Consumer(lab.dpu, "192.168.101.1")
     listener = lab.listener(filters={"exclude_protocols": ["kernel"]}).ready()
     with consumer.accept() as stream:
-        replay = stream.take(5)
-        assert {(item.kind, item.prefix, item.table, item.flags) for item in replay[:4]} == {
-            (RTM_NEWROUTE, prefix, 254, 0)
-            for prefix in ("192.168.11.0/24", "192.168.12.0/24", "fd00:11::/64", "fd00:12::/64")
-        }
-        assert replay[4].kind == NLMSG_DONE
+        replay = stream.replay()
+        routes = [item for item in replay if item.kind == RTM_NEWROUTE]
+        # Whether the host forwards comes first (RTM_NEWNETCONF), then its routes, those that stay slow among them.
+        assert [item.kind for item in replay] == [80] * (len(replay) - len(routes) - 1) + [24] * len(routes) + [3]
+        assert {(item.table, item.flags) for item in routes} == {(254, 0)}
+        announced = {item.prefix for item in routes}
+        assert announced == set(listener.routes())
+        assert announced > {"192.168.11.0/24", "192.168.12.0/24", "fd00:11::/64", "fd00:12::/64", "192.168.101.2/32"}
+        for version in (".", ":"):
+            lengths = [int(item.prefix.partition("/")[2]) for item in routes if version in item.prefix]
+            assert lengths == sorted(lengths, reverse=True)
         lab.host.ip("route del 192.168.11.0/24")
         assert stream.take(1) == [Message(RTM_DELROUTE, "192.168.11.0/24", 254, 0)]
         told = ("pending", "sent; the consumer does not answer")
         until(lambda: listener.state("192.168.12.0/24"), told)
-        assert listener.status()["agents"][0]["pending"] == 3
+        assert listener.status()["agents"][0]["pending"] == len(routes) - 1
     # The next connection gets a replay of its own.
     with consumer.accept() as stream:
-        assert len({item.prefix for item in stream.take(4)}) == 4  # three routes and the end
+        again = {item.prefix for item in stream.replay() if item.kind == RTM_NEWROUTE}
+        assert again == announced - {"192.168.11.0/24"}
     consumer.close()
 
 
@@ -136,7 +142,7 @@ def test_a_slow_consumer_gets_the_latest_state_and_no_backlog(lab: MirrorLab) ->
     listener = lab.listener(filters={"prefixes": ["10.0.0.0/8"]}).ready()
     routes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(10_000)]
     with consumer.accept() as stream:
-        assert stream.take(1)[0].kind == NLMSG_DONE
+        stream.replay()
         for _round in range(4):
             batch(lab.host, *(f"route add {route} via 192.168.101.1" for route in routes))
             batch(lab.host, *(f"route del {route}" for route in routes))
@@ -160,15 +166,15 @@ def test_answers_of_a_stranger_are_shown(lab: MirrorLab) -> None:
     consumer = Consumer(lab.dpu, "192.168.101.1")
     listener = lab.listener(filters={"prefixes": ["10.0.0.0/8"]}).ready()
     with consumer.accept() as stream:
-        stream.take(2)
-        stream.send(stream.flagged(OFFLOAD))
+        stream.replay()
+        stream.send(stream.flagged(OFFLOAD, "10.1.0.0/16"))
         until(lambda: listener.state("10.1.0.0/16"), ("offloaded", None))
         # An answer about something that was never sent, or nonsense in between, changes nothing.
         stream.send(route("10.99.0.0/16", "192.168.101.1"))
         assert listener.state("10.99.0.0/16") == (None, None)
         stream.sock.shutdown(socket.SHUT_WR)
     with consumer.accept() as stream:
-        stream.take(2)
+        stream.replay()
         stream.sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         until(lambda: str(listener.status()["agents"][0]["error"]), lambda text: "not an FPM frame" in text)
     consumer.close()

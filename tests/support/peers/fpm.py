@@ -84,6 +84,7 @@ class _Stream:
         self.sock.settimeout(_SECONDS)
         self._rest = b""
         self._last = b""
+        self._by_prefix: dict[str, bytes] = {}
 
     def send(self, *messages: bytes) -> None:
         """Send messages in one frame."""
@@ -108,7 +109,9 @@ class _Stream:
                 for kind, text in _messages(payload):
                     if kind in (RTM_NEWROUTE, RTM_DELROUTE):
                         self._last = text
-                    yield _message(kind, text[16:])
+                    found = _message(kind, text[16:])
+                    self._by_prefix[found.prefix] = text
+                    yield found
 
     def take(self, count: int) -> list[Message]:
         """The next ``count`` messages."""
@@ -119,9 +122,19 @@ class _Stream:
                 return found
         raise AssertionError(f"the connection ended after {found}")
 
-    def flagged(self, flags: int) -> bytes:
-        """The route message that came last, with rtm_flags set: what an answer is."""
-        return self._last[:24] + struct.pack("=I", flags) + self._last[28:]
+    def replay(self) -> list[Message]:
+        """The messages up to the end of a replay, and that."""
+        found = []
+        for item in self.read():
+            found.append(item)
+            if item.kind == NLMSG_DONE:
+                return found
+        raise AssertionError(f"the connection ended after {found}")
+
+    def flagged(self, flags: int, prefix: str | None = None) -> bytes:
+        """The route message that came last (about a prefix), with rtm_flags set: what an answer is."""
+        text = self._last if prefix is None else self._by_prefix[prefix]
+        return text[:24] + struct.pack("=I", flags) + text[28:]
 
     def closed(self) -> bool:
         """Whether the other side closes the connection (bounded), whatever it sends before."""
