@@ -225,7 +225,10 @@ def test_the_listener_feeds_a_consumer_that_never_answers(lab: MirrorLab) -> Non
         prefixes = {item.prefix for item in replay}
         assert len(prefixes) == len(replay)
         assert {Message(RTM_NEWROUTE, prefix, 254, 0) for prefix in prefixes} == set(replay)
-        assert prefixes > {"192.168.11.0/24", "192.168.12.0/24", "fd00:11::/64", "fd00:12::/64"}
+        assert prefixes > {"192.168.11.0/24", "192.168.12.0/24", "fd00:11::/64", "fd00:12::/64", "192.168.101.2/32"}
+        for version in (".", ":"):
+            lengths = [int(item.prefix.partition("/")[2]) for item in replay if version in item.prefix]
+            assert lengths == sorted(lengths, reverse=True)
         lab.host.ip("route del 192.168.11.0/24")
         assert stream.take(1) == [Message(RTM_DELROUTE, "192.168.11.0/24", 254, 0)]
         told = ("pending", "sent; the consumer does not answer")
