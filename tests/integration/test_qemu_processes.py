@@ -52,9 +52,10 @@ def machine(tmp_path: Path) -> Machine:
 @pytest.fixture
 def qemu(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
     """What has QEMU's option in its command line; it ignores SIGTERM."""
-    script = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    # Without a child: until it has become another program, a child has its parent's command line.
+    script = "trap '' TERM; echo ready; read -r never"
     words = ["sh", "-c", script, "qemu", "-pidfile", machine.pid_file]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as started:
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
         assert started.stdout is not None
         started.stdout.readline()
         yield started
