@@ -138,7 +138,7 @@ class _Stream:
         self.sock.settimeout(_SECONDS)
         self._rest = b""
         self._last = b""
-        self._by_prefix: dict[str, bytes] = {}
+        self._texts: dict[str, bytes] = {}  # by prefix, the last route message
 
     def send(self, *messages: bytes) -> None:
         """Send messages in one frame."""
@@ -160,12 +160,10 @@ class _Stream:
                 if len(self._rest) < length:
                     break
                 payload, self._rest = self._rest[4:length], self._rest[length:]
-                for kind, text in _messages(payload):
-                    if kind in (RTM_NEWROUTE, RTM_DELROUTE):
-                        self._last = text
-                    found = _message(kind, text[16:])
-                    self._by_prefix[found.prefix] = text
-                    yield found
+                for item, text in messages_of(payload):
+                    if item.kind in (RTM_NEWROUTE, RTM_DELROUTE):
+                        self._last = self._texts[item.prefix] = text
+                    yield item
 
     def take(self, count: int) -> list[Message]:
         """The next ``count`` messages."""
@@ -177,17 +175,17 @@ class _Stream:
         raise AssertionError(f"the connection ended after {found}")
 
     def replay(self) -> list[Message]:
-        """The messages up to the end of a replay, and that."""
-        found = []
+        """The next messages up to the end of a replay, without that."""
+        found: list[Message] = []
         for item in self.read():
-            found.append(item)
             if item.kind == NLMSG_DONE:
                 return found
+            found.append(item)
         raise AssertionError(f"the connection ended after {found}")
 
     def flagged(self, flags: int, prefix: str | None = None) -> bytes:
-        """The route message that came last (about a prefix), with rtm_flags set: what an answer is."""
-        text = self._last if prefix is None else self._by_prefix[prefix]
+        """The route message that came last (to a prefix), with rtm_flags set: what an answer is."""
+        text = self._last if prefix is None else self._texts[prefix]
         return text[:24] + struct.pack("=I", flags) + text[28:]
 
     def closed(self) -> bool:
