@@ -76,7 +76,7 @@ def test_outside_of_its_policy_a_host_installs_nothing_and_both_sides_say_why(
     told = mirror.agent.explain("192.168.12.0/24")
     assert told["state"] == "failed"
     assert told["reason"].startswith(reason)
-    assert told["steps"][-1] == f"not admitted: {told['reason']}"
+    assert f"not admitted: {told['reason']}" in told["steps"]
     assert mirror.listener.state("192.168.12.0/24") == ("failed", told["reason"])
     assert mirror.listener.status()["agents"][0]["failed"] == mirror.agent.status()["failed"] == 2
     assert set(mirror.agent.routes(state="failed")) == {"192.168.12.0/24", "fd00:12::/64"}

@@ -159,6 +159,7 @@ def machine(_root: None, tmp_path: Path, wheels: Path) -> Iterator[Machine]:
         made.sh("ip link add x1 type veth peer name x2; ip link set x1 up; ip link set x2 up")
         made.sh("ip address add 10.1.0.1/24 dev x2; ip route add 192.0.2.0/24 via 10.1.0.9")
         made.sh("ip route add default via 169.254.0.9 dev x2 onlink table 20")
+        made.sh("echo 1 > /proc/sys/net/ipv4/ip_forward")
         yield made
 
 

@@ -27,6 +27,7 @@ from signal import SIGHUP, SIGTERM
 from typing import Any
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli.client import ControlClient
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import TRAP_METRIC
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace, NamespaceFactory
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
@@ -367,13 +368,13 @@ def batch(namespace: Namespace, *lines: str, family: str = "") -> None:
 
 
 def words_of(route: dict[str, Any], family: str) -> str:
-    """A route of ``ip -j route`` in short: destination, next hops, and the metric if it is not the family's own."""
+    """A route of ``ip -j route`` in short: destination, next hops, and the metric where it says something."""
     dst = {"-4": "0.0.0.0/0", "-6": "::/0"}[family] if route["dst"] == "default" else route["dst"]
     if "/" not in dst:
         dst += "/32" if family == "-4" else "/128"
     hops = [_hop(route)] if "dev" in route else [f"{_hop(h)} weight {h['weight']}" for h in route["nexthops"]]
     metric = route.get("metric", 0)
-    shown = "" if metric == {"-4": 0, "-6": 1024}[family] else f" metric {metric}"
+    shown = "" if metric in ({"-4": 0, "-6": 1024}[family], TRAP_METRIC) else f" metric {metric}"
     return f"{dst} {' + '.join(sorted(hops))}{shown}"
 
 

@@ -13,6 +13,7 @@ The promise: a packet that enters the DPU in VRF T has the fate that it has with
 4. Without one P has to stay on the slow path, and does so by R. Only where a shorter prefix is offloaded, whose
    mirrored route would win over R, **a trap route** is needed: P by R's own next hop. Who installs routes knows
    which of them are there, so an outcome has the way of each VRF to the host, and the installer places it if needed.
+   It gives way to any route of another owner to P, which may come at any time.
 5. Own routes inside P, of the source VRF or of T, are places where the decision changes: they are placed as prefixes of
    their own, by the decision that the host made for P. Too many of them, and P is handed to the table of the source VRF
    (its device as egress), or stays on the slow path.
@@ -51,6 +52,9 @@ _MAX_OUTCOMES = 1 << 19
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
 #: The largest weight of a next hop in the kernel (rtnh_hops is one byte: the weight minus one).
 _MAX_WEIGHT = 256
+#: The metric of trap routes: any other route to the very prefix is preferred. A link that comes into a VRF brings its
+#: addresses along at once, and the kernel refuses the link's connected route where a trap route hides the address.
+TRAP_METRIC = 4_000_000_000
 #: Own routes inside an announced prefix that are placed as prefixes of their own, at most.
 MOST_PARTS = 4096
 #: Tables that a packet crosses by VRF devices, at most.
@@ -314,8 +318,7 @@ class Mapper:
     def _trap(self, table: int, way: _Uplink) -> Path:
         """The route that keeps a prefix on the slow path: by the next hops of the VRF's own route."""
         hops = tuple(NextHop(hop.gateway, hop.oif, hop.weight, hop.gateway is not None) for hop in way.own.nexthops)
-        family = way.own.family
-        return self._intern(self._mirrored(family, table, hops, self.policy.metric_for(family), way.own.mtu))
+        return self._intern(self._mirrored(way.own.family, table, hops, TRAP_METRIC, way.own.mtu))
 
     # -- the offload
 

@@ -237,6 +237,14 @@ def test_a_trap_route_has_all_next_hops_of_the_vrfs_own_route() -> None:
     assert found == {A: {"10.0.0.0/8": OFFLOAD, "10.1.0.0/16": "192.168.101.2@1*2! 192.168.103.2@5!"}}
 
 
+@pytest.mark.parametrize(("prefix", "policy"), [("10.0.0.0/8", Policy()), ("fd09::/16", Policy(metric=7))])
+def test_a_trap_route_gives_way_to_any_route_of_another_owner(prefix: str, policy: Policy) -> None:
+    """Addresses that come into the VRF with a link, above all: hidden by a trap route they would be nobody's."""
+    found = mapped(prefix, "", policy=policy, type=RTN_BLACKHOLE)
+    assert {way.trap.metric for way in found.ways.values()} == {placement.TRAP_METRIC}
+    assert placement.TRAP_METRIC > 1 << 31
+
+
 def test_one_vrf_may_trap_what_another_one_offloads() -> None:
     seen = view(
         BEHIND_B, (B, "10.1.0.0/16", "192.168.102.2@2"), (C, "10.1.0.0/16", "@6"), routes=LAB_OF_THREE, vrfs=THREE_VRFS

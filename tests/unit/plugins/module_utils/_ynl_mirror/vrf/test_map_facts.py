@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement import TRAP_METRIC
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.routes import PROTO_MIRROR
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.vrf.map_facts import map_facts, policy_from
 
@@ -71,7 +72,7 @@ HOST = [
 ]
 TO_A = {"dst": "192.168.12.0/24", "type": "unicast", "dev": "eth4", "metric": 0}
 TO_B = {"dst": "192.168.11.0/24", "type": "unicast", "dev": "eth3", "metric": 0}
-_BY_HOST = {"type": "unicast", "onlink": True, "metric": 0}
+_BY_HOST = {"type": "unicast", "onlink": True, "metric": TRAP_METRIC}
 TRAP_IN_A = {**_BY_HOST, "gateway": "192.168.101.2", "dev": "eth1"}
 #: VRF a has an address of the DPU's own in there.
 TRAP_IN_B = {"dst": "192.168.11.1/32", **_BY_HOST, "gateway": "192.168.102.2", "dev": "eth2"}
