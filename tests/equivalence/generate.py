@@ -967,7 +967,7 @@ def restart(b: Builder) -> None:
 
 #: Features after which something happens to a running mirror.
 CHANGING = ("mutate_host", "mutate_dpu", "mutate_rule", "mutate_address", "mutate_link", "restart")
-#: What a DPU does not do: it takes one host at a time. Whoever names it sees what happens.
+#: What a DPU does not do: it takes one host at a time. It has to be asked for by name.
 NOT_DONE = ("two_hosts",)
 #: Those that make a case hard from the start.
 STANDING = tuple(name for name in FEATURES if name not in CHANGING and name not in NOT_DONE)

@@ -174,7 +174,7 @@ def test_nexthop_objects_are_flattened(lab: MirrorLab, family: str) -> None:
     [
         # The DPU's end of the cable has no carrier: VRF a does not reach the host any more, and its packets are lost.
         ("link set eth1 down", _vrfs([], [])),
-        # Nor does it where the host has given up the address that VRF a sends to. IPv6 needs no address.
+        # Nor does it where the host has lost the address that VRF a sends to. IPv6 needs no address.
         ("-4 address flush dev eth1", _vrfs(["fd00:12::/64 dev eth4"], ["fd00:11::/64 dev eth3"])),
         # The DPU's end goes too, and VRF a has another way to the host.
         ("link delete eth1", _vrfs(OFFLOADED["a"], [])),

@@ -72,6 +72,7 @@ def link(message: bytes) -> Link:
         kind=kind,
         vrf_table=found.get("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_VRF_TABLE") if kind == "vrf" else None,
         mtu=found.get("IFLA_MTU") or 0,
+        lower=found.get("IFLA_LINK") if kind in ("vlan", "macvlan", "macvtap", "ipvlan", "ipvtap") else None,
     )
 
 

@@ -253,7 +253,7 @@ class Installer:
         return [self.announced_path(family, key) for key in keys]
 
     def _look_at_host(self, family: int, keys: list[int], paths: list[Path | None]) -> None:
-        """Note what these routes tell of the host, before any of them is placed."""
+        """Learn about the host from these routes, before any of them is placed."""
         facts = self.mapper.facts
         known = facts.told(family)
         distinct = {id(path): path for path in paths}

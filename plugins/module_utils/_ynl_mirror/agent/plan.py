@@ -51,8 +51,8 @@ class Plan:
         """Leave removals for later: their prefixes. One that makes room for another route stays."""
         left: list[int] = []
         for change in self.changes:
-            left += [key for key, _path in change.removals if key not in change.readded]
-            change.removals = [item for item in change.removals if item[0] in change.readded]
+            left += [key for key, _path in change.removals if key not in change.put_back]
+            change.removals = [item for item in change.removals if item[0] in change.put_back]
         return left
 
     def _add(self, change: Change, keys: Iterable[int], want: Path) -> None:
@@ -81,7 +81,7 @@ class Plan:
                 return
             change.removals.append((key, have))
             if want is not None:
-                change.readded.add(key)
+                change.put_back.add(key)
         if want is not None:
             self._add(change, (key,), want)
 

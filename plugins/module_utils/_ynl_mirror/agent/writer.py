@@ -38,7 +38,7 @@ class Change:
         self.replacements: list[Item] = []
         self.replaced: dict[int, Path] = {}  # the old paths of the replacements
         self.removals: list[Item] = []
-        self.readded: set[int] = set()  # removals whose prefix gets another route, which cannot replace the old one
+        self.put_back: set[int] = set()  # removals whose prefix gets another route, which cannot replace the old one
 
     def sort(self, family: int) -> None:
         """Bring the writes into their order."""

@@ -62,7 +62,7 @@ _MOST_TABLES = 8
 
 
 class Way(NamedTuple):
-    """How a VRF sends packets to the host: as a trap route, and the length of the own route that does so."""
+    """How a VRF sends packets to the host: as a trap route, and the length of its own route that does so."""
 
     trap: Path
     length: int
@@ -287,7 +287,7 @@ class Mapper:
             if links and not down and not closed:
                 found[vrf.table] = _Uplink(own[0], own[1], links)
             elif self._entered(own[1]) is not None:
-                # The other VRF may send a part of what the own route covers to the host, and not this one.
+                # The other VRF may send a part of what this route covers to the host, and not this one.
                 found[vrf.table] = _Uplink(own[0], own[1], ())
         return found
 

@@ -31,7 +31,7 @@ class Policy:
     """What the user configures: order of inferences, static rules, imports, links to the host, protocol and metric.
 
     *imports* lists the source VRFs from which a VRF imports routes; a VRF without an entry imports from all others.
-    *points* are prefixes that may be decided another way than what is around them, such as those that hosts may not
+    *points* are prefixes about which the decision may differ from that around them, such as those that hosts may not
     fill.
     """
 

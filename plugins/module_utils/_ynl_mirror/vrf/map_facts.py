@@ -59,7 +59,7 @@ def map_facts(announced_routes: Sequence[object], dpu: Mapping[str, Any], policy
 
 
 def _facts_of(announced: Iterable[Route], view: View) -> HostFacts:
-    """What all these routes tell of the host, before the first of them is placed."""
+    """Facts about the host from all these routes, before the first of them is placed."""
     facts = HostFacts()
     for route in announced:
         facts.note(route.prefix.family, route.prefix.key, route.path)

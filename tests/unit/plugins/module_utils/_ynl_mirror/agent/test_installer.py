@@ -1,7 +1,7 @@
 # Copyright (c) 2026 ynl-mirror contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the installer decides itself: pins, policies of parts, what a batch tells of the host.
+"""What the installer decides itself: pins, policies of parts, what a batch shows about the host.
 
 That what it writes changes no packet's fate is in mapping/test_same_fate.py, and how a kernel takes it in
 tests/integration/test_mirror_writes.py.

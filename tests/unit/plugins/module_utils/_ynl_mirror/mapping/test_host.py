@@ -130,7 +130,7 @@ def test_links_that_share_a_subnet_are_the_ends_of_one_cable() -> None:
     assert uplinks(facts).pairs == {7: {1, 2}, 8: {2}}
 
 
-def test_link_local_subnets_and_host_routes_pair_nothing() -> None:
+def test_link_local_subnets_and_single_addresses_pair_nothing() -> None:
     facts = HostFacts()
     note(facts, "fe80::/64", "@7")
     note(facts, "192.168.101.1/32", "@7")

@@ -71,7 +71,7 @@ NOBODY = "no VRF sends packets for this prefix to the host"
         ("@3", {}),
         ("192.168.11.9@3", {}),
         ("192.168.101.2@1 192.168.11.9@3", {}),  # half of it does not
-        ("@1", {}),  # a neighbour on the uplink, whoever has the address
+        ("@1", {}),  # any neighbour on the uplink
         ("", {"type": RTN_BLACKHOLE}),
         ("@1", {"type": RTN_LOCAL}),
         ("192.168.101.2@1", {"extras": ("encap",)}),
@@ -367,7 +367,7 @@ def test_too_many_parts_and_a_vrf_that_hands_over_stay_slow() -> None:
         ("fd10::/16", "fd00:102::1", "fd00:101::2@1", 0, None),
     ],
 )
-def test_a_mirrored_route_wins_over_the_own_one_or_is_not_placed(
+def test_a_mirrored_route_wins_over_its_own_one_or_is_not_placed(
     prefix: str, gateway: str, to_host: str, metric: int, expected: int | None
 ) -> None:
     behind = (BEHIND_B, (B, "fd10::/16", "fd00:12::9@4"))
@@ -413,7 +413,7 @@ def test_so_does_that_of_a_route_on_the_way(place: str) -> None:
     assert mapped("10.0.0.0/8", BY_B, view(others=others, links=links), **fields).targets[A].mtu == 1300
 
 
-def test_a_trap_route_keeps_the_mtu_of_the_own_route() -> None:
+def test_a_trap_route_keeps_the_mtu_of_its_own_route() -> None:
     seen = view(BEHIND_B, others=[own(A, "0.0.0.0/0", "192.168.101.2@1", mtu=1300)])
     outcome = mapped("10.0.0.0/8", "", seen, type=RTN_BLACKHOLE)
     assert (outcome.ways[A].trap.mtu, hops_of(outcome.ways[A].trap), outcome.ways[A].length) == (1300, TRAP, 0)

@@ -119,7 +119,7 @@ def test_changes_one_by_one_leave_what_a_new_start_would_install(family: int, ch
         before, world = world, changed(world, changes)
         kernel.moments.clear()
         announce(installer, family, changes)
-        assert installed(installer, family) == anew(family, world, policy)
+        assert installed(installer, family) == from_nothing(family, world, policy)
         addresses = {*before.edges(), *world.edges()}
         old, new = fates(before, addresses), fates(world, addresses)
         for moment in kernel.moments:
@@ -148,7 +148,7 @@ def test_a_change_of_the_dpus_own_routes_leaves_what_a_new_start_would_install(f
     world = replace(world, own=own)
     installer.mapper = Mapper(view_of(family, world), policy, installer.mapper.facts)
     installer.sync(family, [*installer.announced_keys(family), *installer.stale_keys(family)])
-    assert installed(installer, family) == anew(family, world, policy)
+    assert installed(installer, family) == from_nothing(family, world, policy)
     assert_same_fate(world, installed(installer, family))
 
 
@@ -166,7 +166,7 @@ def changed(world: World, changes: Mapping[Network, Way | None]) -> World:
     return replace(world, announced={net: way for net, way in announced.items() if way is not None})
 
 
-def anew(family: int, world: World, policy: Policy) -> dict[int, Table]:
+def from_nothing(family: int, world: World, policy: Policy) -> dict[int, Table]:
     announced = {key_of(net): as_path(family, way) for net, way in world.announced.items()}
     mapper = Mapper(view_of(family, world), policy, facts_of(family, world))
     wanted = Wanted(mapper, lambda _family, key: announced.get(key))
