@@ -274,7 +274,13 @@ class _Judge:
     ) -> None:
         if not all(_is_detour(way) for way in without):
             return
-        doubts = {doubt for way in without for step in way.steps if step.machine != DPU for doubt in step.doubts}
+        doubts = {
+            doubt
+            for way in without
+            for step in way.steps
+            for doubt in step.doubts
+            if (step.machine != DPU) is (doubt != "metric")
+        }
         doubts |= set(self._case.doubts) | ({"excluded"} if excluded else set())
         shortened = all(len(way.steps) == 1 for way in with_)
         tally.detours += 1

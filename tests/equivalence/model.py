@@ -179,13 +179,24 @@ class Machine:
             found = self._in_table(rule, destination, flow)
             if found is not None:
                 return self._verdict(flow, iif, *found, doubts)
+            if self._is_thrown(rule, destination):
+                doubts.append("throw")
         return Verdict("dropped", doubts=tuple(doubts))
+
+    def _is_thrown(self, rule: Rule, destination: int) -> bool:
+        """Whether a table sends a packet on to the next rule by a route; the listener says slow."""
+        table = self.tables.get((rule.family, rule.table))
+        return table is not None and any(
+            route.type == k.THROW for routes in table.matches(destination) for route in routes
+        )
 
     def _verdict(self, flow: Flow, iif: str, route: Route, tossed: bool, doubts: list[str]) -> Verdict:
         if tossed:
             doubts.append("tos")
         if route.table not in (MAIN, LOCAL_TABLE):
             doubts.append("table")
+        if route.family == socket.AF_INET6 and route.metric == 1:
+            doubts.append("metric")  # no mirrored route can win over it
         told = tuple(doubts)
         if route.type in (k.LOCAL, k.BROADCAST, k.ANYCAST):
             return Verdict("local", table=route.table, doubts=told)
