@@ -88,7 +88,6 @@ def test_explain_lists_each_step_of_a_mapped_route(lab: MirrorLab) -> None:
         "the host announced 192.168.11.0/24 via 192.168.101.1 proto boot",
         "VRF a: its own route does not lead to the host: 192.168.11.0/24 dev eth3 proto kernel",
         "VRF b: sends packets to the host: 0.0.0.0/0 via 192.168.102.2 dev eth2 proto boot",
-        "static: no static rule matches",
         "nexthop: gateway 192.168.101.1 is on eth1 in VRF a (table 10)",
         "nexthop: longest match in VRF a: 192.168.11.0/24 dev eth3 proto kernel",
         "nexthop: egress dev eth3 in VRF a",

@@ -22,7 +22,7 @@ from ..config.options import options
 from ..fpm.tls import TlsError
 from .logs import about
 
-_LOG = logging.getLogger("ynl_mirror.reload")
+_LOG = logging.getLogger("ynl_mirror.daemon.reload")
 Config = TypeVar("Config", AgentConfig, ListenerConfig)
 
 

@@ -88,7 +88,9 @@ class Inference:
     def egress(self, key: int, path: Path, hop: NextHop, note: Note) -> Egress:
         """The egress of one of the host's next hops, or Slow."""
         reasons = []
-        for name in self._policy.inference:
+        # Who has no static rules need not be told that none matches.
+        names = [name for name in self._policy.inference if name != "static" or self._policy.static]
+        for name in names or self._policy.inference:
             try:
                 egress = _INFER[name](self, key, path, hop, note)
                 self._check(egress)
@@ -101,9 +103,7 @@ class Inference:
             else:
                 note(f"{name}: egress {self.show(egress.hops)} in VRF {egress.vrf.name}")
                 return egress
-        # With the default inferences "no static rule matches" says nothing to somebody who has no static rules.
-        told = [reason for reason in reasons if self._policy.static or not reason.startswith("static: ")]
-        raise Slow("; ".join(told or reasons))
+        raise Slow("; ".join(reasons))
 
     def source(self, hop: NextHop) -> tuple[Vrf, int]:
         """The VRF and the link by which packets come back that the host sends to this next hop; Slow or Unknown."""

@@ -23,7 +23,7 @@ from .entry import Entry, best_path, paths_of
 from .follower import Follower, deletes_ipv6
 from .rib import Reread, Rib
 
-_LOG = logging.getLogger("ynl_mirror.audit")
+_LOG = logging.getLogger("ynl_mirror.replica.audit")
 #: Dump chunks (of about 600 routes) per step, and seconds of rest after it: an audit is not urgent.
 _CHUNKS = 2
 _REST = 0.001

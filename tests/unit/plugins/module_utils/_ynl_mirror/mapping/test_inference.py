@@ -336,7 +336,6 @@ def test_trace_reports_each_step() -> None:
     assert steps == [
         "VRF a: sends packets to the host: 0.0.0.0/0 via 192.168.101.2 dev eth1 proto static",
         "VRF b: its own route does not lead to the host: 192.168.12.0/24 dev eth4 proto static",
-        "static: no static rule matches",
         "nexthop: gateway 192.168.102.1 is on eth2 in VRF b (table 20)",
         "nexthop: longest match in VRF b: 192.168.12.0/24 dev eth4 proto static",
         "nexthop: egress dev eth4 in VRF b",
