@@ -474,6 +474,30 @@ def test_a_killed_agent_leaves_its_routes_and_its_successor_writes_only_what_cha
     assert line.startswith("Deleted 192.168.11.0/24 dev eth3 table 20 proto 121")
 
 
+def test_a_successor_keeps_trap_routes_below_what_the_host_has_not_announced_yet(lab: MirrorLab) -> None:
+    """The longest prefixes come first, and nothing says yet that a shorter one is offloaded, or where the host is."""
+    batch(
+        lab.host,
+        *("route add 10.0.0.0/8 via 192.168.101.1", "route add blackhole 10.6.6.6/32"),
+        *("route add 192.168.12.0/24 via 192.168.102.1", "route add blackhole 192.168.12.77/32"),
+    )
+    lab.dpu.ip("route add 10.0.0.0/8 via 192.168.11.2 dev eth3 table 10")
+    mirror = lab.mirror(agent={"host_links": []})
+    before = lab.mirrored()
+    assert [route.partition(" ")[0] for route in before["b"]] == ["10.0.0.0/8", "10.6.6.6/32"]
+    assert [route.partition(" ")[0] for route in before["a"]] == ["192.168.12.0/24", "192.168.12.77/32"]
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    for _round in range(2):
+        assert mirror.agent.end(signal.SIGTERM) == 0
+        mirror.agent.start().ready()
+        until(lambda: mirror.agent.status()["offloaded"], 2)
+        mirror.synced()
+    assert lab.mirrored() == before
+    assert monitor.lines() == []
+    lab.host.ip("route del 10.0.0.0/8 via 192.168.101.1")
+    until(lambda: lab.mirrored()["b"], [])
+
+
 def test_an_upgraded_agent_is_as_hitless(lab: MirrorLab) -> None:
     lab.deploy()
     mirror = lab.mirror()

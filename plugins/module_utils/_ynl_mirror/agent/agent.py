@@ -101,6 +101,7 @@ class Agent(ManualRoutes):
         self._resync_due = self._remap_all = False
         self._recoveries = 0  # of the follower, as far as they have been handled
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
+        self.installer.settled = False
         self._meanwhile: list[Touch] | None = None  # during a resync: changes to mirrored routes by others
         self._sessions: dict[str, tuple[HostSession, asyncio.Task[None]]] = {}
         self.started = asyncio.Event()
@@ -388,6 +389,10 @@ class Agent(ManualRoutes):
             for session, _task in self._sessions.values() if restated else ():
                 session.state_changed(family, restated)
             restated.clear()
+        if not self.installer.settled and self._replay_complete():
+            for family in _FAMILIES:
+                self._dirty[family] |= self.installer.settle(family)
+            self._work_to_do.set()
         if self.installer.mapper.learnt:
             self.installer.mapper.learnt = False
             self._remap_all = True

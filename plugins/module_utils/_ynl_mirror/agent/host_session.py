@@ -195,6 +195,7 @@ class HostSession:
                 writer.transport.abort()
             elif isinstance(action, Replayed):
                 self._log_replay(action)
+                self._on_sync()
 
     async def _sync_in_batches(self, family: int, keys: list[int]) -> None:
         refused = self._installer.refused[family]

@@ -58,6 +58,8 @@ class Installer:
         self.failures = 0
         self.writer = Writer(requests)
         self.restated: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}  # got another state along with others
+        self._kept: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}  # removals that wait for that
+        self.settled = True  # False: what is installed may be wanted though the host has not announced it yet
         self._host_tables = host_tables
         self._wanted = Wanted(mapper, self.path_of)
         self._pins: dict[int, dict[int, Path]] = {AF_INET: {}, AF_INET6: {}}
@@ -130,6 +132,16 @@ class Installer:
         self._wanted.inner[address.family].add(key)
         return {key}
 
+    def settle(self, family: int) -> set[int]:
+        """The host has announced everything: the prefixes whose decisions may be other ones now."""
+        self.settled = True
+        kept, self._kept[family] = self._kept[family], set()
+        return kept.union(self._wanted.inner[family])
+
+    def _standing(self, family: int, table: int, key: int) -> Path | None:
+        path = self.installed.get((family, table), {}).get(key)
+        return None if path is None or path.oifs <= self.mapper.host_links else path
+
     def path_of(self, family: int, key: int) -> Path | None:
         """The path that decides about a prefix: its announced one."""
         pins = self._pins[family]
@@ -161,6 +173,9 @@ class Installer:
         plan = Plan(family, self.mapper, self._others, self.installed)
         self._plan(family, keys, plan)
         left = [] if remove else plan.take_removals()
+        if not self.settled:
+            # The decision may rest on what the host has not announced yet.
+            self._kept[family].update(plan.take_removals(lambda key: self.announced_path(family, key) is not None))
         written, refused = self.writer.write(family, plan.changes)
         if self.touched is not None:
             self.touched.update(written)
@@ -173,6 +188,7 @@ class Installer:
         """Find what has to be written for these prefixes, and for the parts of announced ones."""
         restricted = self._restrictions(family)
         admission = self.admission
+        self._wanted.standing = None if self.settled else self._standing
         self._wanted.permits = admission.permits if admission is not None and admission.needed else None
         dependent: list[_Dependent] = []
         paths = self._announced_paths(family, keys)

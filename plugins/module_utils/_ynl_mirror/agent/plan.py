@@ -8,7 +8,7 @@ Prefixes of one path and one region want the same, and usually come in thousands
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 
 from ..mapping.placement import Mapper
@@ -47,12 +47,15 @@ class Plan:
             if want is not None and len(known) < len(keys):
                 self._add(change, [key for key in keys if key not in installed] if known else keys, want)
 
-    def take_removals(self) -> list[int]:
+    def take_removals(self, which: Callable[[int], bool] = lambda _key: True) -> list[int]:
         """Leave removals for later: their prefixes. One that makes room for another route stays."""
         left: list[int] = []
         for change in self.changes:
-            left += [key for key, _path in change.removals if key not in change.put_back]
-            change.removals = [item for item in change.removals if item[0] in change.put_back]
+            taken = [key for key, _path in change.removals if key not in change.put_back and which(key)]
+            if taken:
+                left += taken
+                gone = set(taken)
+                change.removals = [item for item in change.removals if item[0] not in gone]
         return left
 
     def _add(self, change: Change, keys: Iterable[int], want: Path) -> None:

@@ -25,7 +25,9 @@ _FAMILIES = (AF_INET, AF_INET6)
 class Wanted:
     """The mirrored routes of every prefix. *announced* gives the path that the host announced for (family, key).
 
-    *blocked* are offloads, by (family, table), that must not be installed, with the reason.
+    *blocked* are offloads, by (family, table), that must not be installed, with the reason. *standing* gives an offload
+    (family, table, prefix) that is installed though nothing is known of it yet: after a restart the host announces its
+    routes one after the other, and a trap route has to stay below an offload that stands.
     """
 
     def __init__(self, mapper: Mapper, announced: Callable[[int, int], Path | None]) -> None:
@@ -34,6 +36,7 @@ class Wanted:
         self.blocked: dict[TableKey, dict[int, str]] = {}
         # Which offloads may be installed because of an announced route; None: all.
         self.permits: Callable[[int, int, int, Path, Mapping[int, Path]], Mapping[int, Path]] | None = None
+        self.standing: Callable[[int, int, int], Path | None] | None = None
         self._announced = announced
         self._announced_lengths: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # that ever were
         self._lengths: dict[int, list[int]] = {}  # of all that may be placed, longest first
@@ -140,6 +143,10 @@ class Wanted:
         blocked = self.blocked.get((family, table), {})
         for candidate in self.shorter(family, key, way.length):
             path = self._announced(family, candidate)
+            if path is None and self.standing is not None:
+                stands = self.standing(family, table, candidate)
+                if stands is not None:
+                    return candidate, stands
             outcome = self.part(family, candidate) if path is None else self.mapper.rule(path).outcome(candidate)
             targets = self.permitted(family, candidate, outcome.targets)
             if table in targets and candidate not in blocked:
