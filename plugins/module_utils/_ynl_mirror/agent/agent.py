@@ -205,9 +205,8 @@ class Agent(ManualRoutes):
         """A mirrored route must not take the mirror's own connection elsewhere."""
         with contextlib.suppress(ValueError, TypeError, IndexError):
             address = Address.parse((peer or ())[0].partition("%")[0].replace("::ffff:", "", 1))
-            keys = self.installer.pin(address)
-            if keys:
-                self._dirty[address.family] |= keys
+            for family, keys in self.installer.pin(address).items():
+                self._dirty[family] |= keys
                 self._work_to_do.set()
 
     def _admit(self, tls: ssl.SSLObject | None, peer: str) -> str | None:
@@ -304,7 +303,9 @@ class Agent(ManualRoutes):
                     keys, self._dirty[family] = self._dirty[family], set()
                     if not self._replay_complete():
                         # Routes that the host has not announced yet may still come; the end of the replay sweeps them.
-                        keys = {key for key in keys if self.installer.announced_path(family, key) is not None}
+                        known = {key for key in keys if self.installer.path_of(family, key) is not None}
+                        self._dirty[family] |= keys - known
+                        keys = known
                     await self._sync(family, list(keys))
 
     async def _retrier(self) -> None:

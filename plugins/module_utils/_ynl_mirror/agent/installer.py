@@ -121,16 +121,20 @@ class Installer:
 
     # -- what is wanted
 
-    def pin(self, address: Address) -> set[int]:
-        """Keep an address on the slow path: the mirror's own connection uses it. Returns the prefixes to sync."""
-        key = WIDTH[address.family] << WIDTH[address.family] | address.value
-        if key in self._pins[address.family]:
-            return set()
-        self._pins[address.family][key] = Path(
-            address.family, type=RTN_XRESOLVE, reason="the connection between host and DPU uses this address"
-        )
-        self._wanted.inner[address.family].add(key)
-        return {key}
+    def pin(self, address: Address) -> dict[int, set[int]]:
+        """Keep an address, and no other, on the slow path: the mirror's own connection uses it.
+
+        Returns the prefixes to sync, by family.
+        """
+        family = address.family
+        key = WIDTH[family] << WIDTH[family] | address.value
+        before = {of: set(pins) for of, pins in self._pins.items()}
+        for pins in self._pins.values():
+            pins.clear()
+        reason = "the connection between host and DPU uses this address"
+        self._pins[family][key] = Path(family, type=RTN_XRESOLVE, reason=reason)
+        self._wanted.inner[family].add(key)
+        return {of: before[of] ^ set(pins) for of, pins in self._pins.items() if before[of] != set(pins)}
 
     def settle(self, family: int) -> set[int]:
         """The host has announced everything: the prefixes whose decisions may be other ones now."""

@@ -57,6 +57,10 @@ class Dpu:
         self.installer.announced.setdefault((AF_INET, RT_TABLE_MAIN), {}).update(routes)
         self.installer.sync(AF_INET, [key for key, _path in routes])
 
+    def pin(self, address: str) -> None:
+        for family, keys in self.installer.pin(Address.parse(address)).items():
+            self.installer.sync(family, keys)
+
     def has(self, table: int) -> dict[str, str]:
         routes = self.installer.installed[AF_INET, table]
         return {str(Prefix.from_key(AF_INET, key)): hops_of(path) for key, path in routes.items()}
@@ -68,12 +72,14 @@ class Dpu:
 def test_the_mirrors_own_connection_stays_on_the_slow_path() -> None:
     dpu = Dpu()
     dpu.announce(host("10.1.0.0/16", BY_B))
-    dpu.installer.sync(AF_INET, dpu.installer.pin(Address.parse("10.1.2.3")))
+    dpu.pin("10.1.2.3")
     assert dpu.has(A) == {"10.1.0.0/16": PART, "10.1.2.3/32": TRAP}
-    assert dpu.installer.pin(Address.parse("10.1.2.3")) == set()
+    assert dpu.installer.pin(Address.parse("10.1.2.3")) == {}
     dpu.announce(host("10.1.2.3/32", BY_B))
     assert dpu.has(A) == {"10.1.0.0/16": PART, "10.1.2.3/32": TRAP}
     assert dpu.state("10.1.2.3/32") == ("slow_path", "the connection between host and DPU uses this address")
+    dpu.pin("10.1.2.4")  # the host has connected again
+    assert dpu.has(A) == {"10.1.0.0/16": PART, "10.1.2.3/32": PART, "10.1.2.4/32": TRAP}
 
 
 def test_a_batch_learns_which_links_lead_to_the_host_before_it_is_placed() -> None:
