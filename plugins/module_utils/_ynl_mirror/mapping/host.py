@@ -120,5 +120,6 @@ class Uplinks:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What decisions depend on."""
-        return self.links, self.pairs, self._own, dict(self._facts.forwarding)
+        """What decisions depend on: of the host's addresses those that the DPU sends packets to."""
+        used = self._own & self._view.gateways
+        return self.links, self.pairs, used, {one.family for one in self._own}, dict(self._facts.forwarding)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 
 from ..model.routes import WIDTH, Path
 
@@ -92,6 +93,11 @@ class Lpm:
             keys = ((key >> self._width, key & self._mask) for key in self.every())
             self._sorted = sorted((network << (self._width - length), length) for length, network in keys)
         return self._sorted
+
+    def paths(self) -> Iterator[Path]:
+        """The path of each prefix, in no particular order."""
+        for level in self._levels.values():
+            yield from level.values()
 
     def every(self) -> list[int]:
         """The keys of all prefixes, in no particular order."""

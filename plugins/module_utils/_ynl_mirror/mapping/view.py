@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..model.links import Link, LinkAddress, Rule, Vrf
 from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, TableKey
@@ -24,6 +25,12 @@ class View:
     owners: Mapping[Address, tuple[int, ...]] = field(default_factory=dict)
     tables: dict[TableKey, Lpm] = field(default_factory=dict)
     subnets: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def gateways(self) -> frozenset[Address]:
+        """The gateways of all its routes."""
+        paths = {id(path): path for lpm in self.tables.values() for path in lpm.paths()}
+        return frozenset(hop.gateway for path in paths.values() for hop in path.nexthops if hop.gateway is not None)
 
     def vrf_of_link(self, index: int) -> Vrf | None:
         """The VRF that a link belongs to; a VRF device, which may have addresses, belongs to its VRF."""
