@@ -221,6 +221,18 @@ def test_what_stays_slow_inside_of_an_offload_is_trapped(lab: MirrorLab) -> None
     until(lab.mirrored, NOTHING)
 
 
+def test_a_trap_stands_before_the_offload_that_goes_in_front_of_another_route(lab: MirrorLab) -> None:
+    lab.dpu.ip("route add 10.6.0.0/16 via 192.168.11.2 dev eth3 table 10")
+    lab.dpu.ip("route add 10.6.0.0/16 via 192.168.102.2 dev eth2 table 20 proto static")
+    lab.host.ip("route add blackhole 10.6.1.0/24")
+    lab.host.ip("route add 10.6.0.0/16 via 192.168.101.1")
+    monitor = RouteMonitor(lab.dpu, lab.folder)
+    lab.mirror()
+    offload, trap = "10.6.0.0/16 via 192.168.11.2 dev eth3", "10.6.1.0/24 via 192.168.102.2 dev eth2"
+    assert lab.mirrored() == {"a": [], "b": [offload, trap]}
+    assert [line.split()[0] for line in monitor.lines()] == ["10.6.1.0/24", "10.6.0.0/16"]
+
+
 def test_what_the_kernel_refuses_says_so_and_leaves_its_packets_to_the_host(lab: MirrorLab) -> None:
     """Without its own route a prefix follows the shorter one, by another egress: that one has to wait."""
     around = {"prefix": "10.9.0.0/16", "vrf": "a", "dev": "eth3", "via": "192.168.11.2"}

@@ -12,7 +12,8 @@ deletes name the protocol, which keeps the kernel to our routes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from ..model.routes import WIDTH, Path
 from ..netlink import rtnetlink, sockets
@@ -47,6 +48,21 @@ class Change:
             if len({key >> width for key, _path in items}) > 1:
                 items.sort(key=lambda item: sign * (item[0] >> width))
 
+    def additions(self, family: int) -> Iterator[tuple[str, list[Item]]]:
+        """The sorted additions of both kinds, so that the longest prefix comes first whatever its kind."""
+        width = WIDTH[family]
+        start = 0
+        for length, run in groupby(self.fronts, key=lambda item: item[0] >> width):
+            stop = start
+            while stop < len(self.adds) and self.adds[stop][0] >> width > length:
+                stop += 1
+            if stop > start:
+                yield "adds", self.adds[start:stop]
+            yield "fronts", list(run)
+            start = stop
+        if start < len(self.adds):
+            yield "adds", self.adds[start:] if start else self.adds
+
 
 class Refused:
     """A write that the kernel refused."""
@@ -79,14 +95,13 @@ class Writer:
         for change in changes:
             change.sort(family)
         # Additions, then replacements, of all tables before any removal: traffic always has a route.
-        for kind, writer in (
-            ("fronts", self._put_front),
-            ("adds", self._add),
-            ("replacements", self._replace),
-            ("removals", self._delete),
-        ):
+        for change in changes:
+            for kind, items in change.additions(family):
+                messages += (self._put_front if kind == "fronts" else self._add).batch(items)
+                sent.append((change, kind, items))
+        for kind, writer in (("replacements", self._replace), ("removals", self._delete)):
             for change in changes:
-                items: list[Item] = getattr(change, kind)
+                items = getattr(change, kind)
                 if items:
                     messages += writer.batch(items)
                     sent.append((change, kind, items))
