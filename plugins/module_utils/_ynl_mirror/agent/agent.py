@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 import ssl
@@ -36,6 +37,7 @@ from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, Path, TableKey
 from ..netlink import rtnetlink
 from ..netlink import sockets as kernel
 from ..replica import audit
+from ..replica.entry import best_path
 from ..replica.follower import Follower
 from ..replica.replica import Replica
 from ..replica.rib import Rib
@@ -56,6 +58,8 @@ _FAMILIES = (AF_INET, AF_INET6)
 _SETTLE = 0.02
 #: Routes mapped before others get a turn on the event loop.
 _SLICE = 2048
+#: Own routes of the DPU's that change at a time, from which all announced routes are mapped again.
+_MANY = 256
 #: Seconds between attempts to install what the kernel refused.
 _RETRY = 10.0
 
@@ -100,6 +104,7 @@ class Agent(ManualRoutes):
         self._work_to_do = asyncio.Event()
         self._resync_due = self._remap_all = False
         self._recoveries = 0  # of the follower, as far as they have been handled
+        self._own_changed: dict[TableKey, set[int]] = {}  # own routes of the DPU's, as far as the view lacks them
         self._dirty: dict[int, set[int]] = {AF_INET: set(), AF_INET6: set()}
         self.installer.settled = False
         self._meanwhile: list[Touch] | None = None  # during a resync: changes to mirrored routes by others
@@ -136,6 +141,7 @@ class Agent(ManualRoutes):
     async def _follow(self) -> None:
         await self._follower.load()
         await self._resync()
+        self._own_changed.clear()
         self._rebuild_view()
         # The routes found installed are compared with the announced ones at the end of the replay, not now.
         for keys in self._dirty.values():
@@ -242,11 +248,12 @@ class Agent(ManualRoutes):
             self._recoveries = self._follower.recoveries
             self._resync_due = self._remap_all = True
         for scope, keys in changed.items():
-            self._remap_all = True
+            self._own_changed.setdefault(scope, set()).update(keys)
             installed = self.installer.installed.get(scope, {})
             # A REPLACE by others may delete a mirrored route of the same prefix and metric, and names only itself.
             self._resync_due = self._resync_due or any(key in installed for key in keys)
-        if self._remap_all or any(self._dirty.values()):
+        self._remap_all = self._remap_all or sum(map(len, self._own_changed.values())) > _MANY
+        if self._remap_all or self._own_changed or any(self._dirty.values()):
             self._work_to_do.set()
 
     def _follow_vrfs(self) -> None:
@@ -281,6 +288,22 @@ class Agent(ManualRoutes):
         )
         self.installer.mapper = Mapper(self._view, self._policy, self._facts)
 
+    def _change_view(self) -> None:
+        """Take what has changed of the DPU's own routes into the view, and note which prefixes that concerns."""
+        changed, self._own_changed = self._own_changed, {}
+        for scope, keys in changed.items():
+            lpm, entries = self._view.lpm(*scope), self.rib.tables.get(scope, {})
+            for key in keys:
+                best = best_path(entries.get(key))
+                if best is None:
+                    lpm.remove(key)
+                else:
+                    lpm.set(key, best)
+        self._view = dataclasses.replace(self._view)
+        self.installer.mapper = Mapper(self._view, self._policy, self._facts)
+        for (family, _table), keys in changed.items():
+            self._dirty[family] |= self.installer.keys_around(family, keys)
+
     def _map_everything(self) -> None:
         self._remap_all = True
         self._work_to_do.set()
@@ -295,10 +318,13 @@ class Agent(ManualRoutes):
                 await self._resync()
             if self._remap_all:
                 self._remap_all = False
+                self._own_changed.clear()
                 self._rounds.remaps += 1
                 self._rebuild_view()
                 await self._sync_all()
             else:
+                if self._own_changed:
+                    self._change_view()
                 for family in _FAMILIES:
                     keys, self._dirty[family] = self._dirty[family], set()
                     if not self._replay_complete():

@@ -38,6 +38,8 @@ _Restricted = tuple[Mapping[int, Path], "str | None", Callable[[str], Refusal]]
 #: A prefix with its offloads and ways, and whether it is announced: what it needs depends on shorter ones.
 _Dependent = tuple[int, Mapping[int, Path], Mapping[int, Way], bool]
 _Restrict = Callable[[int, "Path | None", Outcome], _Restricted]
+#: Prefixes inside of another one that are looked up one by one, rather than all announced ones be looked through.
+_MOST_PROBES = 4096
 _WRITTEN = ("fronts", "adds", "replacements")
 
 
@@ -105,6 +107,30 @@ class Installer:
             if candidate in installed and candidate >> WIDTH[family] >= longest:
                 return candidate, installed[candidate]
         return None
+
+    def keys_around(self, family: int, keys: Iterable[int]) -> set[int]:
+        """The prefixes that a change of own routes to these concerns: themselves, what is around them, and inside."""
+        width = WIDTH[family]
+        tables = [self.announced.get((family, table), {}) for table in self._host_tables]
+        found: set[int] = set()
+        for key in keys:
+            length, network = key >> width, key & ((1 << width) - 1)
+            found.add(key)
+            found.update(one for one in self._wanted.shorter(family, key) if self.path_of(family, one) is not None)
+            longer = [other for other in self._wanted.lengths(family) if other > length]
+            if sum(1 << (other - length) for other in longer) <= _MOST_PROBES:
+                for other in longer:
+                    first = other << width | network << (other - length)
+                    inside = range(first, first + (1 << (other - length)))
+                    found.update(one for one in inside if any(one in table for table in tables))
+            else:
+                for table in tables:
+                    found.update(
+                        one
+                        for one in table
+                        if one >> width > length and (one & ((1 << width) - 1)) >> ((one >> width) - length) == network
+                    )
+        return found
 
     def announced_keys(self, family: int) -> list[int]:
         """Every announced prefix."""

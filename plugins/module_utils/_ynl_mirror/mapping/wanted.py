@@ -155,15 +155,19 @@ class Wanted:
                 return None  # it stays on the slow path, and so does everything inside of it
         return None
 
+    def lengths(self, family: int) -> list[int]:
+        """The lengths of all prefixes that may be placed, the longest first."""
+        lengths = self._lengths.get(family)
+        if lengths is None:
+            own = {key >> WIDTH[family] for key in self.mapper.regions(family).named}
+            lengths = self._lengths[family] = sorted(own | self._announced_lengths[family], reverse=True)
+        return lengths
+
     def shorter(self, family: int, key: int, shortest: int = 0) -> Iterator[int]:
         """The shorter prefixes that cover a prefix, of the lengths in use; the longest first."""
         width = WIDTH[family]
         length, network = key >> width, key & ((1 << width) - 1)
-        lengths = self._lengths.get(family)
-        if lengths is None:
-            own = {key >> width for key in self.mapper.regions(family).named}
-            lengths = self._lengths[family] = sorted(own | self._announced_lengths[family], reverse=True)
-        for candidate in lengths:
+        for candidate in self.lengths(family):
             if candidate < shortest:
                 return
             if candidate < length:
