@@ -258,7 +258,10 @@ class MirrorLab:
         for table, subnet in ((10, 101), (20, 102)):
             batch(self.dpu, f"route add default via 192.168.{subnet}.2 dev eth{subnet - 100} table {table}")
             batch(self.dpu, f"route add default via fd00:{subnet}::2 dev eth{subnet - 100} table {table}")
-        # Whoever wants a third VRF, to which the other two say nothing, has one with table 30.
+        self._third_vrf()
+
+    def _third_vrf(self) -> None:
+        """Whoever wants a third VRF, to which the other two say nothing, has one with table 30."""
         batch(self.dpu, "route add default via 192.168.101.2 dev eth1 table 30")
         batch(self.dpu, "route add default via fd00:101::2 dev eth1 table 30")
 
