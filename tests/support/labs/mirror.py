@@ -261,7 +261,7 @@ class MirrorLab:
         self._third_vrf()
 
     def _third_vrf(self) -> None:
-        """Whoever wants a third VRF, to which the other two say nothing, has one with table 30."""
+        """A third VRF for tests that want one has table 30; the other two say nothing to it."""
         batch(self.dpu, "route add default via 192.168.101.2 dev eth1 table 30")
         batch(self.dpu, "route add default via fd00:101::2 dev eth1 table 30")
 
@@ -282,7 +282,7 @@ class MirrorLab:
     def agent(self, start: bool = True, namespace: Namespace | None = None, **config: Any) -> Daemon:
         """An agent on the DPU, started but not waited for; ``config`` goes over the usual one."""
         vrfs = {"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2", "eth4"]}}
-        # Peers that write a few messages by hand do not tell what a listener does: which links lead to them.
+        # Peers that write a few messages by hand do not announce, as a listener does, which links lead to them.
         usual = {"vrfs": vrfs, "host_links": ["eth1", "eth2"], "log_level": "debug"}
         return self._daemon(namespace or self.dpu, "agent", {**usual, **config}, start)
 
