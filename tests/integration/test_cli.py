@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main
+from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.cli import main, show
 from ansible_collections.ekho.ynl_mirror.tests.support.peers.served import MIRRORED, SLOW_PATH, Agent, Listener, Served
 
 LIBRARY = "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror"
@@ -62,6 +62,12 @@ def test_routes_show_state_reason_and_place(
     )
     assert _run(tmp_path, "routes", "--state", "slow_path", "--json") == 0
     assert json.loads(capsys.readouterr().out) == SLOW_PATH
+
+
+def test_a_route_without_a_gateway_is_shown_without_a_gap(capsys: pytest.CaptureFixture[str]) -> None:
+    announced = {"nexthops": [{}], "protocol": "kernel", "metric": 0}
+    show.route({"prefix": "192.168.101.0/24", "announced": announced, "state": "slow_path"}, as_json=False)
+    assert capsys.readouterr().out == "192.168.101.0/24 announced proto kernel slow path\n"
 
 
 def test_explain_exits_1_when_a_prefix_is_not_mirrored(

@@ -18,7 +18,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, Pair, RouteMonitor, batch, words_of
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import (
+    TRAP_METRIC,
+    MirrorLab,
+    Pair,
+    RouteMonitor,
+    batch,
+    words_of,
+)
 from ansible_collections.ekho.ynl_mirror.tests.support.until import until
 
 VRFS: dict[str, Any] = {
@@ -226,7 +233,7 @@ def _told(mirror: Pair) -> dict[str, list[str]]:
     for prefix, route in mirror.agent.routes().items():
         usual = 1024 if ":" in prefix else 0
         for installed in route["installed"]:
-            metric = "" if installed.get("metric", 0) == usual else f" metric {installed['metric']}"
+            metric = "" if installed.get("metric", 0) in (usual, TRAP_METRIC) else f" metric {installed['metric']}"
             hops = [
                 f"via {hop['gateway']} dev {hop['dev']}" + (f" weight {hop['weight']}" if "weight" in hop else "")
                 for hop in installed["nexthops"]

@@ -21,6 +21,7 @@ from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.model.
 from ansible_collections.ekho.ynl_mirror.tests.support.build.tools import copy_checkout
 from ansible_collections.ekho.ynl_mirror.tests.support.labs.qemu_mirror import (
     DPU,
+    HOPS_TO_FAR_SIDE,
     HOST,
     SECONDS,
     TTL_OF_TWO_HOPS,
@@ -103,8 +104,15 @@ def expect_none_lost(pings: Pings) -> None:
     assert pings.fewest > 10
 
 
+def expect_far_side(lab: QemuMirrorLab) -> None:
+    """The DPU's addresses in the other VRF, inside of what may be offloaded, answer over the host, now as ever."""
+    assert set(lab.hops_to_far_side().values()) == {HOPS_TO_FAR_SIDE}
+    lab.shell("ekho-host-b", "ping -n -c 1 -W 10 192.168.11.1")
+
+
 def test_a_check_of_fresh_machines_announces_and_changes_nothing(fresh: Fresh) -> None:
     assert set(fresh.lab.hops().values()) == {4}
+    expect_far_side(fresh.lab)
     checked = fresh.lab.play("mirror", "--check", "--diff")
     fresh.announced = changes(checked)
     assert {machine.partition(":")[0] for machine in fresh.announced} == set(DAEMONS)
@@ -129,9 +137,11 @@ def test_four_hops_when_the_routes_are_withdrawn_and_two_when_they_are_back(lab:
     withdrawn = lab.play("kernel_routes", "-e", "kernel_routes_state=absent", "--diff")
     assert changes(withdrawn) == ["ekho-host: Set the kernel routes: absent"]
     lab.wait_for_hops(4)
+    expect_far_side(lab)
     assert lab.shell(DPU, "ip route show table all proto ynl_mirror; ip -6 route show table all proto ynl_mirror") == ""
     lab.play("kernel_routes")
     lab.wait_for_hops(2)
+    expect_far_side(lab)
 
 
 @pytest.mark.parametrize("machine", DAEMONS)

@@ -258,7 +258,10 @@ class MirrorLab:
         for table, subnet in ((10, 101), (20, 102)):
             batch(self.dpu, f"route add default via 192.168.{subnet}.2 dev eth{subnet - 100} table {table}")
             batch(self.dpu, f"route add default via fd00:{subnet}::2 dev eth{subnet - 100} table {table}")
-        # A test that needs a third VRF has one with table 30.
+        self._third_vrf()
+
+    def _third_vrf(self) -> None:
+        """A third VRF for tests that want one has table 30; the other two say nothing to it."""
         batch(self.dpu, "route add default via 192.168.101.2 dev eth1 table 30")
         batch(self.dpu, "route add default via fd00:101::2 dev eth1 table 30")
 
@@ -279,7 +282,7 @@ class MirrorLab:
     def agent(self, start: bool = True, namespace: Namespace | None = None, **config: Any) -> Daemon:
         """An agent on the DPU, started but not waited for; ``config`` goes over the usual one."""
         vrfs = {"a": {"table": 10, "links": ["eth1", "eth3"]}, "b": {"table": 20, "links": ["eth2", "eth4"]}}
-        # Peers that write a few messages by hand do not announce what shows which links lead to them.
+        # Peers that write a few messages by hand do not announce, as a listener does, which links lead to them.
         usual = {"vrfs": vrfs, "host_links": ["eth1", "eth2"], "log_level": "debug"}
         return self._daemon(namespace or self.dpu, "agent", {**usual, **config}, start)
 

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,9 @@ DPU, HOST = "ekho-dpu", "ekho-host"
 WAYS = {"ekho-host-a": ("192.168.12.2", "fd00:12::2"), "ekho-host-b": ("192.168.11.2", "fd00:11::2")}
 #: Who pings whom: each direction and each family once, since every packet costs emulated machines time.
 PINGED = {"ekho-host-a": "192.168.12.2", "ekho-host-b": "fd00:11::2"}
+#: What each end host has on the other side of the DPU: addresses of the other VRF, which packets reach over the host.
+FAR_SIDE = {"ekho-host-a": ("192.168.12.1", "fd00:12::1"), "ekho-host-b": ("192.168.11.1", "fd00:11::1")}
+HOPS_TO_FAR_SIDE = 3
 #: A reply that has passed one router, the DPU, has this left of the 64 that Linux starts with.
 TTL_OF_TWO_HOPS = 63
 #: What the system writes by itself (/etc/passwd-: the accounts before their last change), and Ansible's own folder.
@@ -110,11 +113,11 @@ class QemuMirrorLab:
 
     def hops(self) -> dict[str, int | None]:
         """How many hops each end host needs to the other, in both families; None when it is not reached."""
-        return {
-            destination: self._hops(machine, destination)
-            for machine, destinations in WAYS.items()
-            for destination in destinations
-        }
+        return self._all_hops(WAYS)
+
+    def hops_to_far_side(self) -> dict[str, int | None]:
+        """How many hops each end host needs to the DPU's address in the other VRF, in both families."""
+        return self._all_hops(FAR_SIDE)
 
     def wait_for_hops(self, number: int) -> None:
         """Return once every way has that many hops."""
@@ -154,6 +157,13 @@ class QemuMirrorLab:
     def files(self, machine: str) -> list[str]:
         """Every file of a machine's disk, but for what the system writes by itself: type, mode, owner, size, place."""
         return self.shell(machine, f"find / -xdev {_NOT_OURS} {_DESCRIBED} | sort").splitlines()
+
+    def _all_hops(self, ways: Mapping[str, tuple[str, ...]]) -> dict[str, int | None]:
+        return {
+            destination: self._hops(machine, destination)
+            for machine, destinations in ways.items()
+            for destination in destinations
+        }
 
     def _hops(self, machine: str, destination: str) -> int | None:
         traced = _HOP.findall(self.shell(machine, f"traceroute -n -q 1 -w 2 -m 6 {destination}"))

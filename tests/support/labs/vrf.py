@@ -7,13 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import MirrorLab, batch, link_addresses
+from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import OFFLOADED, MirrorLab, batch, link_addresses
 
 if TYPE_CHECKING:
     from ansible_collections.ekho.ynl_mirror.tests.support.labs.mirror import Daemon
     from ansible_collections.ekho.ynl_mirror.tests.support.labs.netns import Namespace
 
 NAMES = {10: "a", 20: "b"}
+
+
+def traps(subnet: int, uplink: int) -> list[str]:
+    """The trap routes inside of an end host's subnet: its VRF's local, broadcast and anycast routes, over the host."""
+    v4, v6 = f"via 192.168.{uplink}.2 dev eth{uplink - 100}", f"via fd00:{uplink}::2 dev eth{uplink - 100}"
+    return [
+        *(f"192.168.{subnet}.{last}/32 {v4}" for last in (1, 255)),
+        *(f"fd00:{subnet}::{last}/128 {v6}" for last in ("", "1")),
+    ]
+
+
+#: What is mirrored where the VRFs' tables have their addresses: offloads, and trap routes for those inside of them.
+MIRRORED = {
+    "a": sorted([*OFFLOADED["a"], *traps(12, 101)]),
+    "b": sorted([*OFFLOADED["b"], *traps(11, 102)]),
+}
 #: What the kernel's documentation (networking/vrf) ends a VRF's table with.
 LAST = "metric 4278198272"
 _SYSCTLS = {
@@ -38,6 +54,9 @@ class VrfLab(MirrorLab):
 
     def _vrf_link(self, link: str, subnet: int, table: int) -> None:
         batch(self.dpu, f"link set dev {link} master {NAMES[table]}", *link_addresses(link, subnet, 1))
+
+    def _third_vrf(self) -> None:
+        pass  # two VRFs, which links leave and enter
 
     def agent(self, start: bool = True, namespace: Namespace | None = None, **config: Any) -> Daemon:
         """An agent whose configuration names no VRF."""

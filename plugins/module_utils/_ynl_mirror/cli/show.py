@@ -107,7 +107,7 @@ def _place(installed: Mapping[str, Any]) -> str:
 
 def _path(answer: Mapping[str, Any]) -> str:
     """The path of a route: next hops, protocol, and a metric that is not 0."""
-    hops = [_hop(hop) for hop in answer.get("nexthops") or ()]
+    hops = [words for words in map(_hop, answer.get("nexthops") or ()) if words]  # a host's link has no name here
     words = [f"nexthop {hop}" for hop in hops] if len(hops) > 1 else hops
     if answer.get("protocol") is not None:
         words.append(f"proto {answer['protocol']}")
