@@ -168,7 +168,7 @@ options:
     type: raw
     default: 121
   metric:
-    description: Metric of the installed routes. The kernel's default when left out.
+    description: Metric of the installed routes, trap routes apart. The kernel's default when left out.
     type: int
   settle_time:
     description: Seconds of silence that complete the replay of a host that marks no end, such as FRR's zebra.

@@ -136,7 +136,7 @@ class AgentConfig(DaemonConfig):
     metric: int | None = option(
         optional(integer(0, U32)),
         None,
-        "Metric of the installed routes. The kernel's default when left out.",
+        "Metric of the installed routes, trap routes apart. The kernel's default when left out.",
         reloadable=True,
     )
     settle_time: float = option(

@@ -88,7 +88,7 @@ class Inference:
     def egress(self, key: int, path: Path, hop: NextHop, note: Note) -> Egress:
         """The egress of one of the host's next hops, or Slow."""
         reasons = []
-        # Who has no static rules need not be told that none matches.
+        # Without static rules it says nothing that none matches.
         names = [name for name in self._policy.inference if name != "static" or self._policy.static]
         for name in names or self._policy.inference:
             try:
