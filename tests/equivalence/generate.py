@@ -971,6 +971,8 @@ CHANGING = ("mutate_host", "mutate_dpu", "mutate_rule", "mutate_address", "mutat
 NOT_DONE = ("two_hosts",)
 #: Those that make a case hard from the start.
 STANDING = tuple(name for name in FEATURES if name not in CHANGING and name not in NOT_DONE)
+#: Those that meet others. The host's rules may take its own connection away, with a mirror and without.
+TOGETHER = tuple(name for name in STANDING if name != "control_inside")
 #: How likely a feature is in a mix.
 _LIKELY = 0.2
 
@@ -978,7 +980,7 @@ _LIKELY = 0.2
 def mix(seed: int) -> tuple[str, ...]:
     """Some features, and things that happen in one case of three."""
     rng = random.Random(f"mix {seed}")
-    found = [name for name in STANDING if rng.random() < _LIKELY]
+    found = [name for name in TOGETHER if rng.random() < _LIKELY]
     if rng.random() < 1 / 3:
         found.append(rng.choice(CHANGING))
     return tuple(found)

@@ -121,13 +121,13 @@ def _options() -> argparse.Namespace:
 
 def _jobs(options: argparse.Namespace) -> Iterator[tuple[str, int, tuple[str, ...], bool, bool]]:
     """(row of the table, seed, features, ...) of each case."""
-    from ansible_collections.ekho.ynl_mirror.tests.equivalence.generate import CHANGING, STANDING, mix
+    from ansible_collections.ekho.ynl_mirror.tests.equivalence.generate import CHANGING, STANDING, TOGETHER, mix
 
     alone = [(name, (name,)) for name in (*STANDING, *CHANGING)]
     kinds: dict[str, list[tuple[str, tuple[str, ...] | None]]] = {
         "plain": [("plain", ())],
         "each": [*alone],
-        "together": [("together", STANDING)],
+        "together": [("together", TOGETHER)],
         "mix": [("mix", None)],
     }
     kinds["all"] = [*kinds["plain"], *alone, *kinds["together"], *[("mix", None)] * (len(alone) // 2)]

@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import leave
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.compare import Tally
-from ansible_collections.ekho.ynl_mirror.tests.equivalence.generate import CHANGING, STANDING, case, mix
+from ansible_collections.ekho.ynl_mirror.tests.equivalence.generate import CHANGING, STANDING, TOGETHER, case, mix
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.lab import Lab
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.play import play
 
@@ -71,7 +71,7 @@ def test_every_packet_has_the_same_fate_whatever_comes_together(lab: Lab, start:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_packet_has_the_same_fate_with_every_feature_at_once(lab: Lab) -> None:
-    prove(lab, ((seed, STANDING) for seed in range(5)))
+    prove(lab, ((seed, TOGETHER) for seed in range(5)))
 
 
 @pytest.mark.slow

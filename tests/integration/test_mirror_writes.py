@@ -145,7 +145,7 @@ def dpu(namespaces: NamespaceFactory) -> Iterator[Dpu]:
         members = frozenset(index for index, link in links.items() if link.name in ("e0", "e1", "e2"))
         vrfs = (Vrf("a", A), Vrf("b", B, members), Vrf("c", C))
         view = View(vrfs, links, address_owners(read_addresses(requests)))
-        uplink = next(index for index, link in links.items() if link.name == "e0")
+        (uplink,) = (index for index, link in links.items() if link.name == "e0")
         for table in (A, C):
             for family, gateway in TO_HOST.items():
                 view.lpm(family, table).set(

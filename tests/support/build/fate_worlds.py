@@ -136,7 +136,7 @@ def some_world(chance: Chance, family: int) -> World:
         for _number in range(chance.choice(range(1, 6))):
             own[table][some_network(chance, family)] = some_own(chance, family, table)
     announced = {
-        some_network(chance, family): some_announced(chance, family) for _ in range(chance.choice(range(2, 9)))
+        some_network(chance, family): some_announced(chance, family) for _count in range(chance.choice(range(2, 9)))
     }
     net = NET[family]
     return World(

@@ -120,7 +120,7 @@ class Admission:
         """
         if self._judge(path) is not None:
             return {}
-        if self._by_prefix and any(self._prefix_reason(family, one) is not None for one in {key, part}):
+        if self._by_prefix and any(self._prefix_reason(family, one) is not None for one in (key, part)):
             return {}
         if self.counts and key not in self._places[family]:
             return {}

@@ -514,7 +514,8 @@ class FibView:
                 self._take(steps, key, puts, drops)
             return puts, drops, self._known(steps, drops)
         main, behind = steps[place], [step for step in steps[place + 1 :] if len(step)]
-        assert isinstance(main, LookUp)
+        if not isinstance(main, LookUp):
+            raise AssertionError("a layer of a table looks up")
         odd = self._odd(steps[:place], main, keys)
         if not keys:
             return puts, drops, []
@@ -617,7 +618,8 @@ class FibView:
                 changed = by_table.get(step.scope) if isinstance(step, LookUp) else None
                 if not changed:
                     continue
-                assert isinstance(step, LookUp)
+                if not isinstance(step, LookUp):
+                    raise AssertionError("a layer of a table looks up")
                 own = step.affected(changed)
                 step.refresh(own)
                 found = out.get(family)
