@@ -32,8 +32,9 @@ from ..fpm.tls import TlsError, crl_digest, identities, server_context, trust_of
 from ..mapping.host import HostFacts
 from ..mapping.placement import Mapper
 from ..mapping.view import View, address_owners, discover_vrfs, own_routes, shared_subnets
+from ..mapping.wanted import longest_first
 from ..model.links import Vrf
-from ..model.routes import AF_INET, AF_INET6, WIDTH, Address, Path, TableKey
+from ..model.routes import AF_INET, AF_INET6, Address, Path, TableKey
 from ..netlink import rtnetlink
 from ..netlink import sockets as kernel
 from ..replica import audit
@@ -381,11 +382,10 @@ class Agent(ManualRoutes):
 
     async def _sync(self, family: int, keys: list[int]) -> None:
         """Map these prefixes again: the longest first, and what has to go afterwards, the shortest first."""
-        width = WIDTH[family]
         if len(keys) <= _SLICE:
             await self._sync_in_slices(family, keys, remove=True)
             return
-        going = await self._sync_in_slices(family, sorted(keys, key=lambda key: -(key >> width)), remove=False)
+        going = await self._sync_in_slices(family, longest_first(family, keys), remove=False)
         await self._sync_in_slices(family, sorted(set(going)), remove=True)
 
     async def _sync_in_slices(self, family: int, keys: list[int], remove: bool) -> list[int]:

@@ -109,17 +109,22 @@ class Uplinks:
         return gateway in own or gateway.is_link_local or not any(one.family == gateway.family for one in own)
 
     def forwards(self, family: int, link: int) -> bool:
-        """Whether the host forwards what it receives by this link; also when it does not say."""
+        """Whether the host forwards what it receives by this link; also when it does not say.
+
+        Of a link without a pair the answer is that of all its links together.
+        """
         told = self._facts.forwarding
         if not told:
             return True
         ends = [oif for oif, links in self.pairs.items() if link in links]
-        if family == AF_INET and ends:  # IPv6 forwards by the setting for all links
-            return all(told.get((family, oif), True) for oif in ends)
-        return told.get((family, _ALL_LINKS), True)
+        if family != AF_INET:  # IPv6 forwards by the setting for all links
+            ends = [_ALL_LINKS]
+        elif not ends:
+            ends = [_ALL_LINKS, *(oif for of, oif in told if of == family and oif > 0)]
+        return all(told.get((family, oif), True) for oif in ends)
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What decisions depend on: of the host's addresses those that the DPU sends packets to."""
         used = self._own & self._view.gateways
-        return self.links, self.pairs, used, {one.family for one in self._own}, dict(self._facts.forwarding)
+        return self.links, self.pairs, used, {one.family for one in self._own}
