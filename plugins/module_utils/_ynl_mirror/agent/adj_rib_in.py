@@ -9,6 +9,9 @@ as the host's word on whether it forwards. Nexthop objects, and what there was n
 
 An announced route leaves in one of two ways. Without a guard it is removed when the host withdraws it. With one it is
 *held* first: it stays until the guard releases it, and is removed then, or the host announces it again.
+
+What there was no room for is not known, but its packets follow the next shorter prefix. That one is *shadowed*: nobody
+may offload it, nor a new one, until the host has replayed its routes on another connection.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Callable
 
-from ..model.routes import Path, TableKey
+from ..model.routes import WIDTH, Path, TableKey
 from .guard import Guard, Installed, Keys
 from .host_nexthops import HostNexthops
 from .limits import HostMemory
@@ -54,6 +57,8 @@ class AdjRibIn:
         self.memory: HostMemory | None = None  # how much is stored; None: everything
         self.nexthops = HostNexthops()
         self.over_limit = 0  # announcements that were ignored for lack of room, since the host connected
+        self.shadowed: dict[int, set[int]] = {}  # by family: prefixes around those that were ignored
+        self._newly_shadowed: Touched = {}
         #: Whether the host forwards, by (family, ifindex of the host); -1: all links, -2: new ones (NETCONFA_IFINDEX).
         self.forwarding: dict[tuple[int, int], bool] = {}
         self.on_forwarding: Callable[[], None] = lambda: None
@@ -99,6 +104,7 @@ class AdjRibIn:
         """A new connection of the host begins, and with it a replay."""
         self.nexthops = HostNexthops(None if self.memory is None else self.memory.object_hops)
         self.over_limit = 0
+        self.shadowed.clear()
         self._told = set()
         self.begin_replay()
 
@@ -160,7 +166,7 @@ class AdjRibIn:
         run.routes = self.routes.setdefault(scope, {})
         run.named = self._named.get(scope)
         run.waiting = self.guard.waiting.get(scope)
-        run.simple = roomy and run.fits and path.nh_id is None and not self.nexthops.sent
+        run.simple = roomy and run.fits and path.nh_id is None and not self.nexthops.sent and not self.over_limit
         return run
 
     def _may_resolve(self, path: Path, now: float) -> bool:
@@ -172,9 +178,10 @@ class AdjRibIn:
         """Store a route, if there is room for it. One that it replaces is forgotten otherwise."""
         routes = run.routes
         if not run.fits or (key not in routes and self.memory is not None and self.memory.full):
-            self.over_limit += 1
-            self._forget(run, key)
+            self._ignore(run, key)
             return False
+        if self.over_limit and key not in routes:
+            self._shadow(run.scope[0], key)
         routes[key] = run.path
         self.nexthops.announce(key, run.sent)
         if run.waiting:
@@ -202,10 +209,39 @@ class AdjRibIn:
                     if run.named is not None and key in run.named:
                         run.named[key] = run.path
                 else:
-                    self.over_limit += 1
-                    self._forget(run, key)
+                    self._ignore(run, key)
                 touched.add(key)
         return moved
+
+    def take_shadowed(self, family: int) -> set[int]:
+        """The prefixes that have been shadowed since the last call."""
+        return self._newly_shadowed.pop(family, set())
+
+    def _shadow(self, family: int, key: int) -> None:
+        if key not in self.shadowed.setdefault(family, set()):
+            self.shadowed[family].add(key)
+            self._newly_shadowed.setdefault(family, set()).add(key)
+
+    def _shadow_around(self, family: int, key: int) -> None:
+        """Shadow the next shorter prefix that is announced."""
+        width = WIDTH[family]
+        length, network = key >> width, key & ((1 << width) - 1)
+        for shorter in range(length - 1, -1, -1):
+            around = shorter << width | network >> (length - shorter)
+            if self.path(family, around) is not None:
+                self._shadow(family, around)
+                return
+
+    def _unknown(self, family: int, key: int) -> None:
+        """A prefix is not announced any more: what was ignored inside of it follows the next shorter one."""
+        if key in self.shadowed.get(family, ()):
+            self.shadowed[family].discard(key)
+            self._shadow_around(family, key)
+
+    def _ignore(self, run: Run, key: int) -> None:
+        self.over_limit += 1
+        self._forget(run, key)
+        self._shadow_around(run.scope[0], key)
 
     def _forget(self, run: Run, key: int) -> None:
         if run.routes.pop(key, None) is None:
@@ -224,6 +260,7 @@ class AdjRibIn:
             run.named.pop(key, None)
         if not self.guard.enabled:
             run.routes.pop(key, None)
+            self._unknown(run.scope[0], key)
             if self.nexthops.sent:
                 self.nexthops.drop(run.scope, key)
         elif key in run.routes:
@@ -257,6 +294,8 @@ class AdjRibIn:
             routes = self.routes.get(scope, {})
             for key in keys:
                 routes.pop(key, None)
+            for key in self.shadowed.get(scope[0], set()).intersection(keys):
+                self._unknown(scope[0], key)
             if self.nexthops.sent:
                 for key in keys:
                     self.nexthops.drop(scope, key)

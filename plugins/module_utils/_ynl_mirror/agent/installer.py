@@ -22,7 +22,7 @@ from itertools import repeat
 
 from ..daemon.logs import about
 from ..mapping.placement import Mapper, Outcome, PathMapper, Way
-from ..mapping.wanted import Wanted
+from ..mapping.wanted import Permits, Wanted
 from ..model.refusal import Refusal
 from ..model.routes import AF_INET, AF_INET6, RTN_XRESOLVE, WIDTH, Address, Path, Prefix, TableKey
 from ..netlink import sockets
@@ -40,6 +40,7 @@ _Dependent = tuple[int, Mapping[int, Path], Mapping[int, Way], bool]
 _Restrict = Callable[[int, "Path | None", Outcome], _Restricted]
 #: Prefixes inside of another one that are looked up one by one, rather than all announced ones be looked through.
 _MOST_PROBES = 4096
+_SHADOWED = "a more specific route was ignored: route limit reached; raise `routes` in `hosts`"
 _WRITTEN = ("fronts", "adds", "replacements")
 
 
@@ -184,7 +185,9 @@ class Installer:
 
         Without *remove* the removals are left for later: returns their prefixes.
         """
-        keys = list(keys)
+        shadowed = self.adj.take_shadowed(family)
+        self.restated[family] |= shadowed
+        keys = list(shadowed.union(keys)) if shadowed else list(keys)
         work = self._wanted.with_inner(family, keys)
         if not self.watched():
             return self._sync(family, work, remove)
@@ -219,7 +222,8 @@ class Installer:
         restricted = self._restrictions(family)
         admission = self.admission
         self._wanted.standing = None if self.settled else self._standing
-        self._wanted.permits = admission.permits if admission is not None and admission.needed else None
+        permits = admission.permits if admission is not None and admission.needed else None
+        self._wanted.permits = self._unshadowed(permits) if self.adj.shadowed.get(family) else permits
         dependent: list[_Dependent] = []
         paths = self._announced_paths(family, keys)
         self._look_at_host(family, keys, paths)
@@ -320,16 +324,29 @@ class Installer:
         if admission is not None:
             admission.open(self.mapper.view.vrfs, self.installed)
         blocked = {scope[1]: keys for scope, keys in self._wanted.blocked.items() if scope[0] == family and keys}
-        if admission is None and not blocked:
+        shadowed = self.adj.shadowed.get(family, set())
+        if admission is None and not blocked and not shadowed:
             return None
 
         def restricted(key: int, path: Path | None, outcome: Outcome) -> _Restricted:
+            if key in shadowed:
+                return {}, _SHADOWED, _slow_path
             found = _free(key, path, outcome) if admission is None else _admit(admission, family, key, path, outcome)
             if blocked and found[0]:
                 return (*self._without_blocked(blocked, key, found[0], found[1]), found[2])
             return found
 
         return restricted
+
+    def _unshadowed(self, permits: Permits | None) -> Permits:
+        """What PERMITS does, but nothing for shadowed prefixes and their parts."""
+
+        def unshadowed(family: int, part: int, key: int, path: Path, targets: Mapping[int, Path]) -> Mapping[int, Path]:
+            if key in self.adj.shadowed.get(family, ()):
+                return {}
+            return targets if permits is None else permits(family, part, key, path, targets)
+
+        return unshadowed
 
     def _without_blocked(
         self, blocked: Mapping[int, Mapping[int, str]], key: int, targets: Mapping[int, Path], reason: str | None

@@ -20,6 +20,8 @@ from .placement import NO_OUTCOME, Mapper, Outcome, Way
 from .regions import Prefixes
 
 _FAMILIES = (AF_INET, AF_INET6)
+#: Of a part's offloads (family, part, announced prefix around it, its path, offloads) those that may be installed.
+Permits = Callable[[int, int, int, Path, Mapping[int, Path]], Mapping[int, Path]]
 
 
 class Wanted:
@@ -35,7 +37,7 @@ class Wanted:
         self.inner = {family: Prefixes(family) for family in _FAMILIES}
         self.blocked: dict[TableKey, dict[int, str]] = {}
         # Which offloads may be installed because of an announced route; None: all.
-        self.permits: Callable[[int, int, int, Path, Mapping[int, Path]], Mapping[int, Path]] | None = None
+        self.permits: Permits | None = None
         self.standing: Callable[[int, int, int], Path | None] | None = None
         self._announced = announced
         self._announced_lengths: dict[int, set[int]] = {family: set() for family in _FAMILIES}  # that ever were

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.adj_rib_in import AdjRibIn, Touched
 from ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.agent.guard import Guard
@@ -250,3 +252,40 @@ def test_sysctls_of_too_many_links_end_the_session(monkeypatch: pytest.MonkeyPat
     host.adj.forwarding = dict.fromkeys(((AF_INET, index) for index in range(65536)), True)
     with pytest.raises(FpmError, match="sysctls of more than 65536 links"):
         host.send(conf(AF_INET, 70000, forwarding=True))
+
+
+# -- what there is no room for
+
+NESTED = [Prefix(AF_INET, 10 << 24, length).key for length in range(8, 16)]
+NESTED += [Prefix(AF_INET, 10 << 24 | 1 << 16, length).key for length in range(16, 20)]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(NESTED)), max_size=40), st.integers(1, 5))
+def test_what_is_around_an_ignored_prefix_is_shadowed_whatever_comes_and_goes(
+    steps: list[tuple[bool, int]], room: int
+) -> None:
+    """Nobody knows that prefix, and its packets follow the next shorter one: it must not be offloaded."""
+    host = Host(memory=room)
+    announced: set[int] = set()
+    for announces, key in steps:
+        if announces:
+            host.announce(via(1), key)
+            announced.add(key)
+        else:
+            host.withdraw(key)
+            announced.discard(key)
+        stored = set(host.adj.keys(AF_INET))
+        for ignored in announced - stored:
+            prefix = Prefix.from_key(AF_INET, ignored)
+            around = [key for key in stored if Prefix.from_key(AF_INET, key).covers(prefix)]
+            assert not around or max(around) in host.adj.shadowed[AF_INET], (prefix, steps)
+
+
+def test_another_connection_begins_without_shadows() -> None:
+    host = Host(memory=1)
+    host.announce(via(1), NESTED[0])
+    host.announce(via(1), NESTED[1])
+    assert host.adj.take_shadowed(AF_INET) == {NESTED[0]}
+    assert host.adj.take_shadowed(AF_INET) == set()
+    host.adj.connected()
+    assert not host.adj.shadowed
