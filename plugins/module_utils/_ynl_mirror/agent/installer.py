@@ -261,7 +261,10 @@ class Installer:
                 others += zip(members, repeat(path))
                 continue
             _States(self.refused[family]).set_many(members, outcome.reason)
-            self._wanted.inner[family].discard_many(members)
+            if outcome.targets:
+                self._wanted.inner[family].discard_many(members)
+            else:
+                self._wanted.inner[family].add_many(members)
             plan.alike(members, outcome.targets)
         return self._plan_one_by_one(family, others, _free, plan, dependent) if others else set()
 

@@ -111,6 +111,12 @@ class Prefixes:
             self._keys.add(key)
             self._fresh.append(key)
 
+    def add_many(self, keys: Iterable[int]) -> None:
+        """Add these prefixes."""
+        fresh = set(keys) - self._keys
+        self._keys |= fresh
+        self._fresh += fresh
+
     def discard(self, key: int) -> None:
         """Remove a prefix if it is there."""
         self._keys.discard(key)

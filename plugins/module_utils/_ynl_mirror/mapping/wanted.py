@@ -8,7 +8,7 @@ needed only where the next shorter mirrored route is an offload. And an own rout
 it) is placed by the decision about the shortest announced prefix around it, unless that sends packets the same way.
 
 So the prefixes whose routes may change with a shorter one are kept in an index, *inner*: those that stay on the slow
-path in some VRF, and parts. A change of a prefix looks at those inside of it again, and at nothing else.
+path in some VRF or in all, and parts. A change of a prefix looks at those inside of it again, and at nothing else.
 """
 
 from __future__ import annotations
@@ -115,12 +115,20 @@ class Wanted:
     def depends(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool
     ) -> bool:
-        """Whether what a prefix needs depends on shorter ones, which is noted; `paths` has the answer."""
-        if not ways or (announced and len(targets) == len(ways)):
-            self.inner[family].discard(key)
+        """Whether what a prefix needs depends on shorter ones, which is noted; `paths` has the answer.
+
+        An announced prefix that is slow is noted even where no VRF is known to send its packets to the host: the way
+        of one may be found out later, together with an offload around the prefix.
+        """
+        inner = self.inner[family]
+        if announced and targets and len(targets) == len(ways):
+            inner.discard(key)
             return False
-        self.inner[family].add(key)
-        return True
+        if ways or announced:
+            inner.add(key)
+        else:
+            inner.discard(key)
+        return bool(ways)
 
     def paths(
         self, family: int, key: int, targets: Mapping[int, Path], ways: Mapping[int, Way], announced: bool

@@ -93,6 +93,14 @@ def test_a_batch_learns_which_links_lead_to_the_host_before_it_is_placed() -> No
     assert dpu.has(B) == {"192.168.11.0/24": "@3", "192.168.11.7/32": "192.168.102.2@2!"}
 
 
+def test_what_was_slow_before_its_vrfs_way_was_known_is_trapped_with_the_offload_around_it() -> None:
+    dpu = Dpu(Policy())
+    dpu.announce(host("10.1.2.0/24", "", type=RTN_BLACKHOLE))
+    dpu.announce(host("192.168.11.0/24", "192.168.101.1@8"))  # from now on eth1 leads to the host, for VRF a
+    dpu.announce(host("10.1.0.0/16", BY_B))
+    assert dpu.has(A) == {"10.1.0.0/16": PART, "10.1.2.0/24": TRAP}
+
+
 def test_parts_of_what_a_host_may_not_install_are_not_installed_either() -> None:
     for policy in (
         {"exclude_prefixes": ["10.0.0.0/8"]},

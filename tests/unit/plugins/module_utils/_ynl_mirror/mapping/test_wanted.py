@@ -68,10 +68,11 @@ def test_prefixes_that_stay_slow_and_parts_depend_on_shorter_ones() -> None:
     assert Announced(*routes, more=(part,)).inner() == {"10.1.0.0/16", "10.2.0.0/16"}
 
 
-def test_a_prefix_that_concerns_no_vrf_depends_on_nothing() -> None:
+def test_a_slow_prefix_is_noted_though_no_vrf_is_known_to_lead_to_the_host() -> None:
+    """The way of one may be found out with the next announcement."""
     routes = [host("10.0.0.0/8", BY_B), drop("10.1.0.0/16")]
     more = ((A, "10.0.0.0/8", "@3"), (B, "10.1.0.0/16", "192.168.12.8@4"))
-    assert Announced(*routes, more=more).inner() == set()
+    assert Announced(*routes, more=more).inner() == {"10.0.0.0/8", "10.1.0.0/16"}
 
 
 def test_a_change_takes_along_what_depends_on_it() -> None:
