@@ -80,7 +80,7 @@ class Target:
 
 
 def _payloads(stream: bytes, step: int) -> tuple[list[bytes], str | None, int]:
-    """What comes out of a stream that arrives so many bytes at a time: payloads, error, bytes kept at most."""
+    """What comes out of a stream that arrives *step* bytes at a time: payloads, error, bytes kept at most."""
     deframer, found, kept = Deframer(), [], 0
     for start in range(0, len(stream), step):
         try:

@@ -54,7 +54,7 @@ def _audit(daemon: Daemon) -> dict[str, Any]:
 
 
 def _rounds(daemon: Daemon, kind: str, more: int = 2) -> None:
-    """Wait until so many audits more came to their end."""
+    """Wait until *more* further audits have ended."""
     wanted = _audit(daemon)["rounds"][kind] + more
     until(lambda: _audit(daemon)["rounds"][kind] >= wanted, True)
 

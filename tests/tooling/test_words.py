@@ -38,6 +38,7 @@ class Banned(NamedTuple):
 
 SYSTEMD = "systemd's journal"
 BANNED = (
+    Banned(r"so many", "this many, or the name of the number"),
     # -- terms
     Banned(r"blast radius", "mass-withdrawal guard"),
     Banned(r"climb(s|ed|ing)?", "take the slow path"),

@@ -131,7 +131,7 @@ def difference(lab: MirrorLab) -> list[str]:
 
 
 def prefixes(count: int) -> list[str]:
-    """So many prefixes, every fourth of them IPv6; in turns both VRFs, VRF a and VRF b know where to send them."""
+    """*count* prefixes, one in four of them IPv6. By turns both VRFs know a way, or VRF a only, or VRF b only."""
     return [
         f"fd{('01', '11', '12')[n % 3]}:{n >> 16:x}:{n & 0xFFFF:x}::/48"
         if n % 4 == 3
@@ -181,7 +181,7 @@ class Churn:
             self.changes += self._at_once
 
     def some(self, count: int) -> None:
-        """Wait for so many more changes."""
+        """Wait for *count* more changes."""
         goal = self.changes + count
         until(lambda: self.changes, lambda done: done >= goal)
 

@@ -149,7 +149,7 @@ class Daemon:
         self.signal(SIGHUP)
 
     def says(self, pattern: str, times: int = 1) -> None:
-        """Wait until the log matches a regular expression (so many times)."""
+        """Wait until the log matches a regular expression (*times* times)."""
         until(self.log, lambda text: len(re.findall(pattern, text)) >= times)
 
     def status(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def route(prefix: str, gateway: str | None = None, kind: int = RTM_NEWROUTE, tab
 
 
 def wide_route(prefix: str, gateway: str, hops: int, metric: int) -> bytes:
-    """A route through so many next hops, which are all the same one."""
+    """A route through *hops* next hops, all of them the same."""
     network = ipaddress.IPv4Network(prefix)
     header = struct.pack("=BBBBBBBBI", 2, network.prefixlen, 0, 0, 254, 11, 0, 1, 0)
     via = _attribute(_GATEWAY, ipaddress.ip_address(gateway).packed)

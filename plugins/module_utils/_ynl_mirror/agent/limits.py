@@ -18,7 +18,7 @@ from ..model.routes import Path, TableKey
 _HOPS = 65536
 #: Bytes of the shortest route message.
 _SHORTEST = 28
-#: Seconds between two counts of the paths in use, unless so many are new that counting them costs less.
+#: Seconds between two counts of the paths in use, unless counting them costs less than what is new.
 _PAUSE = 10.0
 
 

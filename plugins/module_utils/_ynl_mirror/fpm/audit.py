@@ -21,7 +21,7 @@ from ..netlink import rtnetlink
 
 #: The netlink message type of the audit, far above those of the kernel (123 types in linux/rtnetlink.h today).
 AUDIT = 0x7901
-#: The number of buckets by the size of a table: (at most so many routes, buckets).
+#: The number of buckets by the size of a table: (largest table in routes, buckets).
 _SIZES = ((256, 1), (16384, 17), (1 << 64, 257))
 MOST_BUCKETS = _SIZES[-1][1]
 #: Version of digests and messages; messages of another version are ignored.
@@ -30,10 +30,10 @@ _VERSION = 1
 _BODY = struct.Struct(">BBBxIII16s")
 #: Keys put into buckets before other tasks get a turn (about 2 ms).
 _SLICE = 32768
-#: Put the keys into buckets again after so many have changed.
+#: After this many changes the keys are put into buckets again.
 _STALE = 65536
 
-OPEN = 1  # both ways: compare a table, in so many buckets
+OPEN = 1  # both ways: compare a table, in this many buckets
 CHECK = 2  # to the listener: requests the digest of a bucket
 DIGEST = 3  # to the agent: of all that was sent before this message
 FETCH = 4  # to the listener: requests the routes of a bucket
@@ -75,7 +75,7 @@ def decode(buffer: bytes, start: int, end: int) -> Message | None:
 
 
 def buckets_for(routes: int) -> int:
-    """The number of buckets for a table of so many routes: each is compared in a few milliseconds."""
+    """The number of buckets for a table of *routes* routes: each is compared in a few milliseconds."""
     return next(buckets for most, buckets in _SIZES if routes <= most)
 
 
@@ -157,7 +157,7 @@ class Buckets:
 
     @property
     def stale(self) -> bool:
-        """Whether so many keys were touched that all should be put into buckets again."""
+        """Whether enough keys were touched that all should be put into buckets again."""
         return len(self._touched) > _STALE
 
     def keys(self, bucket: int) -> list[int]:

@@ -21,6 +21,7 @@ length. A change of a prefix in one layer touches the prefixes inside it in the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ from .layers import Layer
 
 #: Up to this many prefixes a layer knows them by length; of a larger table each prefix is looked up.
 _SMALL = 16384
-#: A prefix with so many bits or fewer below it is probed for routes inside it, one by one.
+#: Where a prefix leaves at most this many bits free, each prefix that may be inside it is looked up.
 _PROBED = 6
 Routes = list[tuple[int, Path]]
 
@@ -113,7 +114,7 @@ def is_choice(path: Path) -> bool:
     return path.type in DISCARD_TYPES or is_gatewayed(path)
 
 
-class Step:
+class Step(ABC):
     """What one layer puts into the view: prefix keys, each with the path to announce."""
 
     layer: Layer | None
@@ -124,20 +125,21 @@ class Step:
         self.mask = (1 << self.width) - 1
         self._levels: dict[int, set[int]] | None = None
 
+    @abstractmethod
     def at(self, key: int) -> Path | None:
         """The path for exactly this prefix."""
-        raise NotImplementedError
 
+    @abstractmethod
     def members(self) -> Iterable[int]:
         """All prefixes that may be in here."""
-        raise NotImplementedError
 
+    @abstractmethod
     def has(self, key: int) -> bool:
         """Whether a prefix is one of `members`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __len__(self) -> int:
-        raise NotImplementedError
+        """The number of `members`, or somewhat more."""
 
     # -- covering prefixes
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from ..model.routes import WIDTH
 
-#: Prefixes that differ in so many last bits of their networks are a block; the blocks that are remembered at most.
+#: A block is the prefixes of one length that differ in these last bits only; how many blocks are remembered.
 _BLOCK = 8
 _MOST_BLOCKS = 1 << 16
 #: A block that has not been looked at, and one with several regions or with named prefixes.
@@ -52,7 +52,7 @@ class Regions:
         return self._around((key & self._mask) << free, 1 << free)
 
     def _around(self, first: int, size: int) -> int | None:
-        """The region that has so many addresses from the first one on."""
+        """The region that contains *size* addresses from *first* on; None if several do."""
         number = bisect_right(self._starts, first)
         return number if self._starts[number] - first >= size else None
 
