@@ -348,7 +348,7 @@ def test_one_listener_feeds_two_agents(lab: MirrorLab) -> None:
 
 
 def _many(count: int) -> list[str]:
-    """So many different /24 within 10.0.0.0/8."""
+    """*count* different /24 within 10.0.0.0/8."""
     return [f"10.{number >> 8}.{number & 255}.0/24" for number in range(count)]
 
 

@@ -141,7 +141,7 @@ def prefixes(count: int) -> list[str]:
 
 
 def lines_of(draw: random.Random, pool: list[str], count: int) -> list[str]:
-    """So many random changes of the host's routes; some make no sense at that moment, as in life."""
+    """*count* random changes of the host's routes; some make no sense at that moment, as in life."""
     lines = []
     for _number in range(count):
         prefix = draw.choice(pool)
