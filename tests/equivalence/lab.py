@@ -211,7 +211,8 @@ class Lab:
     def worlds(self) -> tuple[World, World]:
         """The same moment without the mirror's routes, and with them."""
         hosts = [self.machine(name, True) for name in self.names if name != DPU]
-        return tuple(World([self.machine(DPU, mirror), *hosts], self.wires) for mirror in (False, True))  # type: ignore[return-value]
+        without, with_ = (World([self.machine(DPU, mirror), *hosts], self.wires) for mirror in (False, True))
+        return without, with_
 
     def machine(self, name: str, mirror: bool, kernels: Mapping[str, Kernel] | None = None) -> Machine:
         """One of them, asked over other sockets if given."""

@@ -10,6 +10,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.case import Case, Change
 from ansible_collections.ekho.ynl_mirror.tests.equivalence.compare import (
@@ -159,9 +160,9 @@ def sample(lab: Lab, case: Case) -> Sampled:
             sampler.watch(Change(restart="everything (the first start)"), lab.start)
             for change in case.changes:
                 if change.restart:
-                    sampler.watch(change, lambda change=change: lab.apply(change))  # type: ignore[misc]
+                    sampler.watch(change, partial(lab.apply, change))
                 else:
-                    sampler.watch(change, lab.settle, lambda change=change: lab.apply(change))  # type: ignore[misc]
+                    sampler.watch(change, lab.settle, partial(lab.apply, change))
     finally:
         lab.stop()
     return found

@@ -302,7 +302,7 @@ def datagrams(*parts: bytes) -> bytes:
 class _Kernel:
     """A kernel that takes everything: what the mirror writes is what is installed."""
 
-    def write(self, messages: list[bytes]) -> list[Any]:
+    def write(self, messages: Sequence[bytes]) -> list[Any]:
         """No refusal."""
         assert all(_slow(message, 0, len(message)) is not None for message in messages)
         return []
@@ -318,13 +318,13 @@ def _mirror() -> Installer:
             table.set(Prefix.parse(text).key, Path(family, table=number, nexthops=(hop,)))
     owners: dict[Address, tuple[int, ...]] = {seeds.GATEWAY: (1,), seeds.GATEWAY6: (1,)}
     view = View((Vrf("a", 10, frozenset((1, 3))), Vrf("b", 20, frozenset((2, 4)))), links, owners, tables)
-    return Installer(_Kernel(), Mapper(view, Policy(host_links=("eth2",))), (254,), Rib(()))  # type: ignore[arg-type]
+    return Installer(_Kernel(), Mapper(view, Policy(host_links=("eth2",))), (254,), Rib(()))
 
 
 def _produce(stream: bytes, step: int) -> tuple[Any, ...]:
     """What a producer's stream leaves behind: the host's routes, those installed, the answers, the error."""
     mirror = _mirror()
-    session = HostSession("host", mirror, 5.0, SimpleNamespace())  # type: ignore[arg-type]
+    session = HostSession("host", mirror, 5.0, SimpleNamespace())  # type: ignore[arg-type] # no loop runs, so no lock
     failed = None
     for start in range(0, len(stream), step):
         received = session.machine.receive(stream[start : start + step], 0.0)

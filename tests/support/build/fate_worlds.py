@@ -237,7 +237,7 @@ class Kernel:
         #: The mirrored routes after each message.
         self.moments: list[dict[int, Table]] = []
 
-    def write(self, messages: list[bytes]) -> list[Any]:
+    def write(self, messages: Sequence[bytes]) -> list[Any]:
         """No refusal."""
         for message in messages:
             prefix, path = decode_route(message, 0, len(message))
@@ -262,7 +262,7 @@ class Kernel:
 def installer_of(family: int, world: World, policy: Policy, kernel: Kernel | None = None) -> Installer:
     """An installer for this DPU, to which the host has not announced anything yet."""
     mapper = Mapper(view_of(family, world), policy, facts_of(family, world))
-    return Installer(kernel or Kernel(), mapper, (RT_TABLE_MAIN,), Rib(()))  # type: ignore[arg-type]
+    return Installer(kernel or Kernel(), mapper, (RT_TABLE_MAIN,), Rib(()))
 
 
 def announce(installer: Installer, family: int, routes: Mapping[Network, Way | None]) -> None:

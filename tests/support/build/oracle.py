@@ -92,6 +92,7 @@ def rule(message: bytes) -> Rule:
         for text, length in ((found.get("FRA_SRC"), "src_len"), (found.get("FRA_DST"), "dst_len"))
     )
     uids, suppress = found.get("FRA_UID_RANGE"), found.get("FRA_SUPPRESS_PREFIXLEN")
+    first, _dash, last = (uids or "").partition(":")
     return Rule(
         family=family,
         priority=found.get("FRA_PRIORITY") or 0,
@@ -101,7 +102,7 @@ def rule(message: bytes) -> Rule:
         l3mdev=found.get("FRA_L3MDEV") == 1,
         destination=destination and destination.masked(),
         oif=found.text("FRA_OIFNAME"),
-        uids=None if uids is None else tuple(map(int, uids.split(":"))),  # type: ignore[arg-type]
+        uids=None if uids is None else (int(first), int(last)),
         conditions=tuple(_conditions(found)),
         invert=bool(fields["flags"] & 2),
         action=fields["action"],

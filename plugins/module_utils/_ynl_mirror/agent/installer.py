@@ -30,7 +30,7 @@ from ..replica.rib import Rib
 from .adj_rib_in import AdjRibIn
 from .admission import Admission, Denial
 from .plan import Plan
-from .writer import Item, Refused, Writer
+from .writer import Item, Kernel, Refused, Writer
 
 _LOG = logging.getLogger("ynl_mirror.agent.installer")
 _FAMILIES = (AF_INET, AF_INET6)
@@ -47,7 +47,7 @@ _WRITTEN = ("fronts", "adds", "replacements")
 class Installer:
     """Keeps installed routes (by family and DPU table) in sync with announced ones (by family and host table)."""
 
-    def __init__(self, requests: sockets.Requests, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
+    def __init__(self, requests: Kernel, mapper: Mapper, host_tables: tuple[int, ...], others: Rib) -> None:
         self.admission: Admission | None = None  # None admits every announced route
         self._others = others  # the DPU's routes that are not the mirror's
         self.adj = AdjRibIn(host_tables)

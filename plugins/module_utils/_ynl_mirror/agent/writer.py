@@ -12,8 +12,9 @@ deletes name the protocol, which keeps the kernel to our routes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Protocol
 
 from ..model.routes import WIDTH, Path
 from ..netlink import rtnetlink, sockets
@@ -76,10 +77,17 @@ class Refused:
         self.failure = failure
 
 
+class Kernel(Protocol):
+    """What takes the messages: netlink/sockets.py."""
+
+    def write(self, messages: Sequence[bytes]) -> list[sockets.Failure]:
+        """Send messages in order; returns those that were refused."""
+
+
 class Writer:
     """Writes changes, and counts what it has written. :attr:`in_doubt` is set when answers of the kernel were lost."""
 
-    def __init__(self, requests: sockets.Requests) -> None:
+    def __init__(self, requests: Kernel) -> None:
         self.in_doubt = False
         self.added = self.replaced = self.deleted = 0
         self._requests = requests

@@ -49,7 +49,7 @@ class Dpu:
         own = ((B, "10.0.0.0/8", "192.168.12.9@4"), (B, "10.1.0.0/16", "192.168.12.8@4"))
         seen = view(*own, routes=LAB_OF_THREE, vrfs=THREE_VRFS)
         mapper = Mapper(seen, policy or Policy(host_links=UPLINKS))
-        self.installer = Installer(Kernel(), mapper, (RT_TABLE_MAIN,), Rib(()))  # type: ignore[arg-type]
+        self.installer = Installer(Kernel(), mapper, (RT_TABLE_MAIN,), Rib(()))
         if admission:
             self.installer.admission = Admission("host1", HostPolicy.from_dict(admission), {})
 
