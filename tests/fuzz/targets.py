@@ -372,7 +372,7 @@ def answers(data: bytes) -> None:
     view = FibView(rib)
     rules = [Rule(family, 0, 254) for family in (AF_INET, AF_INET6)]
     layers = {family: layers_of(family, rules, Machine({})) for family in (AF_INET, AF_INET6)}
-    view.compile(layers, Selection(Filters.from_dict({}), {}, rib.reader), (254,))
+    view.compile(layers, Selection(Filters.from_dict({}), {}), (254,))
     listener = SimpleNamespace(rib=rib, watchers=[], view=view)
     session = AgentSession(listener, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
     session.connected = True

@@ -117,7 +117,7 @@ class Listener:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _select(self) -> Selection:
-        return Selection(self._config.filters, self._replica.links, self.rib.reader)
+        return Selection(self._config.filters, self._replica.links)
 
     async def resync(self) -> None:
         """Read the followed tables again: what is sent from now on is what the kernel has."""

@@ -41,6 +41,7 @@ from ..model.routes import (
     Path,
     Prefix,
 )
+from ..replica.nexthops import in_a_byte
 from .host import HostFacts, Uplinks
 from .inference import Egress, Inference, Note, Slow
 from .policy import Policy
@@ -50,8 +51,6 @@ from .view import View
 #: Outcomes that are cached at most, for all paths.
 _MAX_OUTCOMES = 1 << 19
 _RESERVED_TABLES = frozenset((0, 253, 254, 255))
-#: The largest weight of a next hop in the kernel (rtnh_hops is one byte: the weight minus one).
-_MAX_WEIGHT = 256
 #: The metric of trap routes: any other route to the very prefix is preferred. A link that comes into a VRF brings its
 #: addresses along at once, and the kernel refuses the link's connected route where a trap route hides the address.
 TRAP_METRIC = 4_000_000_000
@@ -420,7 +419,4 @@ def _shares(egresses: list[Egress], host_hops: tuple[NextHop, ...]) -> dict[Next
             nexthop = NextHop(hop.gateway, hop.oif, 1, hop.gateway is not None)
             shares[nexthop] = shares.get(nexthop, 0) + host_hop.weight * hop.weight * common // total
     divisor = math.gcd(*shares.values())
-    largest = max(shares.values()) // divisor
-    if largest <= _MAX_WEIGHT:
-        return {nexthop: share // divisor for nexthop, share in shares.items()}
-    return {nexthop: max(1, round(share / divisor * _MAX_WEIGHT / largest)) for nexthop, share in shares.items()}
+    return dict(zip(shares, in_a_byte([share // divisor for share in shares.values()])))

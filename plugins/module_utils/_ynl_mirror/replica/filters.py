@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ..config.filters import Filters
 from ..config.prefix_rules import PrefixRule, PrefixRules
 from ..model.links import Link
 from ..model.routes import ROUTE_TYPE_NAMES, Path, protocol_name
-from ..netlink.route_codec import MAX_TEMPLATES, RouteReader
 
 
 def exclusion(rule: PrefixRule) -> str:
@@ -26,26 +24,15 @@ def unspeakable(path: Path) -> str:
 
 
 class Selection:
-    """The user's filters. What depends on the path only is decided once per path."""
+    """The user's filters: why a path, a prefix, or a route is left out."""
 
-    def __init__(self, filters: Filters, links: Mapping[int, Link], reader: RouteReader) -> None:
+    def __init__(self, filters: Filters, links: Mapping[int, Link]) -> None:
         self._filters = filters
         self._links = links
-        self._reader = reader
-        self._by_path: dict[Path, tuple[Path | None, str]] = {}
         self._prefixes = PrefixRules(filters.prefixes)
         self._excluded = PrefixRules(filters.exclude_prefixes)
-        self.by_prefix = bool(self._prefixes or self._excluded)
+        #: Whether single prefixes are left out, apart from those that :meth:`excluded` has with all that is inside.
         self.by_route = bool(filters.prefixes) or any(rule.exact for rule in filters.exclude_prefixes)
-
-    def path(self, path: Path) -> Path | None:
-        """The path to announce for this one, or None. Nexthop objects are the host's own, so it has none."""
-        found = self._by_path.get(path)
-        if found is None:
-            if len(self._by_path) >= MAX_TEMPLATES:
-                self._by_path.clear()
-            found = self._by_path[path] = self._decide(path)
-        return found[0]
 
     def path_reason(self, path: Path) -> str | None:
         """Why the filters exclude a path, whatever its prefix."""
@@ -64,25 +51,12 @@ class Selection:
         """The rules that exclude a prefix of this family and all that is inside."""
         return [rule for rule in self._filters.exclude_prefixes if rule.prefix.family == family and not rule.exact]
 
-    def has_prefix(self, family: int, key: int) -> bool:
-        """Whether a route passes the prefix filters; needed only if there are some (:attr:`by_prefix`)."""
-        return self.prefix_reason(family, key) is None
-
     def reason(self, family: int, key: int, path: Path) -> str | None:
-        """Why a route is not announced; None if it is."""
-        if self.path(path) is None:
-            return self._by_path[path][1]
-        return self.prefix_reason(family, key)
-
-    def _decide(self, path: Path) -> tuple[Path | None, str]:
+        """Why a route is left out; None if it is not."""
         reason = self.path_reason(path)
-        if reason is not None:
-            return None, reason
-        if path.extras:
-            return None, unspeakable(path)
-        if path.nh_id is not None or path.dead_links:
-            path = self._reader.intern(replace(path, nh_id=None, dead_links=()))
-        return path, ""
+        if reason is None and path.extras:
+            reason = unspeakable(path)
+        return reason or self.prefix_reason(family, key)
 
     def _name(self, index: int) -> str:
         link = self._links.get(index)

@@ -71,7 +71,7 @@ def lacks_hops(path: Path) -> bool:
     return path.nh_id is not None and not path.nexthops and path.type not in DISCARD_TYPES
 
 
-def _in_a_byte(weights: list[int]) -> list[int]:
+def in_a_byte(weights: list[int]) -> list[int]:
     """The same shares in weights of 1 to 256, all that a route's own next hops can have: as exact as that permits."""
     if max(weights) <= _MOST_WEIGHT:
         return weights
@@ -140,7 +140,7 @@ class Objects:
         self.missing.update(dict.fromkeys(unknown))
         if unknown:
             return path, named
-        for (number, _weight), weight in zip(members, _in_a_byte([weight for _number, weight in members])):
+        for (number, _weight), weight in zip(members, in_a_byte([weight for _number, weight in members])):
             member = self.known[number]
             if member.blackhole:
                 return replace(path, type=RTN_BLACKHOLE), named

@@ -85,7 +85,7 @@ class _RouteInfo:
         self._families = tuple(FAMILIES[name] for name in question.families)
         links = {link.index: link for link in sockets.read_links(requests)}
         self._names = LinkNames({link.name: index for index, link in links.items()})
-        self._selection = Selection(question.filters, links, RouteReader())
+        self._selection = Selection(question.filters, links)
 
     def routes(self, requests: sockets.Requests) -> list[dict[str, Any]]:
         """The best path of each table and prefix."""

@@ -79,7 +79,7 @@ class Host:
         self.watchers: list[object] = []
         self.view = FibView(self.rib)
         layers = {AF_INET: layers_of(AF_INET, [Rule(AF_INET, 32766, 254)], Machine({}))}
-        self.view.compile(layers, Selection(Filters.from_dict(filters), {}, self.rib.reader), (254,))
+        self.view.compile(layers, Selection(Filters.from_dict(filters), {}), (254,))
         self.session = AgentSession(self, PeerAddress("192.0.2.1", 2620, "dpu"), None)  # type: ignore[arg-type]
         self.session.connected = True
         self.conf = [NetConf(AF_INET, 3, True)]

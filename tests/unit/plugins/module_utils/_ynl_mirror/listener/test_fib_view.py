@@ -51,7 +51,7 @@ class Host:
         self.family = family
         self.rib = Rib(TABLES)
         self.tables = tables
-        self.selection = Selection(Filters.from_dict(filters), LINKS, self.rib.reader)
+        self.selection = Selection(Filters.from_dict(filters), LINKS)
         self.rules = [Rule(family, 0, LOCAL), Rule(family, 32766, MAIN), Rule(family, 32767, DEFAULT)]
         self.ignored: tuple[int, ...] = ()
         self.machine = Machine(LINKS)
