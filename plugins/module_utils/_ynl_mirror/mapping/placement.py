@@ -271,24 +271,28 @@ class Mapper:
             if own is None:
                 note(f"VRF {vrf.name}: has no route to this prefix")
                 continue
-            words = self._inference.describe(Prefix.from_key(path.family, own[0]), own[1])
             links = self._leads_to_host(key, own[1])
-            closed = [link for link in links if not self.uplinks.forwards(path.family, link)]
-            down = [link for link in links if not self.view.is_up(link)]
-            if not links:
-                note(f"VRF {vrf.name}: its own route does not lead to the host: {words}")
-            elif down:
-                note(f"VRF {vrf.name}: its way to the host is down: {words}")
-            elif closed:
-                note(f"VRF {vrf.name}: the host does not forward what comes by {self.view.link_name(closed[0])}")
-            else:
-                note(f"VRF {vrf.name}: sends packets to the host: {words}")
-            if links and not down and not closed:
+            obstacle = self._obstacle(path.family, links)
+            if note is not _silent:  # the words take longer than the decision
+                words = self._inference.describe(Prefix.from_key(path.family, own[0]), own[1])
+                note(f"VRF {vrf.name}: {obstacle or 'sends packets to the host'}: {words}")
+            if obstacle is None:
                 found[vrf.table] = _Uplink(own[0], own[1], links)
             elif self._entered(own[1]) is not None:
                 # The other VRF may send a part of what this route covers to the host, and not this one.
                 found[vrf.table] = _Uplink(own[0], own[1], ())
         return found
+
+    def _obstacle(self, family: int, links: tuple[int, ...]) -> str | None:
+        """Why packets do not come to the host by an own route with these uplinks; None if they do."""
+        if not links:
+            return "its own route does not lead to the host"
+        for link in links:
+            if not self.view.is_up(link):
+                return "its way to the host is down"
+            if not self.uplinks.forwards(family, link):
+                return f"the host does not forward what comes by {self.view.link_name(link)}"
+        return None
 
     def _entered(self, own: Path) -> int | None:
         """The table of the VRF whose device a route leads to."""

@@ -42,7 +42,7 @@ def _mapper() -> Mapper:
 def test_new_gateways_all_the_time_do_not_fill_memory_and_the_dpus_is_kept() -> None:
     mapper = _mapper()
     mapper.rule(Path(AF_INET, nexthops=(NextHop(DPU, 2),)))
-    for number in range(70_000):
+    for number in range(66_000):
         mapper.rule(Path(AF_INET, metric=number, nexthops=(NextHop(Address(AF_INET, number + 1), 2),)))
     assert len(mapper.facts.gateways) < 65_537
     assert DPU in mapper.facts.gateways
@@ -51,14 +51,14 @@ def test_new_gateways_all_the_time_do_not_fill_memory_and_the_dpus_is_kept() -> 
 
 def test_new_outcomes_all_the_time_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement._MAX_OUTCOMES", 2000
+        "ansible_collections.ekho.ynl_mirror.plugins.module_utils._ynl_mirror.mapping.placement._MAX_OUTCOMES", 800
     )
     mapper = _mapper()
     tracemalloc.start()
     try:
         for metric in range(20):
             rule = mapper.rule(Path(AF_INET, metric=metric, nexthops=(NextHop(DPU, 2),)))
-            for number in range(500):
+            for number in range(200):
                 assert rule.outcome(Prefix(AF_INET, 10 << 24 | number << 8, 24).key).targets
             if metric == 3:
                 before = tracemalloc.get_traced_memory()[0]
